@@ -1,0 +1,35 @@
+# Everything runs inside .venv; `make help` lists the targets.
+PYTHON ?= python3
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint type clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## make the environment (once; again when its inputs change)
+
+.venv/.ready: pyproject.toml constraints.txt tools/repair_torchvision.py
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) tools/repair_torchvision.py
+	@touch $@
+
+demo: setup ## generate rooms, train MTLSI-Net on four tasks, print the table, leave the picture (CPU, minutes)
+	$(PY) -m mtlsi_net.demo
+
+test: setup ## all fast tests
+	$(PY) -m pytest
+
+test-slow: setup ## the tests that take minutes
+	$(PY) -m pytest -m slow
+
+lint: setup ## style
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+type: setup ## static types
+	.venv/bin/mypy
+
+clean: ## remove the environment
+	rm -rf .venv

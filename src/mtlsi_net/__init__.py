@@ -1,0 +1,1 @@
+"""MTLSI-Net: an experiment suite for multi-task dense prediction."""

@@ -1,0 +1,241 @@
+"""What all data sets share: a map-style dataset of one split and the data module around it."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
+from mtlsi_net.data.transforms import (
+    IMAGE,
+    IMAGENET_MEAN,
+    Sample,
+    TestPipeline,
+    TrainPipeline,
+    mark_invalid,
+    reduce,
+)
+from mtlsi_net.specs import Batch, TargetSpec
+from mtlsi_net.utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Pipeline = Callable[[Sample, np.random.Generator], Sample]
+VALID = "_valid"
+MASK_SPEC = TargetSpec(channels=1, kind="binary", fill=0.0)
+DEV_SHARE = 0.1
+
+
+class SampleReader(ABC):
+    """Reads the samples of one data set from its files. Subclasses know the layout."""
+
+    def __init__(self, root: Path, specs: Mapping[str, TargetSpec]) -> None:
+        self.root, self.specs = root, dict(specs)
+
+    @abstractmethod
+    def ids(self, split: str) -> list[str]:
+        """Return the ids of ``train`` or ``val``."""
+
+    @abstractmethod
+    def check_files(self, ids: Sequence[str]) -> None:
+        """Raise a UserError naming what is missing, before the first sample is read."""
+
+    @abstractmethod
+    def read(self, sample_id: str) -> Sample:
+        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed."""
+
+
+class MultiTaskDataset(Dataset[dict[str, Any]]):
+    """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``."""
+
+    def __init__(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, *, seed: int, scale: float) -> None:
+        self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
+        self.seed, self.scale = seed, scale
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labels(self, index: int) -> dict[str, Tensor]:
+        """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
+        sample = mark_invalid(self.reader.read(self.ids[index]), self.reader.specs)
+        return {name: _to_tensor(sample[name]) for name in self.reader.specs}
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        sample_id = self.ids[draw.index]
+        sample = self.reader.read(sample_id)
+        if self.scale != 1.0:
+            sample = reduce(sample, self.scale, self.reader.specs)
+        sample[VALID] = np.ones((*sample[IMAGE].shape[:2], 1), np.float32)
+        sample = self.pipeline(sample, sample_rng(self.seed, draw.epoch, sample_id))
+        return {
+            "image": _to_tensor(sample[IMAGE]) / 255,
+            "valid": _to_tensor(sample[VALID]) > 0,
+            "id": sample_id,
+            "targets": {name: _to_tensor(sample[name]) for name in self.reader.specs},
+        }
+
+
+def _to_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+
+
+class MultiTaskDataModule(L.LightningDataModule):
+    """Loaders of one data set.
+
+    Args:
+        root: the data set's folder.
+        targets: task name -> TargetSpec of the tasks to load.
+        size: (height, width) that training crops and all padding go to.
+        batch_size: samples of one optimiser step, over all processes.
+        num_workers: loader processes for each loader.
+        seed: of order and augmentation; the same for all processes.
+        augment: False trains on the test pipeline (padding only).
+        scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
+        dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
+        eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
+        crop_guide: task whose class map the crop rule reads; loaded even when the task itself is not trained.
+        pad_color: mean RGB in 0..1.
+        prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
+    """
+
+    dev_list: str | None = None
+    """File name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
+
+    def __init__(
+        self,
+        root: str,
+        targets: Mapping[str, TargetSpec],
+        *,
+        size: Sequence[int],
+        batch_size: int,
+        crop_guide: TargetSpec,
+        crop_guide_name: str = "semseg",
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: bool = True,
+        scale: float = 1.0,
+        dev_split: bool = False,
+        eval_batch_size: int = 1,
+        pad_color: tuple[float, ...] = IMAGENET_MEAN,
+        prepare: Callable[[Path], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.root, self.size = Path(root), (int(size[0]), int(size[1]))
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
+        self.pad_color, self.guide = pad_color, crop_guide_name
+        self.targets = dict(targets)
+        self.train_specs = {crop_guide_name: crop_guide} | self.targets if augment else self.targets
+        self.datasets: dict[str, MultiTaskDataset] = {}
+
+    def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
+        """Return the data set's reader for ``specs``."""
+        raise NotImplementedError
+
+    @property
+    def val_stage(self) -> str:
+        """Name under which validation results are reported: ``val``, or ``dev`` with a held-out part."""
+        return "dev" if self.dev_split else "val"
+
+    def prepare_data(self) -> None:
+        """Generate or fetch the files, where the data set can; one process a node."""
+        if self.prepare is not None:
+            self.prepare(self.root)
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Read the lists, check that all files are there, build the datasets ``train``, ``train_plain``, ``val``."""
+        if self.datasets:
+            return
+        reader = self.make_reader(self.targets)
+        train_ids, val_ids = reader.ids("train"), reader.ids("val")
+        if self.dev_split:
+            train_ids, val_ids = self._hold_out(train_ids)
+        reader.check_files([*train_ids, *val_ids])
+        log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
+        plain = self._dataset(reader, train_ids, TestPipeline(self.size, self._masked(self.targets), self.pad_color))
+        self.datasets = {
+            "train_plain": plain,
+            "train": self._training_dataset(train_ids) if self.augment else plain,
+            "val": self._dataset(reader, val_ids, plain.pipeline),
+        }
+
+    def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
+        pipeline = TrainPipeline(self.size, self._masked(self.train_specs), self.guide, self.pad_color)
+        return self._dataset(self.make_reader(self.train_specs), ids, pipeline)
+
+    def _dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale)
+
+    @staticmethod
+    def _masked(specs: Mapping[str, TargetSpec]) -> dict[str, TargetSpec]:
+        return {**specs, VALID: MASK_SPEC}
+
+    def _hold_out(self, ids: list[str]) -> tuple[list[str], list[str]]:
+        if self.dev_list is None:
+            cut = len(ids) - max(1, round(DEV_SHARE * len(ids)))
+            return ids[:cut], ids[cut:]
+        held = set(resources.files("mtlsi_net.data").joinpath("splits", self.dev_list).read_text().split())
+        kept, out = [i for i in ids if i not in held], [i for i in ids if i in held]
+        if not out or not kept:
+            raise UserError(
+                f"{self.root}: data.dev_split=true would leave {len(kept)} training and {len(out)} held-out images; "
+                "the shipped list fits the official training split only"
+            )
+        return kept, out
+
+    def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> DataLoader[Batch]:
+        ranks, rank = self._ranks()
+        sampler = EpochSampler(
+            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, ranks=ranks
+        )
+        return DataLoader(
+            dataset=dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0 and shuffle,
+        )
+
+    @staticmethod
+    def _ranks() -> tuple[int, int]:
+        group = torch.distributed
+        return (group.get_world_size(), group.get_rank()) if group.is_initialized() else (1, 0)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return shuffled, augmented batches."""
+        ranks, _ = self._ranks()
+        dataset, per_process = self.datasets["train"], self.batch_size // ranks
+        if per_process * ranks != self.batch_size:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be shared by {ranks} processes; use a multiple")
+        if len(dataset) < self.batch_size:
+            raise UserError(
+                f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
+            )
+        return self._loader(dataset, shuffle=True, batch_size=per_process)
+
+    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Return the batches of ``val`` or ``train_plain`` in order, each sample exactly once."""
+        return self._loader(self.datasets[split], shuffle=False, batch_size=self.eval_batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches."""
+        return self.eval_dataloader("val")
+
+
+def _collate(samples: list[dict[str, Any]]) -> Batch:
+    sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
+    if len(sizes) > 1:
+        raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
+    batch: Batch = default_collate(samples)
+    return batch

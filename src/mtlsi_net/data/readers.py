@@ -1,0 +1,88 @@
+"""Read one file, check it, and say which file is wrong and what to do if it is."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.utils.errors import UserError
+
+Array = NDArray[np.float32]
+
+MAX_DISTINCT_SHOWN = 5
+
+
+def read_image(path: Path) -> Array:
+    """Return an RGB image, (H, W, 3) float32 in 0..255.
+
+    Raises:
+        UserError: the file is missing, truncated or no image.
+    """
+    return np.asarray(_open_pixels(path, "RGB"), dtype=np.float32)
+
+
+def read_target(path: Path, spec: TargetSpec) -> Array:
+    """Return a label map in the NYUDv2 encoding (protocol page, section 1.2), (H, W, spec.channels) float32.
+
+    classes: PNG value - 1, stored 0 becomes 255; binary: PNG value / 255; vector: 2 v / 255 - 1; scalar: ``.npy`` metres.
+
+    Raises:
+        UserError: the file is missing, truncated, of another kind, or holds values outside the spec's range.
+    """
+    decode = {"classes": _read_classes, "binary": _read_binary, "vector": _read_vectors, "scalar": _read_metres}
+    return decode[spec.kind](path, spec)
+
+
+def _open_pixels(path: Path, mode: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if mode == "RGB":
+                return image.convert("RGB")
+            if image.mode not in ("L", "P", "1"):
+                raise UserError(f"{path}: expected an 8-bit single-channel PNG, found mode {image.mode}")
+            image.load()
+            return image.copy()
+    except FileNotFoundError:
+        raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); replace the file from its source") from None
+
+
+def _read_classes(path: Path, spec: TargetSpec) -> Array:
+    assert spec.num_classes is not None, "targets of kind 'classes' state num_classes"
+    raw = np.asarray(_open_pixels(path, "L"), dtype=np.int16)
+    wrong = np.unique(raw[raw > spec.num_classes])
+    if wrong.size:
+        shown = ", ".join(map(str, wrong[:MAX_DISTINCT_SHOWN]))
+        raise UserError(
+            f"{path}: class value {shown} found, but stored values go from 0 (unlabelled) to {spec.num_classes}; "
+            "the file belongs to another label set, or the task's class list is too short"
+        )
+    return np.where(raw == 0, IGNORE, raw - 1).astype(np.float32)[..., None]
+
+
+def _read_binary(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
+    return (np.asarray(_open_pixels(path, "L"), dtype=np.float32) / 255)[..., None]
+
+
+def _read_vectors(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
+    return np.asarray(_open_pixels(path, "RGB"), dtype=np.float32) * np.float32(2 / 255) - 1
+
+
+def _read_metres(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read as .npy ({error}); replace the file from its source") from None
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+        raise UserError(f"{path}: expected a 2-D array of metres, found shape {depth.shape} of {depth.dtype}")
+    bad = ~np.isfinite(depth) | (depth < 0)
+    if bad.any():
+        raise UserError(
+            f"{path}: {int(bad.sum())} depth values are NaN, infinite or negative; store metres, and 0 where depth is missing"
+        )
+    return depth.astype(np.float32)[..., None]

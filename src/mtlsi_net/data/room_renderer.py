@@ -1,0 +1,163 @@
+"""Rendering one generated room: a photograph-like image and labels that agree with it exactly."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlsi_net.data.room_cameras import Camera, choose_camera
+from mtlsi_net.data.room_rays import FACES, Floats, Ints, compiled, first_hit
+from mtlsi_net.data.room_scenes import sample_scene
+from mtlsi_net.data.room_shading import Surfaces, develop, light_up
+from mtlsi_net.data.room_solids import Scene
+from mtlsi_net.tasks.classes import CLASS_SETS
+
+CREASE = np.cos(np.radians(30))
+"""Cosine of the angle between normals above which two faces of one object meet in a crease (our choice)."""
+DEPTH_STEP = 0.05
+"""Relative step in depth that makes a boundary between two faces of one object (our choice)."""
+SUBPIXELS = np.array([(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)])
+MIN_SIDE = 16
+
+
+@dataclass(frozen=True)
+class RoomImage:
+    """One rendered room.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32, metres along the optical axis, above 0, no missing values.
+        normals: (H, W, 3) float32 unit vectors in the camera's frame: x right, y up, z towards the camera.
+        semseg: (H, W) uint8, index into NYUDv2's 40 classes; every pixel is labelled.
+        boundary: (H, W) uint8, 1 on one-pixel lines where instances meet, faces crease or depth steps.
+        intrinsics: fx, fy, cx, cy (pixels; the first pixel's centre is 0), height, width, and the pose
+            (``position`` in metres, ``axes``: rows right, up, forward).
+    """
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    semseg: NDArray[np.uint8]
+    boundary: NDArray[np.uint8]
+    intrinsics: dict[str, Any]
+
+
+def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> NDArray[np.uint8]:
+    """Return (H, W) uint8, 1 where a pixel differs from its right or lower neighbour.
+
+    Different are: other instance; or other face with normals more than 30 degrees apart or depth 5 % apart. Lines are
+    one pixel wide. Curved surfaces are one face and have no creases.
+
+    Args:
+        instances: (H, W).
+        faces: (H, W).
+        normals: (H, W, 3) unit vectors.
+        depth: (H, W) metres.
+    """
+    out = np.zeros(instances.shape, dtype=np.uint8)
+    for here, there in (((slice(None), slice(-1)), (slice(None), slice(1, None))), ((slice(-1),), (slice(1, None),))):
+        bent = (normals[here] * normals[there]).sum(axis=-1) < CREASE
+        step = np.abs(depth[here] - depth[there]) > DEPTH_STEP * np.minimum(depth[here], depth[there])
+        differ = (instances[here] != instances[there]) | ((faces[here] != faces[there]) & (bent | step))
+        out[here] |= differ
+    return out
+
+
+@compiled
+def _same_face(faces: Ints, rows: Ints, columns: Ints, wanted: Ints) -> Ints:
+    """Return the flat index of a pixel near (rows, columns) that shows face ``wanted``, or of the pixel itself; (N,)."""
+    height, width = faces.shape
+    found = np.empty(len(rows), dtype=np.int64)
+    for n in range(len(rows)):
+        found[n] = rows[n] * width + columns[n]
+        nearest = 9
+        for i in range(max(0, rows[n] - 1), min(height, rows[n] + 2)):
+            for j in range(max(0, columns[n] - 1), min(width, columns[n] + 2)):
+                away = (i - rows[n]) ** 2 + (j - columns[n]) ** 2
+                if faces[i, j] == wanted[n] and away < nearest:
+                    found[n], nearest = i * width + j, away
+    return found
+
+
+class _View:
+    """What the rays of a camera meet, and its colours."""
+
+    def __init__(self, scene: Scene, surfaces: Surfaces, camera: Camera) -> None:
+        self.scene, self.surfaces, self.camera = scene, surfaces, camera
+        self.rays = camera.grid()
+        self.depth, self.face, self.normal = self._cast(self.rays)
+        self.points = camera.position + self.depth[:, None] * self.rays
+
+    def _cast(self, rays: Floats) -> tuple[Floats, Ints, Floats]:
+        return first_hit(self.surfaces.geometry, np.tile(self.camera.position, (len(rays), 1)), rays)
+
+    def _color(self, rays: Floats, depth: Floats, face: Ints, normal: Floats, lighting: Floats) -> Floats:
+        solids = face // FACES
+        slant = np.abs(np.einsum("nc,nc->n", rays, normal)) / np.sqrt(np.einsum("nc,nc->n", rays, rays))
+        footprint = depth / self.camera.fx / np.maximum(slant, 0.1)
+        albedo = self.surfaces.albedo(self.camera.position + depth[:, None] * rays, solids, footprint)
+        material = self.surfaces.materials
+        glow, gloss = material["emission"][solids, None], material["gloss"][solids, None]
+        return albedo * (lighting[:, :3] + glow) + gloss * lighting[:, 3:]
+
+    def radiance(self) -> Floats:
+        """Return (H, W, 3) linear RGB, antialiased where faces meet."""
+        size = self.camera.height, self.camera.width
+        lights = self.scene.piece.lights
+        lighting = light_up(self.surfaces, lights, self.points, self.normal, self.camera.position, size)
+        colors = self._color(self.rays, self.depth, self.face, self.normal, lighting)
+        faces = self.face.reshape(size)
+        rows, columns = np.nonzero(_mixed(faces))
+        mixed = rows * size[1] + columns
+        total = np.zeros((len(mixed), 3))
+        for down, right in SUBPIXELS:
+            rays = self.camera.directions(rows + down, columns + right)
+            depth, face, normal = self._cast(rays)
+            # Light varies slowly over a face: a nearby pixel's serves for the part of a pixel.
+            near = _same_face(faces, rows, columns, face)
+            total += self._color(rays, depth, face, normal, lighting[near])
+        colors[mixed] = total / len(SUBPIXELS)
+        return colors.reshape(*size, 3)
+
+
+def _mixed(faces: Ints) -> NDArray[np.bool_]:
+    """Return where a pixel shows another face than one of its four neighbours."""
+    mixed = np.zeros(faces.shape, dtype=np.bool_)
+    across, down = faces[:, 1:] != faces[:, :-1], faces[1:] != faces[:-1]
+    for part, differ in ((mixed[:, 1:], across), (mixed[:, :-1], across), (mixed[1:], down), (mixed[:-1], down)):
+        part |= differ
+    return mixed
+
+
+def render_room(seed: int, index: int, height: int, width: int) -> RoomImage:
+    """Return image ``index`` of the data set of ``seed``: a pure function of its arguments.
+
+    Args:
+        seed: of the data set, at least 0.
+        index: of the image, at least 0.
+        height: pixels, at least 16.
+        width: pixels, at least 16.
+    """
+    rng = np.random.default_rng([seed, index])
+    scene = sample_scene(rng)
+    solids = scene.ordered()
+    materials = scene.materials[[s.material for s in solids]]
+    surfaces = Surfaces(scene.geometry(), np.array([s.half for s in solids]), materials)
+    camera = choose_camera(rng, scene, surfaces.geometry, height, width)
+    view = _View(scene, surfaces, camera)
+    size = (height, width)
+    names = CLASS_SETS["nyud40"]
+    instances = np.array([s.instance for s in solids])[view.face // FACES]
+    classes = np.array([names.index(label) for label in scene.piece.labels], dtype=np.uint8)
+    # Rows right, up, forward: the third coordinate of a normal towards the camera is minus its part along forward.
+    normals = (view.normal @ camera.axes.T * (1.0, 1.0, -1.0)).reshape(*size, 3)
+    depth = view.depth.reshape(size)
+    return RoomImage(
+        image=develop(view.radiance(), rng),
+        depth=depth.astype(np.float32),
+        normals=normals.astype(np.float32),
+        semseg=classes[instances].reshape(size),
+        boundary=boundaries(instances.reshape(size), view.face.reshape(size), normals, depth),
+        intrinsics=camera.record(),
+    )

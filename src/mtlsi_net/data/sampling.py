@@ -1,0 +1,49 @@
+"""Which samples a process draws, in which order, and the random stream each of them gets."""
+
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One sample of one epoch: with the seed, all that its augmentation depends on."""
+
+    epoch: int
+    index: int
+
+
+def sample_rng(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
+    """Return the random stream of a sample: a function of (seed, epoch, id), so that workers and ranks agree."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(sample_id.encode())])
+
+
+class EpochSampler(Sampler[Draw]):
+    """Yield this rank's share of a permutation that depends on (seed, epoch) only.
+
+    Training (``shuffle``) drops the tail so that all ranks get equally many full batches; evaluation yields every index
+    exactly once over all ranks, in order.
+    """
+
+    def __init__(self, length: int, *, seed: int, shuffle: bool, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+        self.length, self.seed, self.shuffle = length, seed, shuffle
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return self.length // (self.batch_size * self.ranks) * self.batch_size
+        return len(range(self.rank, self.length, self.ranks))
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        for index in order[self.rank :: self.ranks][: len(self)]:
+            yield Draw(self.epoch, int(index))

@@ -1,0 +1,19 @@
+"""Evaluate a checkpoint: ``python -m mtlsi_net.evaluate ckpt=outputs/.../checkpoints/last.ckpt``."""
+
+import hydra
+from omegaconf import DictConfig
+
+from mtlsi_net.utils.errors import user_errors
+
+
+@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="evaluate", version_base="1.3")
+def main(cfg: DictConfig) -> float:
+    """Score the checkpoint with the configuration it carries."""
+    with user_errors():
+        from mtlsi_net.evaluation import evaluate
+
+        return evaluate(cfg).gain
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Scoring: a trained module on a split, and a checkpoint from its file alone."""
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mtlsi_net import assemble
+from mtlsi_net.data.base import MultiTaskDataModule
+from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.pictures import first_batches, write_grid
+from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a module on a data module's splits."""
+
+    trainer: L.Trainer
+    module: MultiTaskModule
+    data: MultiTaskDataModule
+
+    def score(self, split: str) -> Scores:
+        """Return task -> metric -> value on ``val`` or ``train_plain``."""
+        self.module.stage = self.data.val_stage if split == "val" else "train"
+        self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
+        return self.module.scores[self.module.stage]
+
+    @contextmanager
+    def weights(self, state_dict: Mapping[str, Tensor]) -> Iterator[None]:
+        """Give the module other weights inside the context."""
+        own = {key: value.clone() for key, value in self.module.state_dict().items()}
+        self.module.load_state_dict(state_dict)
+        try:
+            yield
+        finally:
+            self.module.load_state_dict(own)
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Where the scores were written, and the mean gain on the constant prediction."""
+
+    folder: RunFolder
+    gain: float
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of this suite; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint {path} cannot be read ({first_line}); is it complete?") from None
+    missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
+    if missing:
+        raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")
+    return checkpoint
+
+
+def evaluate(cfg: DictConfig) -> EvaluateResult:
+    """Score ``cfg.ckpt`` with the configuration inside it; ``cfg`` may override what is about this machine."""
+    checkpoint = load_checkpoint(Path(cfg.ckpt))
+    run = OmegaConf.create(checkpoint["config"])
+    changed = {key: value for key, value in cfg.data.items() if value is not None}
+    run = OmegaConf.merge(run, {"data": changed, "trainer": cfg.trainer, "paths": cfg.paths, "logger": None})
+    run.backbone.pretrained = False  # the checkpoint's own weights follow
+    assert isinstance(run, DictConfig)
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    folder.create()
+    config: Any = OmegaConf.to_container(run, resolve=True)
+    OmegaConf.save(OmegaConf.create(config), folder.config)
+    assemble.quieten_lightning()
+
+    tasks = assemble.build_tasks(run)
+    data = assemble.build_data(run, tasks)
+    network = assemble.build_network(run, tasks)
+    module = assemble.build_module(run, network, tasks, priors=checkpoint["priors"], config=config)
+    module.load_state_dict(checkpoint["state_dict"])
+    trainer = assemble.build_trainer(run, folder, data)
+    scores = Evaluator(trainer, module, data).score("val")
+
+    stage = data.val_stage
+    log.info("scored %s, step %d", cfg.ckpt, checkpoint["global_step"])
+    results = {"last": {stage: scores}, "constant": module.constant_scores, "model": measure_size(network, data.size)}
+    write_json(folder.metrics, results)
+    write_json(folder.record, describe_run(run.seed, {}))
+    write_grid(module, first_batches(data.val_dataloader(), run.pictures), folder.pictures / f"{stage}.png")
+    rows = {"constant prediction": module.constant_scores[stage], str(cfg.ckpt): scores}
+    print_table(rows, tasks, f"{data.root} ({stage})")
+    (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    return EvaluateResult(folder, module.gain(stage))

@@ -1,0 +1,1 @@
+"""Lightning parts: the module, optimisation, callbacks."""

@@ -1,0 +1,64 @@
+"""Lightning callbacks of the suite."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class ExponentialAverage(L.Callback):
+    """Keeps a running average of the network's weights beside the raw ones; saved with checkpoints.
+
+    Args:
+        decay: of the average, per optimiser step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.average: AveragedModel | None = None
+        self._saved: dict[str, Tensor] | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
+        """Start from the current weights, or from the checkpoint's average."""
+        network: nn.Module = pl_module.network
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+        if self._saved is not None:
+            self.average.load_state_dict(self._saved)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401, ARG002 - Lightning's signature
+        batch: Any,  # noqa: ANN401, ARG002 - Lightning's signature
+        batch_idx: int,  # noqa: ARG002 - Lightning's signature
+    ) -> None:
+        """Update after every optimiser step."""
+        assert self.average is not None
+        if trainer.global_step > int(self.average.n_averaged):
+            network: nn.Module = pl_module.network
+            self.average.update_parameters(network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average for the checkpoint."""
+        return {} if self.average is None else {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the checkpoint's average until the network exists."""
+        self._saved = state_dict.get("average")
+
+    @contextmanager
+    def swapped_in(self, network: nn.Module) -> Iterator[None]:
+        """Give ``network`` the averaged weights inside the context."""
+        assert self.average is not None, "the average exists after fit"
+        raw = {key: value.clone() for key, value in network.state_dict().items()}
+        network.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                network.load_state_dict(raw)

@@ -1,0 +1,164 @@
+"""One LightningModule for every network and every set of tasks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.metrics.gain import gain_over_constant
+from mtlsi_net.specs import Batch, Prediction
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils.errors import UserError
+
+Scores = dict[str, dict[str, float]]
+"""Task -> metric -> value."""
+
+
+class MultiTaskModule(L.LightningModule):
+    """Trains a network on several tasks and scores it beside the constant prediction.
+
+    Args:
+        network: image and validity mask -> Prediction.
+        tasks: name -> Task.
+        weighting: losses -> total.
+        recipe: optimiser and schedule.
+        priors: name -> (K,) best constant raw output, from the training labels.
+        config: the resolved configuration, kept in checkpoints.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        tasks: Mapping[str, Task],
+        weighting: FixedWeights,
+        recipe: Recipe,
+        priors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        weighting.check(tasks)
+        self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
+        self.priors, self.config = dict(priors), dict(config)
+        self.stage = "val"
+        self.scores: dict[str, Scores] = {}
+        self.constant_scores: dict[str, Scores] = {}
+        # Plain dictionaries: running metric states are no part of a checkpoint.
+        self._metrics: dict[str, Metric] = {}
+        self._constant_metrics: dict[str, Metric] = {}
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
+        """Return raw outputs for (B, 3, H, W) images in [0, 1]."""
+        prediction: Prediction = self.network(image, valid)
+        return prediction
+
+    def losses(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+        """Return the unweighted losses of the final and of the preliminary predictions."""
+        final = {name: task.loss(prediction.final[name], targets[name]) for name, task in self.tasks.items()}
+        aux = {} if not self.weighting.aux else prediction.aux
+        aux_losses = {}
+        for name, output in aux.items():
+            full = F.interpolate(output.float(), targets[name].shape[-2:], mode="bilinear", align_corners=False)
+            aux_losses[name] = self.tasks[name].loss(full, targets[name])
+        return final, aux_losses
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+        """Return the total loss of one batch."""
+        final, aux = self.losses(self(batch["image"], batch["valid"]), batch["targets"])
+        total: Tensor = self.weighting(final, aux)
+        if not torch.isfinite(total):
+            self._stop_non_finite(final, aux, batch["id"])
+        self.log("train/loss", total, prog_bar=True)
+        self.log_dict({f"train/{name}/loss": loss for name, loss in final.items()})
+        self.log_dict({f"train/{name}/aux_loss": loss for name, loss in aux.items()})
+        return total
+
+    def _stop_non_finite(self, final: Mapping[str, Tensor], aux: Mapping[str, Tensor], ids: list[str]) -> None:
+        named = {**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}
+        bad = [f"{name} = {loss.item():g}" for name, loss in named.items() if not torch.isfinite(loss)]
+        raise UserError(
+            f"loss is not finite at step {self.global_step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}. "
+            "Training stopped, the last checkpoint is kept; lower optim.lr, or look at these images' labels"
+        )
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of types
+        """Return optimiser and per-step schedule."""
+        max_steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = self.recipe.build(self.network, max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - Lightning's signature; always by norm
+    ) -> None:
+        """Clip the gradient's norm and stop on a non-finite one, before it reaches the weights."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
+        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # its scaler skips such steps itself
+            bad = [name for name, p in self.network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise UserError(
+                f"gradient is not finite at step {self.global_step} (first in {bad[0] if bad else 'the norm'}). "
+                "Training stopped, the last checkpoint is kept; lower optim.lr or set trainer.precision=32-true"
+            )
+        self.log("train/grad_norm", norm)
+
+    # -- evaluation -------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Start new metrics; the constant prediction is scored once for each stage."""
+        self._metrics = self._new_metrics()
+        self._constant_metrics = {} if self.stage in self.constant_scores else self._new_metrics()
+
+    def _new_metrics(self) -> dict[str, Metric]:
+        return {name: task.new_metric().to(self.device) for name, task in self.tasks.items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Update all metrics with one batch."""
+        prediction = self(batch["image"], batch["valid"])
+        for name, task in self.tasks.items():
+            target = batch["targets"][name]
+            self._metrics[name].update(task.postprocess(prediction.final[name].float()), target)
+            if name in self._constant_metrics:
+                self._constant_metrics[name].update(task.postprocess(self._constant(name, target)), target)
+
+    def _constant(self, name: str, target: Tensor) -> Tensor:
+        prior = self.priors[name].to(target.device)
+        return prior[None, :, None, None].expand(target.shape[0], -1, *target.shape[-2:])
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log all scores under the current stage's name."""
+        if self._constant_metrics:
+            self.constant_scores[self.stage] = _compute(self._constant_metrics)
+        scores = _compute(self._metrics)
+        self.scores[self.stage] = scores
+        flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
+        self.log_dict(flat)
+        self.log(f"{self.stage}/gain", self.gain(self.stage), prog_bar=True)
+
+    def gain(self, stage: str) -> float:
+        """Return the mean over tasks of the share of the constant prediction's error that the network removes."""
+        ours, constant = self.scores[stage], self.constant_scores[stage]
+        gains = [
+            gain_over_constant(ours[name][task.main_metric], constant[name][task.main_metric], task.higher_is_better)
+            for name, task in self.tasks.items()
+        ]
+        return sum(gains) / len(gains)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what `evaluate` needs: the whole configuration and the priors."""
+        checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}
+
+
+def _compute(metrics: Mapping[str, Metric]) -> Scores:
+    return {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}

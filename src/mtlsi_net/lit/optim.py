@@ -1,0 +1,79 @@
+"""Optimiser and learning-rate schedule: parameter groups, warm-up, polynomial decay."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+ENCODER_PREFIX = "encoder."
+OptimizerFactory = Callable[[Iterable[dict[str, object]]], torch.optim.Optimizer]
+
+
+def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: int = 0) -> float:
+    """Return the factor of the base learning rate after ``step`` optimiser steps: linear warm-up, then poly decay to 0.
+
+    Without warm-up it is (1 - step / max_steps) ** power, the lineage's schedule (protocol page, section 4).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return float(max(0.0, 1 - (step - warmup_steps) / max(1, max_steps - warmup_steps)) ** power)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides how parameters move.
+
+    Attributes:
+        optimizer: partial of a torch optimiser; takes the parameter groups.
+        lr: base learning rate.
+        weight_decay: as the optimiser understands it (L2 in the gradient for Adam, decoupled for AdamW).
+        power: of the polynomial schedule.
+        warmup_steps: optimiser steps of linear warm-up.
+        decoder_lr_factor: decoder learning rate over encoder's.
+        layer_decay: factor of the learning rate from one encoder block to the one below it; 1.0 is none.
+        decay_all: whether norms, biases and other one-dimensional parameters are decayed too (the lineage does).
+        ema_decay: of a running average of the weights, reported beside the raw ones; None is none.
+    """
+
+    optimizer: OptimizerFactory
+    lr: float
+    weight_decay: float
+    power: float = 0.9
+    warmup_steps: int = 0
+    decoder_lr_factor: float = 1.0
+    layer_decay: float = 1.0
+    decay_all: bool = True
+    ema_decay: float | None = None
+
+    def parameter_groups(self, network: nn.Module) -> list[dict[str, object]]:
+        """Return groups of equal learning rate and decay; one single group where nothing differs."""
+        depths, top = _encoder_depths(network)
+        grouped: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            inside = name.startswith(ENCODER_PREFIX)
+            depth = depths.get(name.removeprefix(ENCODER_PREFIX), top)
+            lr = self.lr * (self.layer_decay ** (top - depth) if inside else self.decoder_lr_factor)
+            decay = self.weight_decay if self.decay_all or parameter.ndim > 1 else 0.0
+            grouped[lr, decay].append(parameter)
+        return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
+
+    def build(self, network: nn.Module, max_steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """Return the optimiser and the schedule to be stepped after every optimiser step."""
+        optimizer = self.optimizer(self.parameter_groups(network))
+
+        def factor(step: int) -> float:
+            return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)
+
+        return optimizer, LambdaLR(optimizer, factor)
+
+
+def _encoder_depths(network: nn.Module) -> tuple[dict[str, int], int]:
+    encoder = getattr(network, "encoder", None)
+    if encoder is None:
+        return {}, 0
+    return encoder.parameter_depths(), encoder.num_layers

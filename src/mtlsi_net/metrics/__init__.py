@@ -1,0 +1,1 @@
+"""Metrics pooled over the data set: a pure function and a torchmetrics class for each."""

@@ -1,0 +1,53 @@
+"""One number for several tasks: relative gains."""
+
+from collections.abc import Mapping
+
+from mtlsi_net.utils.errors import UserError
+
+
+def relative_gain(value: float, reference: float, higher_is_better: bool) -> float:
+    """Return (value - reference) / reference as a fraction, its sign turned so that positive means better.
+
+    Raises:
+        UserError: the reference is 0.
+    """
+    if reference == 0:
+        raise UserError("relative gain: the reference score is 0; take another reference run or leave the task out")
+    gain = (value - reference) / reference
+    return gain if higher_is_better else -gain
+
+
+def delta_m(
+    multi_task: Mapping[str, float], single_task: Mapping[str, float], higher_is_better: Mapping[str, bool]
+) -> float:
+    """Return Delta_m, the mean relative gain over single-task models of the same backbone, as a fraction (paper).
+
+    Args:
+        multi_task: task -> main score of the multi-task model.
+        single_task: task -> the same score of that task's own model.
+        higher_is_better: task -> direction of the score.
+
+    Raises:
+        UserError: no task, a task missing from one of the three, or a reference of 0.
+    """
+    tasks = set(multi_task)
+    if not tasks:
+        raise UserError("Delta_m: no tasks given; name at least one")
+    for what, scores in (("single-task scores", single_task), ("directions", higher_is_better)):
+        if set(scores) != tasks:
+            raise UserError(f"Delta_m: {what} are given for {sorted(scores)}, multi-task scores for {sorted(tasks)}")
+    gains = [relative_gain(multi_task[name], single_task[name], higher_is_better[name]) for name in multi_task]
+    return sum(gains) / len(gains)
+
+
+def gain_over_constant(value: float, constant: float, higher_is_better: bool) -> float:
+    """Return the share of the constant prediction's error that a model removes (our choice).
+
+    1 is perfect, 0 no better than the constant, below 0 worse. The error of a higher-is-better score is its distance
+    from 1, the best value of every such score here; of the others it is the score itself. A constant without error
+    gives 0 if the model has none either, else minus infinity; NaN stays NaN.
+    """
+    error, reference = (1 - value, 1 - constant) if higher_is_better else (value, constant)
+    if reference == 0:
+        return 0.0 if error == 0 else float("-inf")
+    return 1 - error / reference

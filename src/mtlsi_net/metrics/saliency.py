@@ -1,0 +1,69 @@
+"""Pixel-pooled maximal F-measure of saliency (protocol page, section 5.3)."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtlsi_net.specs import IGNORE
+
+BETA_SQUARED = 0.3
+THRESHOLDS = torch.arange(0.05, 1, 0.05)
+"""The lineage's 19 float32 thresholds 0.05..0.95; made on the CPU, as rounding differs between devices."""
+
+
+def count_by_level(score: Tensor, target: Tensor) -> Tensor:
+    """Count pixels by how many thresholds their score reaches (score >= threshold).
+
+    Args:
+        score: (B, 1, H, W) float32.
+        target: (B, 1, H, W) in [0, 1], positive above 0.5, 255 invalid.
+
+    Returns:
+        (2, 20) int64: negatives and positives at levels 0..19.
+    """
+    levels = THRESHOLDS.numel() + 1
+    level = torch.bucketize(score.float().contiguous(), THRESHOLDS.to(score.device), right=True)
+    bins = torch.where(target != IGNORE, level + levels * (target > 0.5), 2 * levels)
+    return torch.bincount(bins.flatten(), minlength=2 * levels + 1)[:-1].reshape(2, levels)
+
+
+def f_measures(counts: Tensor) -> Tensor:
+    """Return F = 1.3 P R / (0.3 P + R) at each threshold, (19,) float64; 0 where P or R has no value or both are 0.
+
+    Args:
+        counts: (2, 20) of ``count_by_level``; must hold at least one pixel, otherwise the result is NaN.
+    """
+    reached = counts.flip(1).cumsum(1).flip(1)[:, 1:].double()  # at or above each threshold
+    hits, predicted, labelled = reached[1], reached.sum(0), counts[1].sum()
+    precision, recall = hits / predicted, hits / labelled
+    f = (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
+    return torch.where(counts.sum() > 0, f.nan_to_num(nan=0.0), float("nan"))
+
+
+class SaliencyMetric(Metric):
+    """maxF and maxF_invpt, as fractions, over all pixels of the set; NaN while no valid pixel was seen.
+
+    maxF is the paper's protocol done right. maxF_invpt passes the probability through a second sigmoid first, as InvPT,
+    TaskPrompter, MLoRE and MTMamba do: only for comparison with their published numbers.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    counts: Tensor
+    counts_invpt: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        zeros = torch.zeros(2, THRESHOLDS.numel() + 1, dtype=torch.int64)
+        self.add_state("counts", zeros, dist_reduce_fx="sum")
+        self.add_state("counts_invpt", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count (B, 1, H, W) probabilities against (B, 1, H, W) labels in [0, 1], 255 invalid."""
+        self.counts += count_by_level(prediction, target)
+        self.counts_invpt += count_by_level(prediction.float().sigmoid(), target)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the two scalars, float64."""
+        return {"maxF": f_measures(self.counts).max(), "maxF_invpt": f_measures(self.counts_invpt).max()}

@@ -1,0 +1,91 @@
+"""Pixel-pooled class-map metrics: IoU per class and accuracy (protocol page, section 5.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtlsi_net.specs import IGNORE
+from mtlsi_net.utils.errors import UserError
+
+
+def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Return how many valid pixels of each labelled class (row) were predicted as each class (column).
+
+    Args:
+        prediction: (B, 1, H, W) classes 0..num_classes-1.
+        target: (B, 1, H, W) classes, integer or float, 255 invalid.
+        num_classes: K.
+
+    Returns:
+        (K, K) int64.
+
+    Raises:
+        UserError: a label lies outside 0..K-1 and is not 255.
+    """
+    label = target.long()
+    # Bin 0 takes the invalid pixels: no boolean indexing, and a label beyond K-1 shows as a longer histogram.
+    bins = torch.where(label != IGNORE, label * num_classes + prediction.long() + 1, 0)
+    counts = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)
+    if counts.numel() > num_classes**2 + 1:
+        raise UserError(
+            f"labels hold class {(counts.numel() - 2) // num_classes}, but the task has {num_classes}, numbered from 0 "
+            "(255: unlabelled); check the label files against the task's class list"
+        )
+    return counts[1:].reshape(num_classes, num_classes)
+
+
+def iou_per_class(confusion: Tensor) -> Tensor:
+    """Return TP / (TP + FP + FN) of each class, (K,) float64 in [0, 1]; 0 for a class seen nowhere."""
+    hits = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return hits.double() / union.clamp(min=1)
+
+
+def mean_or_nan(values: Tensor) -> Tensor:
+    """Return the mean; NaN, without a warning, of an empty tensor."""
+    return values.mean() if values.numel() else values.new_full((), float("nan"))
+
+
+class SegmentationMetric(Metric):
+    """mIoU, mIoU_present and pixel_accuracy over all pixels of the set, as fractions.
+
+    mIoU averages over ``scored`` (paper's protocol: all classes; a class absent from labels and predictions counts as
+    0). mIoU_present (our addition) averages over the classes that occur in the labels. All are NaN while no valid
+    pixel was seen.
+
+    Args:
+        num_classes: K.
+        scored: indices of the classes that mIoU averages; all if None.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: int, scored: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.scored = list(range(num_classes) if scored is None else scored)
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count (B, 1, H, W) class predictions against (B, 1, H, W) labels, 255 invalid."""
+        self.confusion += confusion_matrix(prediction, target, self.num_classes)
+
+    def per_class(self) -> Tensor:
+        """Return each class's IoU, (K,) float64; 0 for a class seen nowhere."""
+        return iou_per_class(self.confusion)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the three scalars, float64."""
+        iou, total = self.per_class(), self.confusion.sum()
+        present = self.confusion.sum(1) > 0
+        nan = iou.new_full((), float("nan"))
+        return {
+            "mIoU": torch.where(total > 0, iou[self.scored].mean(), nan),
+            "mIoU_present": mean_or_nan(iou[present]),
+            "pixel_accuracy": self.confusion.diagonal().sum().double() / total.where(total > 0, nan),
+        }

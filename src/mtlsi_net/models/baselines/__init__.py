@@ -1,0 +1,1 @@
+"""Decoders of other methods on the same trunk."""

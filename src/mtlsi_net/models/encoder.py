@@ -1,0 +1,248 @@
+"""The encoder: any timm backbone, four feature maps, at any input size."""
+
+import logging
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from mtlsi_net.models.layers.masking import pad_to_multiple
+from mtlsi_net.specs import FeatureSpec
+from mtlsi_net.utils.errors import UserError, nearest_names
+
+log = logging.getLogger(__name__)
+
+MAPS = 4
+
+
+class Encoder(nn.Module):
+    """What networks need from an encoder: normalised (B, 3, H, W) to a list of maps.
+
+    Attributes:
+        specs: channels and stride of every map.
+        mean: per RGB channel, of values in [0, 1], that the weights expect.
+        std: per RGB channel.
+    """
+
+    specs: list[FeatureSpec]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class TimmEncoder(Encoder):
+    """A timm backbone by name.
+
+    Plain transformers give the patch tokens (prefix tokens dropped) of four equally spaced blocks, without the final
+    norm; hierarchical networks their last four stages.
+
+    Args:
+        name: of timm, with or without the weights' tag.
+        pretrained: load weights; False starts from random ones (or a whole-network checkpoint follows), also where
+            ``weights_file`` is given.
+        weights_file: weights in timm's naming (.safetensors, .pth, .bin) instead of a download. Must fit completely,
+            but for a classifier, which is dropped.
+        image_size: (height, width) that position embeddings are made for; other sizes work too, by interpolation.
+            None keeps the pretraining size.
+        drop_path_rate: stochastic depth, 0..1.
+        statistics: input mean and std: ``imagenet``, ``pretrained_cfg`` (timm's record), or ``auto``: ImageNet's for
+            augreg ViTs (timm records 0.5; the published numbers of this field use ImageNet's), else timm's.
+        trainable: ``all``, ``none``, or the number of last blocks that learn. Frozen blocks stay in eval mode.
+
+    Raises:
+        UserError: unknown backbone or option, or weights that are not to be had or do not fit: never a silently
+            random backbone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = True,
+        weights_file: str | Path | None = None,
+        image_size: tuple[int, int] | None = None,
+        drop_path_rate: float = 0.0,
+        statistics: Literal["auto", "imagenet", "pretrained_cfg"] = "auto",
+        trainable: Literal["all", "none"] | int = "all",
+    ) -> None:
+        super().__init__()
+        _check_name(name)
+        if not 0 <= drop_path_rate < 1:
+            raise UserError(f"backbone.drop_path_rate={drop_path_rate} is outside [0, 1)")
+        body = _load(name, pretrained, weights_file, image_size, drop_path_rate)
+        self.mean, self.std = _input_statistics(name, statistics)
+        self.indices, self.specs = _choose_maps(name, body)
+        body.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
+        if isinstance(getattr(body, "head", None), nn.Module):
+            body.head = nn.Identity()  # Swin and ConvNeXt keep a norm in there that no map uses
+        self.body = body
+        self.multiple = math.lcm(*(spec.stride for spec in self.specs))
+        self.num_layers = max(self.parameter_depths().values())
+        self._freeze(trainable)
+
+    def parameter_depths(self) -> dict[str, int]:
+        """Return parameter name -> depth: 0 embeddings or stem, ``num_layers`` the last block, for layer-wise decay."""
+        depths: dict[str, int] = group_parameters(self.body, self.body.group_matcher(), reverse=True)
+        return {f"body.{name}": depth for name, depth in depths.items()}
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return four maps (B, C_i, ceil(H / stride_i), ceil(W / stride_i)).
+
+        Args:
+            image: (B, 3, H, W), normalised by ``mean`` and ``std``; padded inside with zeros, the mean colour.
+        """
+        height, width = image.shape[-2:]
+        maps = self.body.forward_intermediates(
+            pad_to_multiple(image, self.multiple), indices=self.indices, intermediates_only=True
+        )
+        return [
+            x[..., : -(-height // spec.stride), : -(-width // spec.stride)]
+            for x, spec in zip(maps, self.specs, strict=True)
+        ]
+
+    def train(self, mode: bool = True) -> "TimmEncoder":
+        """Set training mode, except for parts that are frozen as a whole: their statistics and paths stay fixed."""
+        super().train(mode)
+        for module in self.body.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+        return self
+
+    def _freeze(self, trainable: Literal["all", "none"] | int) -> None:
+        if isinstance(trainable, bool) or (isinstance(trainable, str) and trainable not in ("all", "none")):
+            raise UserError(f"backbone.trainable={trainable!r} is not known; use all, none or a number of blocks")
+        last = {"all": self.num_layers + 1, "none": 0}[trainable] if isinstance(trainable, str) else trainable
+        if not 0 <= last <= self.num_layers + 1:
+            raise UserError(f"backbone.trainable={trainable} is not in 0..{self.num_layers}, this backbone's blocks")
+        depths = self.parameter_depths()
+        for name, parameter in self.named_parameters():
+            if depths[name] <= self.num_layers - last:
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
+
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise UserError(f"timm has no backbone {name!r}; {nearest_names(name.split('.')[0], timm.list_models())}")
+    tag = name.partition(".")[2]
+    if tag and name not in (known := timm.list_pretrained(f"{name.split('.')[0]}.*")):
+        raise UserError(f"timm has no weights {name!r} of this backbone; {nearest_names(name, known)}")
+
+
+def _load(
+    name: str, pretrained: bool, weights_file: str | Path | None, image_size: tuple[int, int] | None, drop_path: float
+) -> Any:  # noqa: ANN401 - timm is untyped
+    """Return the whole timm model with the weights that were asked for, every one of them loaded."""
+
+    def build(**options: Any) -> Any:  # noqa: ANN401
+        return _create(name, image_size, drop_path, **options)
+
+    if not pretrained:
+        log.info("%s: no pretrained weights are loaded (pretrained is false)", name)
+        return build(pretrained=False, num_classes=0)
+    if weights_file is not None:
+        state = _without_classifier(name, _read_weights(Path(weights_file)))
+        overlay = {"state_dict": state, "num_classes": 0}
+        try:
+            body = build(pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+        except (RuntimeError, KeyError) as error:
+            raise UserError(f"weights file {weights_file} does not fit {name}: {_brief(error)}") from None
+        body.pretrained_cfg.pop("state_dict")
+        log.info("%s has its weights from %s", name, weights_file)
+        return body
+    try:
+        body = build(pretrained=True)  # with its classifier, so that timm loads strictly
+    except (OSError, HfHubHTTPError) as error:
+        raise UserError(_how_to_get(name, _brief(error))) from None
+    except RuntimeError as error:
+        raise UserError(f"weights of {name} cannot be loaded: {_brief(error)}; set backbone.pretrained=false") from None
+    log.info("%s has its weights from %s", name, body.pretrained_cfg.get("hf_hub_id") or body.pretrained_cfg.get("url"))
+    return body
+
+
+def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float, **options: Any) -> Any:  # noqa: ANN401
+    """Create the model able to take any input size; which option that needs differs between families."""
+    size = {} if image_size is None else {"img_size": tuple(image_size)}
+    if drop_path_rate > 0:
+        options["drop_path_rate"] = drop_path_rate
+    any_size: list[dict[str, Any]] = [{"dynamic_img_size": True, **size}, {"strict_img_size": False, **size}, {}]
+    for extra in any_size:
+        try:
+            return timm.create_model(name, **extra, **options)
+        except TypeError as error:
+            message = str(error)
+            if "drop_path_rate" in message:
+                raise UserError(f"backbone {name} has no stochastic depth; set backbone.drop_path_rate=0") from None
+            if "unexpected keyword argument" not in message or not any(key in message for key in extra):
+                raise
+    raise AssertionError("the last try passes no size option")  # pragma: no cover
+
+
+def _choose_maps(name: str, body: Any) -> tuple[list[int], list[FeatureSpec]]:  # noqa: ANN401
+    info = list(getattr(body, "feature_info", []))
+    if len(info) < MAPS or not hasattr(body, "forward_intermediates"):
+        raise UserError(f"backbone {name} does not offer {MAPS} feature maps through timm; choose another")
+    plain = len({entry["reduction"] for entry in info}) == 1
+    total = len(info)
+    indices = [total * (i + 1) // MAPS - 1 for i in range(MAPS)] if plain else list(range(total - MAPS, total))
+    return indices, [FeatureSpec(info[i]["num_chs"], info[i]["reduction"]) for i in indices]
+
+
+def _input_statistics(name: str, statistics: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    imagenet = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
+    cfg = timm.get_pretrained_cfg(name)
+    recorded = tuple(cfg.mean), tuple(cfg.std)
+    lineage = name.startswith("vit_") and "augreg" in (cfg.tag or "")
+    choices = {"imagenet": imagenet, "pretrained_cfg": recorded, "auto": imagenet if lineage else recorded}
+    if statistics not in choices:
+        raise UserError(f"backbone.statistics={statistics!r} is not known; {nearest_names(statistics, choices)}")
+    mean, std = choices[statistics]
+    log.info("%s: input mean %s, std %s (statistics=%s)", name, mean, std, statistics)
+    return mean, std
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file; nothing in it is executed."""
+    if not path.is_file():
+        raise UserError(f"backbone.weights_file={path} does not exist; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"weights file {path} cannot be read ({_brief(error)}); is it complete?") from None
+    for wrapper in ("state_dict", "model"):
+        found = found.get(wrapper, found) if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
+    return dict(found)
+
+
+def _without_classifier(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    classifiers = timm.get_pretrained_cfg(name).classifier or ()
+    names = (classifiers,) if isinstance(classifiers, str) else classifiers
+    dropped = tuple(f"{classifier}.{part}" for classifier in names for part in ("weight", "bias"))
+    return {key: value for key, value in state.items() if key not in dropped}
+
+
+def _how_to_get(name: str, reason: str) -> str:
+    repository = str(timm.get_pretrained_cfg(name).hf_hub_id or "").rstrip("/")
+    return (
+        f"weights of {name} could not be downloaded ({reason}). On a machine with network run "
+        f"`hf download {repository} model.safetensors --local-dir .`, copy the file here and pass "
+        "backbone.weights_file=FILE; backbone.pretrained=false trains from scratch"
+    )
+
+
+def _brief(error: Exception, limit: int = 300) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + " ..."

@@ -1,0 +1,74 @@
+"""From task features to raw outputs."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.models.layers.masking import masked_resize
+from mtlsi_net.models.layers.task_layers import ChannelNorm, TaskConv, TaskLinear
+from mtlsi_net.utils.errors import UserError
+
+
+class OutputLayers(nn.Module):
+    """One 1x1 layer per task: the only layers whose sizes differ between tasks.
+
+    Weights start small, so that a new network predicts its biases: the priors.
+
+    Args:
+        task_channels: task -> K.
+        in_channels: C.
+    """
+
+    def __init__(self, task_channels: Mapping[str, int], in_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({name: nn.Conv2d(in_channels, k, 1) for name, k in task_channels.items()})
+        for layer in self.layers.values():
+            nn.init.trunc_normal_(layer.get_parameter("weight"), std=0.01)
+            nn.init.zeros_(layer.get_parameter("bias"))
+
+    def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
+        """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
+        return {name: layer(x) for (name, layer), x in zip(self.layers.items(), x_BTChw.unbind(1), strict=True)}
+
+    def set_priors(self, priors: Mapping[str, Tensor]) -> None:
+        """Write each task's best constant raw output (K,) into its bias.
+
+        Raises:
+            UserError: other tasks than the network's, another length than K, or values that are not finite.
+        """
+        if set(priors) != set(self.layers):
+            raise UserError(f"priors are for {sorted(priors)}, the network's tasks are {sorted(self.layers)}")
+        for name, layer in self.layers.items():
+            prior, bias = priors[name], layer.get_parameter("bias")
+            if prior.shape != bias.shape or not prior.isfinite().all():
+                raise UserError(f"prior of task {name!r} must be {bias.numel()} finite values, not {prior.tolist()}")
+            with torch.no_grad():
+                bias.copy_(prior)
+
+
+class UpsampleHead(nn.Module):
+    """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice).
+
+    Args:
+        task_channels: task -> K.
+        width: C.
+    """
+
+    def __init__(self, task_channels: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        tasks, narrow = len(task_channels), width // 4
+        self.norm = ChannelNorm(width, tasks)
+        self.reduce = TaskLinear(tasks, width, narrow)
+        self.refine = TaskConv(tasks, narrow, narrow, 3)
+        self.refine_norm = ChannelNorm(narrow, tasks)
+        self.output = OutputLayers(task_channels, narrow)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Map (B, T, C, h, w) to task -> (B, K, *size); ``valid`` is (B, 1, h, w) or None."""
+        double = 2 * x_BTChw.shape[-2], 2 * x_BTChw.shape[-1]
+        fine = valid if valid is None else valid.repeat_interleave(2, -2).repeat_interleave(2, -1)
+        x = masked_resize(self.reduce(self.norm(x_BTChw)), double, valid)
+        x = F.gelu(self.refine_norm(self.refine(x, fine)))
+        return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}

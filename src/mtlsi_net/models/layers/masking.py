@@ -1,0 +1,61 @@
+"""Padded positions: a boolean map, True where the image is real, and the few operations that must respect it.
+
+``valid`` is None where every position is real; then each function here is the plain operation.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad (..., H, W) at the bottom and right with zeros (False) until both sides divide by ``multiple``."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+def zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Zero the padded positions, as the border of an unpadded image would be, before a spatial convolution.
+
+    Args:
+        x: (B, C, h, w) or (B, T, C, h, w).
+        valid: (B, 1, h, w) bool, or None.
+    """
+    if valid is None:
+        return x
+    return x * align(valid, x).to(x.dtype)
+
+
+def align(valid: Tensor, x: Tensor) -> Tensor:
+    """Return ``valid`` (B, 1, h, w) with axes inserted so that it broadcasts to (B, ..., h, w) of ``x``."""
+    return valid.reshape(valid.shape[0], *(1,) * (x.ndim - 3), *valid.shape[-2:])
+
+
+def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
+    """Return (B, 1, *size): a cell is valid if it touches any valid cell of the (B, 1, h, w) map."""
+    return F.adaptive_max_pool2d(valid.float(), (size[0], size[1])) > 0
+
+
+def masked_resize(x: Tensor, size: tuple[int, int], valid: Tensor | None) -> Tensor:
+    """Resize bilinearly (align_corners False), weighing valid positions alone.
+
+    At the edge of a rectangular valid region this equals the clamping of a plain resize at an image's border, so
+    that padding changes nothing. Positions out of reach of any valid one become 0.
+
+    Args:
+        x: (B, C, h, w) or (B, T, C, h, w).
+        size: new (h, w).
+        valid: (B, 1, H, W) bool on any grid, or None.
+    """
+    flat = x.flatten(1, -3)
+    if valid is None:
+        resized = F.interpolate(flat, size, mode="bilinear", align_corners=False)
+    else:
+        weight = resize_valid(valid, (x.shape[-2], x.shape[-1])).to(x.dtype)
+        near = F.interpolate(weight, size, mode="bilinear", align_corners=False)
+        resized = F.interpolate(flat * weight, size, mode="bilinear", align_corners=False)
+        resized = resized.div_(near.clamp_(min=torch.finfo(x.dtype).eps))  # in place: full-size maps are large
+    return torch.unflatten(resized, 1, x.shape[1:-2])

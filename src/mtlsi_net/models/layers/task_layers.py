@@ -1,0 +1,139 @@
+"""Layers with one set of weights per task, run for all tasks at once on (B, T, C, h, w)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.utils.errors import UserError
+
+MIN_HEAD_DIM = 32
+RESIDUAL_GAIN = 0.2
+"""Scale of the last layer of a residual branch: small at the start, never zero, so that gradients flow at once."""
+
+
+def count_heads(width: int, head_dim: int) -> int:
+    """Return width / head_dim.
+
+    Raises:
+        UserError: heads under 32 channels (their near-dead queries have exploding gradients), or uneven ones.
+    """
+    if head_dim < MIN_HEAD_DIM:
+        raise UserError(f"model.head_dim={head_dim} is too small for linear attention; use {MIN_HEAD_DIM} or more")
+    if width % head_dim:
+        raise UserError(f"model.width={width} is no multiple of model.head_dim={head_dim}; change one of them")
+    return width // head_dim
+
+
+class TaskLinear(nn.Module):
+    """A linear layer over channels per task; a 1x1 convolution when called on features.
+
+    Args:
+        tasks: T.
+        in_channels: C.
+        out_channels: O.
+        bias: whether to add one; a key of softmax attention needs none.
+        gain: standard deviation of the initial outputs for inputs of 1.
+    """
+
+    def __init__(
+        self, tasks: int, in_channels: int, out_channels: int, *, bias: bool = True, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        std = gain / math.sqrt(in_channels)
+        self.weight = nn.Parameter(torch.randn(tasks, out_channels, in_channels) * std)
+        self.bias = nn.Parameter(torch.zeros(tasks, out_channels)) if bias else None
+
+    def forward(self, x_BTChw: Tensor) -> Tensor:
+        """Map (B, T, C, h, w) to (B, T, O, h, w)."""
+        y = self.weight @ x_BTChw.flatten(3)
+        if self.bias is not None:
+            y = y + self.bias[..., None].to(y.dtype)
+        return torch.unflatten(y, 3, x_BTChw.shape[3:])
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Map (B, T, ..., C) to (B, T, ..., O)."""
+        y = x.flatten(2, -2) @ self.weight.mT
+        if self.bias is not None:
+            y = y + self.bias[:, None].to(y.dtype)
+        return torch.unflatten(y, 2, x.shape[2:-1])
+
+
+class TaskConv(nn.Module):
+    """A k x k convolution per task that sees zeros on padding.
+
+    Args:
+        tasks: T.
+        in_channels: C.
+        out_channels: O.
+        kernel_size: odd k.
+        depthwise: every channel for itself (then O must be C).
+    """
+
+    def __init__(
+        self, tasks: int, in_channels: int, out_channels: int, kernel_size: int, *, depthwise: bool = False
+    ) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise UserError(f"kernel size {kernel_size} of a task convolution is even; use an odd one")
+        self.groups = in_channels if depthwise else 1
+        inputs = in_channels // self.groups
+        std = 1 / math.sqrt(inputs * kernel_size**2)
+        self.weight = nn.Parameter(torch.randn(tasks, out_channels, inputs, kernel_size, kernel_size) * std)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to (B, T, O, h, w); ``valid`` is (B, 1, h, w) or None."""
+        tasks, channels, _, size, _ = self.weight.shape
+        x = zero_invalid(x_BTChw, valid).flatten(1, 2)
+        y = F.conv2d(x, self.weight.flatten(0, 1), padding=size // 2, groups=tasks * self.groups)
+        return torch.unflatten(y, 1, (tasks, channels))
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over channels at each position: no statistic crosses positions, so padding cannot leak.
+
+    Args:
+        channels: C.
+        tasks: T for (B, T, C, h, w) with weights per task; None for (B, C, h, w).
+    """
+
+    def __init__(self, channels: int, tasks: int | None = None) -> None:
+        super().__init__()
+        shape = (channels,) if tasks is None else (tasks, 1, 1, channels)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return the normalised features with channels last, (B, ..., h, w, C)."""
+        x = x.movedim(-3, -1)
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:], eps=1e-6), self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised features in the shape of ``x``."""
+        return self.tokens(x).movedim(-1, -3)
+
+
+class ConvFeedForward(nn.Module):
+    """x + 1x1(GELU(depthwise 3x3(1x1(norm(x))))) per task.
+
+    Args:
+        tasks: T.
+        width: C.
+        ratio: hidden channels over C.
+    """
+
+    def __init__(self, tasks: int, width: int, ratio: float = 2.0) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.norm = ChannelNorm(width, tasks)
+        self.expand = TaskLinear(tasks, width, hidden)
+        self.spatial = TaskConv(tasks, hidden, hidden, 3, depthwise=True)
+        self.project = TaskLinear(tasks, hidden, width, gain=RESIDUAL_GAIN)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to the same shape."""
+        hidden = self.spatial(self.expand(self.norm(x_BTChw)), valid)
+        out: Tensor = x_BTChw + self.project(F.gelu(hidden))
+        return out

@@ -1,0 +1,84 @@
+"""MTLSI-Net.
+
+    image -> encoder -> neck -> preliminary decoders -> MT-MQLFB -> CWIB decoders -> heads -> final
+                                        |                   |            ^
+                                        v                   +--> STD ----+ semantic tokens
+                                       aux
+
+The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner form are our choice.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.encoder import Encoder
+from mtlsi_net.models.fusion import MultiScaleQueryFusion
+from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.neck import PyramidNeck
+from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
+from mtlsi_net.models.preliminary import PreliminaryDecoders
+from mtlsi_net.models.semantic_decoder import SemanticDecoder
+from mtlsi_net.specs import Prediction
+
+
+class MTLSINet(DenseNetwork):
+    """Multi-task dense prediction with linear cross-task interaction.
+
+    Args:
+        encoder: publishes ``specs``, ``mean`` and ``std``.
+        task_channels: task -> K output channels.
+        width: C, channels of all decoder features; a multiple of ``head_dim``.
+        stride: of the working grid; the encoder's own strides may differ.
+        head_dim: channels of an attention head, 32 or more.
+        neck: called with specs, width, stride.
+        preliminary: called with task_channels, width.
+        fusion: called with tasks (their number), width, head_dim; as are ``distiller`` and ``decoder``.
+        distiller: see ``fusion``.
+        decoder: see ``fusion``.
+        head: called with task_channels, width.
+        mask_padding: leave padded positions out of context, tokens, windows and convolutions.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        task_channels: Mapping[str, int],
+        *,
+        width: int = 320,
+        stride: int = 8,
+        head_dim: int = 64,
+        neck: StageFactory = PyramidNeck,
+        preliminary: StageFactory = PreliminaryDecoders,
+        fusion: StageFactory = MultiScaleQueryFusion,
+        distiller: StageFactory = SemanticTokenDistiller,
+        decoder: StageFactory = SemanticDecoder,
+        head: StageFactory = UpsampleHead,
+        mask_padding: bool = True,
+    ) -> None:
+        super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
+        tasks = len(task_channels)
+        self.preliminary = preliminary(task_channels=task_channels, width=width)
+        self.fusion = fusion(tasks=tasks, width=width, head_dim=head_dim)
+        self.distiller = distiller(tasks=tasks, width=width, head_dim=head_dim)
+        self.decoder = decoder(tasks=tasks, width=width, head_dim=head_dim)
+        self.head = head(task_channels=task_channels, width=width)
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
+        """Predict all tasks.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], any size.
+            valid: (B, 1, H, W) bool, False on padding; None if there is none.
+
+        Returns:
+            Raw outputs: final (B, K, H, W), aux (B, K, ceil(H / stride), ceil(W / stride)).
+        """
+        shared, positions, canvas_size = self.shared_features(image, valid)
+        features, aux = self.preliminary(shared, positions)
+        features = self.fusion(features, positions)
+        tokens = self.distiller(features, positions)
+        features = self.decoder(features, tokens, positions)
+        final = self.head(features, positions, canvas_size)
+        return Prediction(crop(final, image.shape[-2:]), crop(aux, self.canvas.grid(image.shape[-2:])))

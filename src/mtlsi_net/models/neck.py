@@ -1,0 +1,47 @@
+"""The neck: four encoder maps to one map, shared by all tasks."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.models.layers.masking import masked_resize, resize_valid, zero_invalid
+from mtlsi_net.models.layers.task_layers import ChannelNorm
+from mtlsi_net.specs import FeatureSpec
+
+
+class PyramidNeck(nn.Module):
+    """Normalises, projects, resizes and adds the maps, then mixes once by a 3x3 convolution (our choice).
+
+    Each map has its own LayerNorm: the intermediates of self-supervised transformers have outlier channels.
+
+    Args:
+        specs: the encoder's maps.
+        width: C.
+        stride: of the working grid.
+    """
+
+    def __init__(self, specs: Sequence[FeatureSpec], width: int, stride: int) -> None:
+        super().__init__()
+        self.strides, self.stride = [spec.stride for spec in specs], stride
+        self.norms = nn.ModuleList(ChannelNorm(spec.channels) for spec in specs)
+        self.projections = nn.ModuleList(nn.Conv2d(spec.channels, width, 1) for spec in specs)
+        self.norm = ChannelNorm(width)
+        self.mix = nn.Conv2d(width, width, 3, padding=1, bias=False)
+
+    def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> Tensor:
+        """Return (B, C, h, w) from the encoder's maps; ``valid`` is (B, 1, H, W), per pixel, or None.
+
+        A cell of a map counts if any of its pixels is valid. A cell of flat padding must not: its norm has next to no
+        variance to divide by, and would send huge gradients to the encoder.
+        """
+        height, width = (side * self.strides[0] // self.stride for side in maps[0].shape[-2:])
+        by_stride: dict[int, Tensor] = {}  # maps of one size are added before they are resized
+        for x, stride, norm, project in zip(maps, self.strides, self.norms, self.projections, strict=True):
+            y = project(norm(x))
+            by_stride[stride] = by_stride[stride] + y if stride in by_stride else y
+        resized = [masked_resize(x, (height, width), valid) for x in by_stride.values()]
+        shared = sum(resized[1:], start=resized[0])
+        positions = None if valid is None else resize_valid(valid, (height, width))
+        out: Tensor = shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))
+        return out

@@ -1,0 +1,69 @@
+"""What every network here has: an encoder, input statistics, a neck, and biases that start at the priors."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtlsi_net.models.canvas import Canvas
+from mtlsi_net.models.encoder import Encoder
+from mtlsi_net.models.heads import OutputLayers
+from mtlsi_net.models.layers.masking import resize_valid
+from mtlsi_net.utils.errors import UserError
+
+StageFactory = Callable[..., nn.Module]
+"""Partial of a stage's class; the network completes it with the sizes that only it knows."""
+
+
+class DenseNetwork(nn.Module):
+    """Image to shared features; subclasses go on from there to a Prediction.
+
+    Args:
+        encoder: publishes ``specs``, ``mean`` and ``std``.
+        task_channels: task -> K output channels, in the order of the task axis.
+        width: C of everything after the encoder.
+        stride: of the working grid.
+        neck: factory called with specs, width and stride.
+        mask_padding: leave padded positions out of the decoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        task_channels: Mapping[str, int],
+        *,
+        width: int,
+        stride: int,
+        neck: StageFactory,
+        mask_padding: bool,
+    ) -> None:
+        super().__init__()
+        if not task_channels or min(task_channels.values()) < 1:
+            raise UserError(f"task channels are {dict(task_channels)}; name at least one task, each with 1 or more")
+        if stride < 1 or width < 4:
+            raise UserError(f"model.stride={stride} or model.width={width} is too small; use e.g. 8 and 320")
+        self.task_names = tuple(task_channels)
+        self.canvas = Canvas(encoder.mean, encoder.std, encoder.specs, stride, mask_padding=mask_padding)
+        self.encoder = encoder
+        self.neck = neck(specs=encoder.specs, width=width, stride=stride)
+
+    def shared_features(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Return neck features (B, C, h, w), valid positions (B, 1, h, w) or None, and the padded image's size."""
+        padded, pixels = self.canvas(image, valid)
+        shared = self.neck(self.encoder(padded), pixels)
+        positions = None if pixels is None else resize_valid(pixels, shared.shape[-2:])
+        return shared, positions, (padded.shape[-2], padded.shape[-1])
+
+    def set_priors(self, priors: Mapping[str, Tensor]) -> None:
+        """Let every prediction start at its task's best constant raw output (K,).
+
+        Raises:
+            UserError: tasks or lengths that are not the network's, or values that are not finite.
+        """
+        for module in self.modules():
+            if isinstance(module, OutputLayers):
+                module.set_priors(priors)
+
+
+def crop(outputs: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
+    """Return the top left part of every (B, K, H, W) output."""
+    return {name: output[..., : size[0], : size[1]] for name, output in outputs.items()}

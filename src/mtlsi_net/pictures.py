@@ -1,0 +1,66 @@
+"""Pictures to look at: image, label and prediction side by side."""
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.specs import Batch
+from mtlsi_net.tasks.base import Task
+
+matplotlib.use("Agg")
+
+CELL_INCHES = 1.9
+Picture = NDArray[np.uint8]
+
+
+def write_grid(module: MultiTaskModule, batches: list[Batch], path: Path) -> None:
+    """Write one row an image: the image, then label and prediction of every task; padding is cut away."""
+    rows = [row for batch in batches for row in _rows(module, batch)]
+    titles = ["image", *(f"{name} {what}" for name in module.tasks for what in ("label", "prediction"))]
+    height, width = rows[0][0].shape[:2]
+    figure = Figure(figsize=(CELL_INCHES * len(titles), CELL_INCHES * len(rows) * height / width + 0.3))
+    cells = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, row in zip(cells, rows, strict=True):
+        for axis, picture in zip(line, row, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    for axis, title in zip(cells[0], titles, strict=True):
+        axis.set_title(title, fontsize=8)
+    figure.subplots_adjust(left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02)
+    figure.savefig(path, dpi=120)
+
+
+def first_batches(loader: torch.utils.data.DataLoader[Batch], count: int) -> list[Batch]:
+    """Return the first ``count`` batches of an evaluation loader."""
+    return list(islice(iter(loader), count))
+
+
+@torch.no_grad()
+def _rows(module: MultiTaskModule, batch: Batch) -> list[list[Picture]]:
+    training = module.training
+    module.eval()
+    prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
+    module.train(training)
+    values = {name: task.postprocess(prediction.final[name].float()).cpu() for name, task in module.tasks.items()}
+    return [_row(batch, values, module.tasks, index) for index in range(len(batch["id"]))]
+
+
+def _row(batch: Batch, values: Mapping[str, Tensor], tasks: Mapping[str, Task], index: int) -> list[Picture]:
+    window = _window(batch["valid"][index, 0])
+    row = [(batch["image"][index][:, *window].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)]
+    for name, task in tasks.items():
+        row += [task.colorize(maps[index][:, *window]) for maps in (batch["targets"][name], values[name])]
+    return row
+
+
+def _window(valid: Tensor) -> tuple[slice, slice]:
+    rows, columns = (torch.nonzero(valid.any(dim=axis)).flatten() for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,0 +1,1 @@
+"""Tasks: one class each, owning everything that depends on what is predicted."""

@@ -1,0 +1,90 @@
+"""What a task owns, whatever the network and the data."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.utils.errors import UserError
+
+RAREST = 1e-4
+"""Least frequency a prior gives a class (our choice), so that one never seen keeps a finite bias."""
+
+
+class Task(ABC):
+    """Everything that depends on what is predicted.
+
+    Attributes:
+        name: key in batches, predictions and logs.
+        channels: K, outputs of the network's head.
+        target: what the label map is.
+        main_metric: key of ``new_metric().compute()`` that tables and gains use.
+        higher_is_better: whether that metric grows with quality; then its best value is 1, otherwise 0.
+    """
+
+    name: str
+    channels: int
+    target: TargetSpec
+    main_metric: str
+    higher_is_better: bool
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the unweighted loss, a float32 scalar; 0, with zero gradients, if no pixel is valid.
+
+        Args:
+            output: (B, channels, H, W) raw outputs, any floating type.
+            target: (B, target.channels, H, W) float, 255 invalid.
+        """
+
+    @abstractmethod
+    def new_metric(self) -> Metric:
+        """Return a fresh metric: ``update(postprocessed, target)``, ``compute()`` -> name -> scalar."""
+
+    @abstractmethod
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return what is scored and shown for raw outputs (B, channels, H, W); see each task for shape and unit."""
+
+    @abstractmethod
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB of one prediction (post-processed) or target (C, H, W); invalid: ``INVALID_COLOR``."""
+
+    @abstractmethod
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return float64 sums over a target (B, C, H, W) that ``prior`` needs; sums of several targets add up."""
+
+    @abstractmethod
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return the best constant raw output (channels,) float32, from added ``statistics``: the head's first bias.
+
+        Raises:
+            UserError: the statistics come from no valid pixel.
+        """
+
+    def _labelled(self, count: Tensor) -> Tensor:
+        """Return ``count`` if it is positive.
+
+        Raises:
+            UserError: it is 0.
+        """
+        if not count > 0:
+            raise UserError(
+                f"task {self.name!r}: no training label that was read has a valid pixel; "
+                f"check the label files, or switch the task off (~tasks.{self.name})"
+            )
+        return count
+
+    def _log_frequencies(self, counts: Tensor) -> Tensor:
+        frequencies = counts / self._labelled(counts.sum())
+        return frequencies.clamp(min=RAREST).log().float()
+
+
+def count_classes(target: Tensor, num_classes: int) -> Tensor:
+    """Return the pixels of each class, (num_classes,) float64, of a (B, 1, H, W) class map, 255 invalid."""
+    label = target.long()
+    bins = torch.where(label != IGNORE, label, num_classes)
+    return torch.bincount(bins.flatten(), minlength=num_classes + 1)[:num_classes].double()

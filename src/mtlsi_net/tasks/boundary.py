@@ -1,0 +1,66 @@
+"""Object boundaries."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtlsi_net.losses import boundary_loss
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.colors import color_shares
+from mtlsi_net.utils.errors import UserError
+
+
+class BoundaryTask(Task):
+    """Boundaries of objects.
+
+    Args:
+        positive_weight: weight of boundary pixels in the loss, in (0, 1); the others weigh the rest (lineage: 0.95).
+        preset: rules of the boundary metric, see ``mtlsi_net.metrics.boundary``.
+
+    Raises:
+        UserError: the weight lies outside (0, 1).
+    """
+
+    name = "boundary"
+    channels = 1
+    target = TargetSpec(channels=1, kind="binary")
+    main_metric = "odsF"
+    higher_is_better = True
+
+    def __init__(self, positive_weight: float = 0.95, preset: str = "nyud") -> None:
+        if not 0 < positive_weight < 1:
+            raise UserError(f"boundary task: positive_weight is {positive_weight}; give a number between 0 and 1")
+        self.positive_weight, self.preset = positive_weight, preset
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted binary cross-entropy, averaged over valid pixels."""
+        return boundary_loss(output, target, self.positive_weight)
+
+    def new_metric(self) -> Metric:
+        """Return odsF (main), oisF, AP and threshold."""
+        from mtlsi_net.metrics.boundary import BoundaryMetric  # compiles its matching: only if boundaries are scored
+
+        metric: Metric = BoundaryMetric(self.preset)
+        return metric
+
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return the probability of a boundary, (B, 1, H, W) float32."""
+        return output.float().sigmoid()
+
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return boundaries white on black."""
+        return color_shares(value)
+
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return the (soft) numbers of other and of boundary pixels, (2,)."""
+        valid = target != IGNORE
+        positives = torch.where(valid, target, 0.0).double().sum()
+        return torch.stack([valid.sum() - positives, positives])
+
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return the log-odds of a boundary as the loss weighs them: its best constant logit."""
+        weight = torch.tensor([1 - self.positive_weight, self.positive_weight], device=statistics.device)
+        return (self._log_frequencies(statistics) + weight.log()).diff()

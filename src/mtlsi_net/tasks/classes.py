@@ -1,0 +1,79 @@
+"""Class names of the standard label sets, and their colours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlsi_net.specs import IGNORE
+from mtlsi_net.utils.errors import UserError, nearest_names
+
+BACKGROUND = "background"
+
+CLASS_SETS: dict[str, tuple[str, ...]] = {
+    # NYUDv2's 40 classes, spelt as in the data set's own class mapping.
+    "nyud40": (
+        *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
+        *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat"),
+        *("clothes", "ceiling", "books", "refridgerator", "television", "paper", "towel", "shower curtain", "box"),
+        *("whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag"),
+        *("otherstructure", "otherfurniture", "otherprop"),
+    ),
+    # PASCAL VOC's 20 classes and background.
+    "voc21": (
+        *(BACKGROUND, "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    ),
+    # PASCAL-Part's 24 parts of a person, merged as in the multi-task literature.
+    "parts7": (BACKGROUND, "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg"),
+}
+
+
+def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or a list of one's own, checked.
+
+    Raises:
+        UserError: unknown set, repeated name, or a number of names outside 2..254.
+    """
+    if isinstance(classes, str):
+        if classes not in CLASS_SETS:
+            raise UserError(
+                f"unknown class set {classes!r}; {nearest_names(classes, CLASS_SETS)}, or give a list of class names"
+            )
+        return CLASS_SETS[classes]
+    names = tuple(classes)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"class list: {', '.join(repeated)} stands there twice; names must differ")
+    if not 2 <= len(names) < IGNORE:
+        raise UserError(f"class list: {len(names)} names given; label maps hold 2 to {IGNORE - 1} classes")
+    return names
+
+
+def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the indices of ``selected`` in ``names``.
+
+    Raises:
+        UserError: nothing selected, a name selected twice, or a name that is not in the list.
+    """
+    if not selected or len(set(selected)) != len(selected):
+        raise UserError("scored_classes must name at least one class, and each only once")
+    for name in selected:
+        if name not in names:
+            raise UserError(f"unknown class {name!r} in scored_classes; {nearest_names(name, names)}")
+    return [list(names).index(name) for name in selected]
+
+
+def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return PASCAL VOC's colours, (K, 3); black, the first of them, is kept for a class called background.
+
+    VOC's rule spreads the bits of the number n: bits 0, 1, 2 to the highest bit of red, green, blue, the next three to
+    the second highest, and so on.
+    """
+    numbers = np.arange(len(names)) + (names[0] != BACKGROUND)
+    palette = np.zeros((len(names), 3), dtype=np.uint8)
+    for channel in range(3):
+        for place in range(3):
+            bit = numbers >> (3 * place + channel) & 1
+            palette[:, channel] |= (bit << (7 - place)).astype(np.uint8)
+    return palette

@@ -1,0 +1,51 @@
+"""Label maps and predictions as pictures; invalid pixels have one colour for all tasks."""
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.specs import IGNORE
+
+Picture = NDArray[np.uint8]
+
+INVALID_COLOR = (224, 224, 192)
+"""VOC's colour of void: in no palette, colour map or grey scale used here, as black and mid-grey are."""
+
+
+def _pixels(value: Tensor) -> NDArray[np.float64]:
+    return value.detach().cpu().double().permute(1, 2, 0).numpy()
+
+
+def _mark_invalid(picture: NDArray[np.float64], pixels: NDArray[np.float64]) -> Picture:
+    invalid = (pixels == IGNORE).any(axis=2, keepdims=True)
+    # NaN, as a broken network may predict, is drawn like invalid pixels.
+    drawable = ~invalid & np.isfinite(picture).all(axis=2, keepdims=True)
+    return np.where(drawable, np.nan_to_num(picture).round().clip(0, 255), INVALID_COLOR).astype(np.uint8)
+
+
+def color_classes(value: Tensor, palette: NDArray[np.uint8]) -> Picture:
+    """Draw (1, H, W) classes 0..K-1, 255 invalid, with a (K, 3) palette."""
+    pixels = _pixels(value)
+    known = np.where(pixels == IGNORE, 0, pixels)[..., 0].astype(np.int64)
+    return _mark_invalid(palette[known].astype(np.float64), pixels)
+
+
+def color_scalars(value: Tensor, low: float, high: float) -> Picture:
+    """Draw (1, H, W) values, 255 invalid, in viridis from ``low`` (dark) to ``high`` (bright); others are clipped."""
+    pixels = _pixels(value)
+    share = (pixels[..., 0].clip(low, high) - low) / (high - low)
+    colors = matplotlib.colormaps["viridis"](np.nan_to_num(share))[..., :3] * 255.0
+    return _mark_invalid(np.where(np.isnan(pixels), np.nan, colors), pixels)
+
+
+def color_vectors(value: Tensor) -> Picture:
+    """Draw (3, H, W) unit vectors, 255 invalid: x, y, z from -1 to 1 are red, green, blue from 0 to 255."""
+    pixels = _pixels(value)
+    return _mark_invalid((pixels + 1) * 127.5, pixels)
+
+
+def color_shares(value: Tensor) -> Picture:
+    """Draw (1, H, W) values in [0, 1], 255 invalid, from black to white."""
+    pixels = _pixels(value)
+    return _mark_invalid(np.repeat(pixels, 3, axis=2) * 255, pixels)

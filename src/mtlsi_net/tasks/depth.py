@@ -1,0 +1,61 @@
+"""Depth in metres."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.losses import l1_loss
+from mtlsi_net.metrics.depth import DepthMetric
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.colors import color_scalars
+from mtlsi_net.utils.errors import UserError
+
+
+class DepthTask(Task):
+    """Monocular depth.
+
+    Args:
+        depth_range: metres shown as the darkest and the brightest colour; no effect on loss or metrics.
+
+    Raises:
+        UserError: the range is not increasing.
+    """
+
+    name = "depth"
+    channels = 1
+    target = TargetSpec(channels=1, kind="scalar", fill=0.0, zoom_divides=True, invalid="zero")
+    main_metric = "rmse"
+    higher_is_better = False
+
+    def __init__(self, depth_range: tuple[float, float] = (0.0, 10.0)) -> None:
+        low, high = depth_range
+        if not low < high:
+            raise UserError(f"depth_range {low}..{high} is empty; give [nearest, farthest] in metres")
+        self.depth_range = (low, high)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean absolute error over valid pixels, in metres."""
+        return l1_loss(output, target)
+
+    def new_metric(self) -> DepthMetric:
+        """Return rmse (main, metres), abs_rel, log_rmse, sq_rel, delta1, delta2 and delta3."""
+        return DepthMetric()
+
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return metres >= 0, (B, 1, H, W)."""
+        return output.clamp(min=0)
+
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return depth in viridis over ``depth_range``."""
+        return color_scalars(value, *self.depth_range)
+
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return the sum of depths and the number of pixels, (2,)."""
+        valid = target != IGNORE
+        return torch.stack([torch.where(valid, target, 0.0).double().sum(), valid.sum().double()])
+
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return the mean depth, the constant of least RMSE (the loss alone would prefer the median)."""
+        return (statistics[:1] / self._labelled(statistics[1])).float()

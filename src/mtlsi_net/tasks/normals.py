@@ -1,0 +1,49 @@
+"""Surface normals."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlsi_net.losses import normals_loss
+from mtlsi_net.metrics.normals import NormalsMetric
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.colors import color_vectors
+
+
+class NormalsTask(Task):
+    """Unit surface normals, x, y, z; x changes sign when the image is mirrored."""
+
+    name = "normals"
+    channels = 3
+    target = TargetSpec(channels=3, kind="vector", fill=0.0, flip_sign=(-1.0, 1.0, 1.0), invalid="short_vector")
+    main_metric = "mean"
+    higher_is_better = False
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the absolute error of the normalised output, summed over channels, averaged over valid pixels."""
+        return normals_loss(output, target)
+
+    def new_metric(self) -> NormalsMetric:
+        """Return mean (main, degrees), median, rmse, within_11.25, within_22.5 and within_30."""
+        return NormalsMetric()
+
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return unit vectors, (B, 3, H, W)."""
+        return F.normalize(output, dim=1)
+
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return x, y, z from -1 to 1 as red, green, blue."""
+        return color_vectors(value)
+
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return the sum of the normals and the number of pixels, (4,)."""
+        valid = (target != IGNORE).all(dim=1, keepdim=True)
+        total = torch.where(valid, target, 0.0).double().sum(dim=(0, 2, 3))
+        return torch.cat([total, valid.sum().double()[None]])
+
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return the direction of the mean normal, a unit vector."""
+        return F.normalize(statistics[:3] / self._labelled(statistics[3]), dim=0).float()

@@ -1,0 +1,46 @@
+"""Saliency."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.losses import balanced_cross_entropy_loss
+from mtlsi_net.metrics.saliency import SaliencyMetric
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.tasks.base import Task, count_classes
+from mtlsi_net.tasks.colors import color_shares
+
+
+class SaliencyTask(Task):
+    """Salient objects, as two classes: the rest and the salient."""
+
+    name = "saliency"
+    channels = 2
+    target = TargetSpec(channels=1, kind="binary")
+    main_metric = "maxF"
+    higher_is_better = True
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy balanced by the batch's own share of salient pixels."""
+        return balanced_cross_entropy_loss(output, target)
+
+    def new_metric(self) -> SaliencyMetric:
+        """Return maxF (main) and maxF_invpt."""
+        return SaliencyMetric()
+
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return the probability of saliency, (B, 1, H, W) float32."""
+        return output.float().softmax(dim=1)[:, 1:]
+
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return saliency from black to white."""
+        return color_shares(value)
+
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return the numbers of other and of salient pixels, (2,)."""
+        return count_classes(torch.where(target != IGNORE, (target > 0.5).float(), IGNORE), num_classes=2)
+
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return log frequencies: the constant probability is the salient share (optimal without balancing)."""
+        return self._log_frequencies(statistics)

@@ -1,0 +1,78 @@
+"""Class maps: semantic segmentation and human parts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.losses import cross_entropy_loss
+from mtlsi_net.metrics.segmentation import SegmentationMetric
+from mtlsi_net.specs import TargetSpec
+from mtlsi_net.tasks.base import Task, count_classes
+from mtlsi_net.tasks.classes import class_indices, class_names, class_palette
+from mtlsi_net.tasks.colors import color_classes
+
+
+class SemsegTask(Task):
+    """Semantic segmentation.
+
+    Args:
+        classes: a standard set's name (``nyud40``, ``voc21``, ``parts7``) or class names in the order of the labels.
+        scored_classes: names of the classes that mIoU averages; all if None (paper).
+
+    Raises:
+        UserError: unknown set or class name (the nearest ones are named), repeated or too few names.
+    """
+
+    name = "semseg"
+    main_metric = "mIoU"
+    higher_is_better = True
+
+    def __init__(self, classes: str | Sequence[str], scored_classes: Sequence[str] | None = None) -> None:
+        self.class_names = class_names(classes)
+        self.scored = None if scored_classes is None else class_indices(scored_classes, self.class_names)
+        self.palette = class_palette(self.class_names)
+        self.channels = len(self.class_names)
+        self.target = TargetSpec(channels=1, kind="classes", num_classes=self.channels)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean cross-entropy over valid pixels."""
+        return cross_entropy_loss(output, target)
+
+    def new_metric(self) -> SegmentationMetric:
+        """Return mIoU (main), mIoU_present and pixel_accuracy."""
+        return SegmentationMetric(self.channels, self.scored)
+
+    def postprocess(self, output: Tensor) -> Tensor:
+        """Return the most probable class, (B, 1, H, W) int64."""
+        return output.argmax(dim=1, keepdim=True)
+
+    def colorize(self, value: Tensor) -> NDArray[np.uint8]:
+        """Return a class map in PASCAL VOC's colours."""
+        return color_classes(value, self.palette)
+
+    def statistics(self, target: Tensor) -> Tensor:
+        """Return the pixels of each class, (K,)."""
+        return count_classes(target, self.channels)
+
+    def prior(self, statistics: Tensor) -> Tensor:
+        """Return log class frequencies; its post-processed form is the most frequent class."""
+        return self._log_frequencies(statistics)
+
+
+class HumanPartsTask(SemsegTask):
+    """Human parts: a class map that is unlabelled as a whole where no person shows.
+
+    Args:
+        classes: as in ``SemsegTask``.
+
+    Raises:
+        UserError: as in ``SemsegTask``.
+    """
+
+    name = "human_parts"
+
+    def __init__(self, classes: str | Sequence[str] = "parts7") -> None:
+        super().__init__(classes)
+        self.target = TargetSpec(channels=1, kind="classes", num_classes=self.channels, invalid="background_only")

@@ -1,0 +1,120 @@
+"""One training run, from configuration to run folder."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mtlsi_net import assemble
+from mtlsi_net.evaluation import Evaluator
+from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.pictures import first_batches, write_grid
+from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.utils.model_size import ModelSize, measure_size
+from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run found: its folder, the headline gain, and the rows of its table (label -> scores)."""
+
+    folder: RunFolder
+    gain: float
+    rows: dict[str, Scores]
+
+
+def train(cfg: DictConfig) -> TrainResult:
+    """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
+    clock = {"start": time.monotonic()}
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    folder.create()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    OmegaConf.save(OmegaConf.create(config), folder.config)
+    assemble.quieten_lightning()
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    tasks = assemble.build_tasks(cfg)
+    data = assemble.build_data(cfg, tasks)
+    network = assemble.build_network(cfg, tasks)
+    size = measure_size(network, data.size)
+    _announce(size, len(tasks))
+    priors = assemble.fit_priors(data, tasks)
+    network.set_priors(priors)
+    module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
+    trainer = assemble.build_trainer(cfg, folder, data)
+
+    clock["fit"] = time.monotonic()
+    trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=data.val_dataloader())
+    clock["evaluate"] = time.monotonic()
+    trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
+    results = _final_scores(trainer, Evaluator(trainer, module, data), folder)
+    write_grid(module, first_batches(data.val_dataloader(), cfg.pictures), folder.pictures / f"{data.val_stage}.png")
+    write_grid(module, first_batches(data.eval_dataloader("train_plain"), cfg.pictures), folder.pictures / "train.png")
+    clock["end"] = time.monotonic()
+
+    write_json(folder.metrics, {**results, "model": size})
+    names = list(clock)
+    spans = {a: clock[b] - clock[a] for a, b in zip(names, names[1:], strict=False)}
+    write_json(folder.record, describe_run(cfg.seed, {"setup": spans.pop("start"), **spans}))
+    stage = data.val_stage
+    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
+    print_table(rows, tasks, f"{folder.root} ({stage})")
+    (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    log.info("everything about this run is in %s", folder.root)
+    return TrainResult(folder, module.gain(stage), rows)
+
+
+def _labels(name: str, stage: str) -> dict[str, str]:
+    chosen_on = "held-out images" if stage == "dev" else "the test set"
+    return {
+        "constant prediction": "constant",
+        f"{name}, last": "last",
+        f"{name}, averaged weights": "ema",
+        f"{name}, best on {chosen_on}": "best",
+    }
+
+
+def _announce(size: ModelSize, tasks: int) -> None:
+    log.info(
+        "encoder %.1f M parameters, %.1f GFLOP; decoder %.1f M, %.1f GFLOP (%.1f a task) at %dx%d, 2 per multiply-add",
+        size["encoder_parameters_m"],
+        size["encoder_gflop"],
+        size["decoder_parameters_m"],
+        size["decoder_gflop"],
+        size["decoder_gflop"] / tasks,
+        *size["image_size"],
+    )
+
+
+def _final_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any]:
+    """Score the last, averaged and best weights; the network ends with the last ones."""
+    module, stage = evaluator.module, evaluator.data.val_stage
+    average = next((c for c in trainer.callbacks if isinstance(c, ExponentialAverage)), None)
+    results: dict[str, Any] = {}
+    if average is not None:
+        with average.swapped_in(module.network):
+            results["ema"] = {stage: evaluator.score("val")}
+    best = _best_scores(trainer, evaluator, folder)
+    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_plain")}
+    results["constant"] = module.constant_scores
+    results["best"] = best if best is not None else {stage: results["last"][stage]}
+    return results
+
+
+def _best_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any] | None:
+    """Score the best checkpoint of the run; None where the last weights are the best, which are then saved as such."""
+    path = folder.checkpoints / f"{assemble.best_name(evaluator.data)}.ckpt"
+    saved = torch.load(path, weights_only=True) if path.is_file() else None
+    if saved is None or saved["global_step"] == trainer.global_step:
+        trainer.save_checkpoint(path, weights_only=True)
+        return None
+    with evaluator.weights(saved["state_dict"]):
+        return {evaluator.data.val_stage: evaluator.score("val"), "step": saved["global_step"]}

@@ -1,0 +1,44 @@
+"""Errors a user can mend: one line that says what is wrong, where, and what to do."""
+
+import difflib
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+class UserError(Exception):
+    """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return ``did you mean 'a', 'b'?`` for a misspelt name, or the first few known names if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
+    if near:
+        return "did you mean " + ", ".join(map(repr, near)) + "?"
+    return "known: " + ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """Return the UserError behind ``error``: itself, or one that a library wrapped as its cause or context."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a UserError, however deeply wrapped, into one printed line and exit code 2; leave all else alone."""
+    try:
+        yield
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,135 @@
+"""The run folder: what a run leaves behind, and under which names."""
+
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mtlsi_net.utils.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "hydra-core", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run's folder; created on first use."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric) and ``model``."""
+        return self.root / "metrics.json"
+
+    @property
+    def record(self) -> Path:
+        """Command, commit, seed, versions, hardware, durations."""
+        return self.root / "run.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``last.ckpt`` and ``best.ckpt`` (or ``best_on_test.ckpt``)."""
+        return self.root / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of PNG pictures."""
+        return self.root / "pictures"
+
+    def create(self) -> None:
+        """Make the folder and check that it can be written.
+
+        Raises:
+            UserError: it cannot.
+        """
+        try:
+            for folder in (self.root, self.checkpoints, self.pictures):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
+            ) from None
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(_finite(data), indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def describe_run(seed: int, durations: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a result must carry to be repeated: command, commit, seed, versions, hardware, durations in seconds."""
+    return {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "seed": seed,
+        "versions": {"python": platform.python_version(), "mtlsi-net": _version("mtlsi-net")}
+        | {name: _version(name) for name in PACKAGES},
+        "hardware": _hardware(),
+        "seconds": {name: round(value, 2) for name, value in durations.items()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the checkout's commit, with ``+changes`` if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }

@@ -1,0 +1,20 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real photographs; skip where it is absent."""
+    folder = Path(os.environ.get("MTLSI_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "NYUDv2_mini").is_dir():
+        pytest.skip(f"real photographs are not at {folder} (set MTLSI_REAL_DATA)")
+    return folder

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from mtlsi_net.metrics.normals import NormalsMetric, angular_error
+
+
+def vectors(degrees: list[float]) -> torch.Tensor:
+    """Return vectors that stand off z by the given angles, (1, 3, 1, W) float64."""
+    angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack([angle.sin(), torch.zeros_like(angle), angle.cos()])[None, :, None]
+
+
+def scores(prediction: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
+    metric = NormalsMetric()
+    metric.update(prediction, target)
+    return {key: value.item() for key, value in metric.compute().items()}
+
+
+def test_angles_are_exact_where_arccos_is_not():
+    angles = [0.0, 1e-6, 11.25, 90.0, 179.999999, 180.0]
+    found = angular_error(7 * vectors(angles), vectors([0.0] * len(angles)))
+    np.testing.assert_allclose(found.flatten().numpy(), angles, rtol=1e-9, atol=1e-12)
+
+
+def test_all_values_agree_with_numpy():
+    rng = np.random.default_rng(0)
+    target, prediction = (rng.normal(size=(2, 3, 20, 21)) for _ in range(2))
+    target /= np.linalg.norm(target, axis=1, keepdims=True)
+    prediction = target + 0.3 * prediction
+    missing = rng.random((2, 20, 21)) < 0.2
+    marked = target.copy()
+    marked[:, 1][missing] = 255  # one channel is enough
+    ours = scores(torch.tensor(prediction), torch.tensor(marked))
+    cosine = (prediction * target).sum(1) / np.linalg.norm(prediction, axis=1)
+    angle = np.degrees(np.arccos(cosine.clip(-1, 1)))[~missing]
+    assert ours.pop("median") == pytest.approx(np.median(angle), abs=0.005)
+    assert ours == pytest.approx(
+        {
+            "mean": angle.mean(),
+            "rmse": np.sqrt(np.mean(angle**2)),
+            "within_11.25": np.mean(angle < 11.25),
+            "within_22.5": np.mean(angle < 22.5),
+            "within_30": np.mean(angle < 30),
+        },
+        rel=1e-9,
+    )
+
+
+@pytest.mark.parametrize("angles", [[12.345], [10.001, 20.001], [5.0, 50.0, 50.5, 180.0], [0.0, 0.0, 90.0]])
+def test_median_of_even_and_odd_numbers(angles):
+    found = scores(vectors(angles), vectors([0.0] * len(angles)))["median"]
+    assert found == pytest.approx(np.median(angles), abs=0.005 + 1e-9)
+
+
+def test_zero_prediction_is_a_right_angle_off():
+    assert scores(torch.zeros(1, 3, 2, 2), torch.tensor([0.0, 0.6, 0.8]).reshape(1, 3, 1, 1).expand(1, 3, 2, 2))[
+        "mean"
+    ] == pytest.approx(90.0)

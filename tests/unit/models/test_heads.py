@@ -1,0 +1,75 @@
+import pytest
+import torch
+from helpers.modules import CHANNELS
+
+from mtlsi_net.models.heads import OutputLayers, UpsampleHead
+from mtlsi_net.models.preliminary import PreliminaryDecoders
+from mtlsi_net.utils.errors import UserError
+
+WIDTH = 32
+PRIORS = {"semseg": torch.arange(5.0), "depth": torch.tensor([2.7]), "normals": torch.tensor([0.1, -0.2, 0.9])}
+
+
+@pytest.fixture
+def outputs():
+    return OutputLayers(CHANNELS, WIDTH)
+
+
+def test_features_of_zero_predict_the_priors(outputs):
+    outputs.set_priors(PRIORS)
+    predicted = outputs(torch.zeros(2, 3, WIDTH, 4, 5))
+    assert list(predicted) == list(CHANNELS)
+    for name, prior in PRIORS.items():
+        torch.testing.assert_close(predicted[name], prior[:, None, None].expand(2, -1, 4, 5))
+
+
+def test_a_new_head_predicts_nearly_its_priors():
+    head = UpsampleHead(CHANNELS, WIDTH)
+    head.output.set_priors(PRIORS)
+    with torch.no_grad():
+        predicted = head(torch.randn(1, 3, WIDTH, 4, 5), None, (32, 40))
+    for name, prior in PRIORS.items():
+        assert (predicted[name] - prior[:, None, None]).abs().max() < 0.3
+
+
+def test_each_task_reads_its_own_features(outputs):
+    x = torch.randn(1, 3, WIDTH, 4, 5)
+    changed = x.clone()
+    changed[:, 1] += 1
+    before, after = outputs(x), outputs(changed)
+    assert [torch.equal(before[name], after[name]) for name in CHANNELS] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"semsg": torch.zeros(5)}, "semsg"),
+        ({"depth": torch.zeros(2)}, "'depth' must be 1 finite"),
+        ({"depth": torch.tensor(1.0)}, "'depth' must be 1 finite"),
+        ({"normals": torch.tensor([0.0, float("inf"), 0.0])}, "'normals' must be 3 finite"),
+    ],
+)
+def test_unfit_priors_are_refused(outputs, change, message):
+    with pytest.raises(UserError, match=message):
+        outputs.set_priors({**PRIORS, **change})
+
+
+def test_missing_priors_are_refused(outputs):
+    with pytest.raises(UserError, match="priors are for"):
+        outputs.set_priors({"depth": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("size", [(32, 40), (33, 47)])
+def test_upsampling_head_reaches_any_size(size):
+    predicted = UpsampleHead(CHANNELS, WIDTH)(torch.randn(2, 3, WIDTH, 4, 5), None, size)
+    assert {name: tuple(y.shape) for name, y in predicted.items()} == {
+        name: (2, channels, *size) for name, channels in CHANNELS.items()
+    }
+
+
+def test_preliminary_decoders_give_features_and_early_predictions():
+    features, aux = PreliminaryDecoders(CHANNELS, WIDTH, depth=2)(torch.randn(2, WIDTH, 4, 5), None)
+    assert features.shape == (2, 3, WIDTH, 4, 5)
+    assert {name: tuple(y.shape) for name, y in aux.items()} == {
+        name: (2, channels, 4, 5) for name, channels in CHANNELS.items()
+    }
