@@ -19,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # No fastmath and no threads: the same seed must give the same bytes. "numpy" makes 1 / 0 infinity instead of an error.
 compiled = cast("Callable[[F], F]", njit(cache=True, error_model="numpy"))
 
+inlined = cast("Callable[[F], F]", njit(inline="always", error_model="numpy"))
+
 BOX, ELLIPSOID, CYLINDER = 0, 1, 2
 FACES = 8
 """Face number of a hit = solid * FACES + side."""
@@ -55,7 +57,7 @@ class Geometry(NamedTuple):
     high_blockers: Floats
 
 
-@compiled
+@inlined
 def _group_entries(low: Floats, high: Floats, o: Any, inverse: Any, out: Floats) -> None:
     """Set out[group] to t where a ray enters each bounding box: inf without entry, negative if it starts inside.
 
@@ -74,7 +76,7 @@ def _group_entries(low: Floats, high: Floats, o: Any, inverse: Any, out: Floats)
         out[group] = near if (near if near > 0.0 else 0.0) <= far else np.inf
 
 
-@compiled
+@inlined
 def _box_entry(o: Any, d: Any) -> Any:
     """Return (t, side) where a ray enters the unit box; t = inf without entry. Side = 2 axis + (1 at the upper face)."""
     near, far, side = -np.inf, np.inf, 0
@@ -124,7 +126,7 @@ def _cylinder_entry(o: Any, d: Any, taper: float) -> Any:
     return best, side
 
 
-@compiled
+@inlined
 def _to_unit(m: Floats, p: int, v: Any, w: float) -> Any:
     """Return the point (w = 1) or vector (w = 0) ``v`` in the unit frame of solid ``p``."""
     return (
@@ -134,7 +136,7 @@ def _to_unit(m: Floats, p: int, v: Any, w: float) -> Any:
     )
 
 
-@compiled
+@inlined
 def _entry(g: Any, solid: int, origin: Any, direction: Any) -> Any:
     """Return (t, side) where the ray enters one solid; t = inf without entry."""
     o, d = _to_unit(g.to_unit, solid, origin, 1.0), _to_unit(g.to_unit, solid, direction, 0.0)
@@ -214,7 +216,7 @@ def first_hit(g: Geometry, origins: Floats, directions: Floats) -> tuple[Floats,
     return distance, face, normal
 
 
-@compiled
+@inlined
 def _group_blocks(g: Any, group: int, o: Any, d: Any) -> bool:
     """Return whether a shadow-casting solid of the group lies between o and o + d."""
     for solid in range(g.first[group], g.first[group + 1]):
