@@ -17,7 +17,7 @@ setup: .venv/.ready ## make the environment (once; again when its inputs change)
 	@touch $@
 
 demo: setup ## generate rooms, train MTLSI-Net on four tasks, print the table, leave the picture (CPU, minutes)
-	$(PY) -m mtlsi_net.demo
+	$(PY) -m mtlsi_net.train experiment=rooms_demo
 
 test: setup ## all fast tests
 	$(PY) -m pytest

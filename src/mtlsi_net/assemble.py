@@ -1,9 +1,9 @@
 """From a configuration to objects: the only wiring code."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import RunFolder
@@ -45,11 +46,11 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModul
     return data
 
 
-def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> nn.Module:
+def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> DenseNetwork:
     """Return the network with its encoder's weights loaded."""
     encoder = instantiate(cfg.backbone, _convert_="all")
     channels = {name: task.channels for name, task in tasks.items()}
-    network: nn.Module = instantiate(cfg.model, _convert_="all")(encoder=encoder, task_channels=channels)
+    network: DenseNetwork = instantiate(cfg.model, _convert_="all")(encoder=encoder, task_channels=channels)
     return network
 
 
@@ -106,11 +107,20 @@ def _callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) ->
     return callbacks
 
 
+NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")
+EXPECTED_WARNINGS = (
+    "Experiment logs directory .* exists",  # the run folder is made before the logger starts
+    ".*isinstance.treespec, LeafSpec",  # inside Lightning
+    "The number of training batches",  # small data sets are fine
+    "The '.*dataloader' does not have many workers",  # a choice of the configuration
+)
+
+
 def quieten_lightning() -> None:
-    """Let every line be logged once (Hydra's handler prints it too) and drop the advertising tips."""
+    """Let every line be logged once (Hydra's handler prints it too) and drop tips and warnings that ask for nothing."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch").handlers.clear()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage().lower())
-
-
+        logging.getLogger(name).addFilter(lambda record: not any(noise in record.getMessage() for noise in NOISE))
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

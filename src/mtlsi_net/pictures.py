@@ -34,7 +34,9 @@ def write_grid(module: MultiTaskModule, batches: list[Batch], path: Path) -> Non
             axis.set_axis_off()
     for axis, title in zip(cells[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
-    figure.subplots_adjust(left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02)
+    figure.subplots_adjust(
+        left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02
+    )
     figure.savefig(path, dpi=120)
 
 

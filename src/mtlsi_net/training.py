@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
-from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.lit.module import Scores
 from mtlsi_net.pictures import first_batches, write_grid
 from mtlsi_net.report import markdown_table, print_table
 from mtlsi_net.utils.model_size import ModelSize, measure_size
@@ -62,7 +63,7 @@ def train(cfg: DictConfig) -> TrainResult:
 
     write_json(folder.metrics, {**results, "model": size})
     names = list(clock)
-    spans = {a: clock[b] - clock[a] for a, b in zip(names, names[1:], strict=False)}
+    spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
     write_json(folder.record, describe_run(cfg.seed, {"setup": spans.pop("start"), **spans}))
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
@@ -97,7 +98,7 @@ def _announce(size: ModelSize, tasks: int) -> None:
 def _final_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any]:
     """Score the last, averaged and best weights; the network ends with the last ones."""
     module, stage = evaluator.module, evaluator.data.val_stage
-    average = next((c for c in trainer.callbacks if isinstance(c, ExponentialAverage)), None)
+    average = next((c for c in _callbacks(trainer) if isinstance(c, ExponentialAverage)), None)
     results: dict[str, Any] = {}
     if average is not None:
         with average.swapped_in(module.network):
@@ -107,6 +108,11 @@ def _final_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder)
     results["constant"] = module.constant_scores
     results["best"] = best if best is not None else {stage: results["last"][stage]}
     return results
+
+
+def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined] # Lightning sets it outside __init__
+    return callbacks
 
 
 def _best_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any] | None:

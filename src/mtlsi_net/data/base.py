@@ -53,10 +53,12 @@ class SampleReader(ABC):
         """Return image (0..255) and all label maps, (H, W, C) float32, untransformed."""
 
 
-class MultiTaskDataset(Dataset[dict[str, Any]]):
+class MultiTaskDataset(Dataset[Any]):
     """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``."""
 
-    def __init__(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, *, seed: int, scale: float) -> None:
+    def __init__(
+        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, *, seed: int, scale: float
+    ) -> None:
         self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
         self.seed, self.scale = seed, scale
 
@@ -69,7 +71,7 @@ class MultiTaskDataset(Dataset[dict[str, Any]]):
         return {name: _to_tensor(sample[name]) for name in self.reader.specs}
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        sample_id = self.ids[draw.index]
+        sample_id = self.ids[draw.sample]
         sample = self.reader.read(sample_id)
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)

@@ -60,11 +60,12 @@ def _read_classes(path: Path, spec: TargetSpec) -> Array:
             f"{path}: class value {shown} found, but stored values go from 0 (unlabelled) to {spec.num_classes}; "
             "the file belongs to another label set, or the task's class list is too short"
         )
-    return np.where(raw == 0, IGNORE, raw - 1).astype(np.float32)[..., None]
+    classes: Array = np.where(raw == 0, IGNORE, raw - 1).astype(np.float32)[..., None]
+    return classes
 
 
 def _read_binary(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
-    return (np.asarray(_open_pixels(path, "L"), dtype=np.float32) / 255)[..., None]
+    return (np.asarray(_open_pixels(path, "L"), dtype=np.float32) / np.float32(255))[..., None]
 
 
 def _read_vectors(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature

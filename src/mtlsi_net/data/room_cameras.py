@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlsi_net.data.room_rays import FACES, Floats, Geometry, first_hit
+from mtlsi_net.data.room_rays import FACES, Floats, Geometry, Ints, first_hit
 from mtlsi_net.data.room_solids import Scene
 
 TRIES = 40
@@ -81,8 +81,10 @@ def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> 
     if ((at > low) & (at < high)).all(axis=1).any():
         return None
     # Look at some thing, or roughly across the room; most photographs point slightly down.
-    centers = scene.obstacles.mean(axis=1)
-    target = centers[rng.integers(len(centers))] + rng.normal(0, 0.3, 3)
+    # Large things are looked at more often.
+    sizes = np.linalg.norm(scene.obstacles[:, 1] - scene.obstacles[:, 0], axis=1)
+    chosen = rng.choice(len(sizes), p=sizes / sizes.sum())
+    target = scene.obstacles[chosen].mean(axis=0) + rng.normal(0, 0.3, 3)
     across = np.array([*scene.room[:2] / 2, rng.uniform(0.5, 1.3)])
     forward = (0.5 * target + 0.5 * across if rng.random() < 0.7 else target) - at
     level = np.linalg.norm(forward[:2])
@@ -92,12 +94,12 @@ def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> 
     return Camera(at, _axes(forward, rng.normal(0, 0.03)), focal, focal, cx, cy, height, width)
 
 
-def _merit(scene: Scene, geometry: Geometry, owners: Floats, camera: Camera) -> float:
+def _merit(scene: Scene, geometry: Geometry, owners: Ints, camera: Camera) -> float:
     """Return how well a view shows the room: 1 or more is good enough."""
     rays = camera.resized(*PREVIEW).grid()
     distance, face, _ = first_hit(geometry, np.tile(camera.position, (len(rays), 1)), rays)
     instances, counts = np.unique(owners[face // FACES], return_counts=True)
-    seen = instances[counts > 1].astype(int)
+    seen = instances[counts > 1]
     classes = len({scene.piece.labels[i] for i in seen})
     shares = (
         classes / LEAST_CLASSES,

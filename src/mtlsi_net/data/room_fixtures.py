@@ -1,4 +1,4 @@
-"""Small things, and what hangs on walls and ceilings, of generated rooms; each in its own frame (see ``room_solids``)."""
+"""Small things of generated rooms, and what hangs on walls and ceilings; each in its own frame (see ``room_solids``)."""
 
 import colorsys
 
@@ -79,7 +79,15 @@ def books_stack(rng: np.random.Generator, materials: MaterialBook) -> Piece:
 
 
 def _framed(
-    piece: Piece, size: tuple[float, float], depth: float, rim: float, frame: int, pane: int, *, y: float = 0.0, z: float = 0.0
+    piece: Piece,
+    size: tuple[float, float],
+    depth: float,
+    rim: float,
+    frame: int,
+    pane: int,
+    *,
+    y: float = 0.0,
+    z: float = 0.0,
 ) -> None:
     """Add a framed pane, its back at ``y`` and bottom at ``z``; pictures, windows and screens share this look."""
     w, h = size
@@ -145,8 +153,9 @@ def window(rng: np.random.Generator, materials: MaterialBook) -> Piece:
 
 def door(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     """Return a door 2.0 to 2.1 m high in its frame, with panels and a handle."""
-    piece, leaf = Piece().begin("door", casts=False), materials.wood() if rng.random() < 0.5 else materials.plain(
-        random_color(rng, (0.4, 0.95), 0.5)
+    piece, leaf = (
+        Piece().begin("door", casts=False),
+        materials.wood() if rng.random() < 0.5 else materials.plain(random_color(rng, (0.4, 0.95), 0.5)),
     )
     frame = leaf if rng.random() < 0.5 else materials.finish()
     w, h, rim = rng.uniform(0.75, 0.95), rng.uniform(2.0, 2.1), 0.07

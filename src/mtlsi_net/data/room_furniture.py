@@ -52,8 +52,8 @@ def _sofa(rng: np.random.Generator, materials: MaterialBook, width: float) -> Pi
     piece.box((-width / 2, -d / 2, 0.09), (width / 2, d / 2, 0.3), cloth)
     piece.leaning_box((0, -d / 2 + 0.16, (0.3 + top) / 2), (inner + 0.01, 0.08, (top - 0.25) / 2), cloth, 0.12)
     for side in (-1, 1):
-        x = sorted((side * inner, side * width / 2))
-        piece.box((x[0], -d / 2, 0.3), (x[1], d / 2, rng.uniform(0.55, 0.65)), cloth)
+        left = inner if side > 0 else -width / 2
+        piece.box((left, -d / 2, 0.3), (left + arm, d / 2, rng.uniform(0.55, 0.65)), cloth)
     count = max(1, round(2 * inner / 0.65))
     cushion = cloth if rng.random() < 0.7 else materials.fabric()
     for i in range(count):
@@ -76,7 +76,9 @@ def armchair(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     return _sofa(rng, materials, rng.uniform(0.8, 0.95))
 
 
-def _tabletop(rng: np.random.Generator, materials: MaterialBook, label: str, w: float, d: float, height: float) -> Piece:
+def _tabletop(
+    rng: np.random.Generator, materials: MaterialBook, label: str, w: float, d: float, height: float
+) -> Piece:
     piece, top = Piece().begin(label), materials.finish()
     under = top if rng.random() < 0.6 else materials.finish()
     inset = rng.uniform(0, 0.06)
@@ -90,7 +92,7 @@ def _round_table(rng: np.random.Generator, materials: MaterialBook, radius: floa
     piece, top = Piece().begin("table"), materials.finish()
     piece.cylinder((0, 0, height - 0.035), radius, 0.035, top)
     piece.cylinder((0, 0, 0.03), 0.05, height - 0.05, materials.finish())
-    piece.cylinder((0, 0, 0), 0.55 * radius, 0.035, top, taper=0.3)
+    piece.cylinder((0, 0, 0), rng.uniform(0.45, 0.7) * radius, 0.035, top, taper=0.3)
     inner = 0.6 * radius
     piece.tops.append(((-inner, -inner, height), (inner, inner, height)))
     return piece
@@ -121,7 +123,9 @@ def desk(rng: np.random.Generator, materials: MaterialBook) -> Piece:
         x = rng.choice([-w / 2 + 0.06, w / 2 - 0.46])
         _fronts(piece, (x, -d / 2 + 0.04, 0.08), (x + 0.4, d / 2 - 0.06, height - 0.03), 1, 3, piece.solids[0].material)
     if rng.random() < 0.6:
-        piece.absorb(television(rng, materials, rng.uniform(0.45, 0.6)), (rng.uniform(-0.2, 0.2), -d / 2 + 0.15, height))
+        piece.absorb(
+            television(rng, materials, rng.uniform(0.45, 0.6)), (rng.uniform(-0.2, 0.2), -d / 2 + 0.15, height)
+        )
         piece.tops[:] = [((-w / 2, 0.0, height), (w / 2, d / 2, height))]
     return piece
 

@@ -23,6 +23,7 @@ MATERIAL = np.dtype(
         ("emission", np.float64),  # radiance added, as a multiple of the colour
     ]
 )
+Records = np.ndarray[Any, np.dtype[np.void]]
 CHANNELS = 3
 GAMMA = 2.2
 
@@ -35,7 +36,9 @@ def random_color(rng: np.random.Generator, value: tuple[float, float], saturatio
 
 def wood_color(rng: np.random.Generator) -> Floats:
     """Return a linear RGB colour between pale birch and dark walnut."""
-    return np.array(colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85))) ** GAMMA
+    return (
+        np.array(colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85))) ** GAMMA
+    )
 
 
 class MaterialBook:
@@ -48,7 +51,7 @@ class MaterialBook:
         self.rng = rng
         self.records: list[Any] = []
 
-    def table(self) -> np.ndarray[Any, Any]:
+    def table(self) -> Records:
         """Return all materials drawn so far, (M,) of dtype ``MATERIAL``."""
         return np.array(self.records, dtype=MATERIAL)
 
@@ -164,14 +167,14 @@ def _fade(footprint: float, frequency: float) -> float:
 @compiled
 def _seam(x: float, width: float) -> float:
     """Return 1 on the lines at integer ``x``, ``width`` being the line's share of a cell, falling to 0 beside it."""
-    away = abs(x - np.round(x))
+    away: float = abs(x - np.round(x))
     return max(0.0, 1.0 - away / width)
 
 
 @compiled
 def _figure(pattern: int, x: float, y: float, z: float, height: float) -> tuple[float, float]:
     """Return the shares, 0..1, of the figure and the accent colour at scaled point (x, y, z)."""
-    if pattern == PLAIN or pattern == WOOD:
+    if pattern in (PLAIN, WOOD):
         return 0.65 * _noise(x, y, z) + 0.35 * _noise(2.7 * x, 2.7 * y, 2.7 * z), 0.0
     if pattern == PLANKS:
         i, j = int(np.floor(x)), int(np.floor(y))
@@ -189,7 +192,7 @@ def _figure(pattern: int, x: float, y: float, z: float, height: float) -> tuple[
 
 @compiled
 def surface_color(
-    points: Floats, solids: Ints, footprints: Floats, to_unit: Floats, halves: Floats, materials: Any
+    points: Floats, solids: Ints, footprints: Floats, to_unit: Floats, halves: Floats, materials: Records
 ) -> Floats:
     """Return the linear RGB albedo, (N, 3) in 0..1, of surface points.
 

@@ -1,7 +1,7 @@
 """Ray casting against boxes, ellipsoids and (tapered) cylinders; geometry only, compiled with numba.
 
-Every solid is an affine image of a unit solid: the box [-1, 1]^3, the unit ball, or the cylinder |z| <= 1 of radius 1 (at
-z = 1 the radius is 1 - taper). Rays are moved into that unit frame, where the ray parameter stays the same.
+Every solid is an affine image of a unit solid: the box [-1, 1]^3, the unit ball, or the cylinder |z| <= 1 of radius 1
+(at z = 1 the radius is 1 - taper). Rays are moved into that unit frame, where the ray parameter stays the same.
 Only entry points count: rays start outside all solids (the walls of a room are boxes around it).
 """
 
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Vector = tuple[float, float, float]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # No fastmath and no threads: the same seed must give the same bytes. "numpy" makes 1 / 0 infinity instead of an error.
 compiled = cast("Callable[[F], F]", njit(cache=True, error_model="numpy"))
 
 inlined = cast("Callable[[F], F]", njit(inline="always", error_model="numpy"))
+"""For functions that take a Geometry: handing over its ten arrays costs more than they do."""
 
 BOX, ELLIPSOID, CYLINDER = 0, 1, 2
 FACES = 8
@@ -58,7 +60,7 @@ class Geometry(NamedTuple):
 
 
 @inlined
-def _group_entries(low: Floats, high: Floats, o: Any, inverse: Any, out: Floats) -> None:
+def _group_entries(low: Floats, high: Floats, o: Vector, inverse: Vector, out: Floats) -> None:
     """Set out[group] to t where a ray enters each bounding box: inf without entry, negative if it starts inside.
 
     Written without branches over contiguous rows, so that the compiler vectorises it.
@@ -77,8 +79,8 @@ def _group_entries(low: Floats, high: Floats, o: Any, inverse: Any, out: Floats)
 
 
 @inlined
-def _box_entry(o: Any, d: Any) -> Any:
-    """Return (t, side) where a ray enters the unit box; t = inf without entry. Side = 2 axis + (1 at the upper face)."""
+def _box_entry(o: Vector, d: Vector) -> tuple[float, int]:
+    """Return (t, side) where a ray enters the unit box, t = inf without entry; side = 2 axis + (1 at the upper face)."""
     near, far, side = -np.inf, np.inf, 0
     for axis in range(3):
         inverse = 1.0 / d[axis]
@@ -90,7 +92,7 @@ def _box_entry(o: Any, d: Any) -> Any:
 
 
 @compiled
-def _ball_entry(o: Any, d: Any) -> Any:
+def _ball_entry(o: Vector, d: Vector) -> float:
     """Return t where the ray enters the unit ball, or inf."""
     a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     b = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
@@ -100,7 +102,7 @@ def _ball_entry(o: Any, d: Any) -> Any:
 
 
 @compiled
-def _cylinder_entry(o: Any, d: Any, taper: float) -> Any:
+def _cylinder_entry(o: Vector, d: Vector, taper: float) -> tuple[float, int]:
     """Return (t, side) of the tapered unit cylinder: side 0 the mantle, 1 the top, 2 the bottom."""
     best, side = np.inf, 0
     q = 0.5 * taper
@@ -127,7 +129,7 @@ def _cylinder_entry(o: Any, d: Any, taper: float) -> Any:
 
 
 @inlined
-def _to_unit(m: Floats, p: int, v: Any, w: float) -> Any:
+def _to_unit(m: Floats, p: int, v: Vector, w: float) -> Vector:
     """Return the point (w = 1) or vector (w = 0) ``v`` in the unit frame of solid ``p``."""
     return (
         m[p, 0, 0] * v[0] + m[p, 0, 1] * v[1] + m[p, 0, 2] * v[2] + w * m[p, 0, 3],
@@ -137,7 +139,7 @@ def _to_unit(m: Floats, p: int, v: Any, w: float) -> Any:
 
 
 @inlined
-def _entry(g: Any, solid: int, origin: Any, direction: Any) -> Any:
+def _entry(g: Geometry, solid: int, origin: Vector, direction: Vector) -> tuple[float, int]:
     """Return (t, side) where the ray enters one solid; t = inf without entry."""
     o, d = _to_unit(g.to_unit, solid, origin, 1.0), _to_unit(g.to_unit, solid, direction, 0.0)
     if g.shape[solid] == BOX:
@@ -150,7 +152,7 @@ def _entry(g: Any, solid: int, origin: Any, direction: Any) -> Any:
 
 
 @compiled
-def _unit_normal(shape: int, taper: float, side: int, x: Any) -> Any:
+def _unit_normal(shape: int, taper: float, side: int, x: Vector) -> Vector:
     """Return an outward normal, of any length, of a unit solid at its point ``x``."""
     if shape == BOX:
         sign = 2.0 * (side % 2) - 1.0
@@ -164,7 +166,7 @@ def _unit_normal(shape: int, taper: float, side: int, x: Any) -> Any:
 
 
 @compiled
-def _normal(g: Any, solid: int, side: int, point: Any) -> Any:
+def _normal(g: Geometry, solid: int, side: int, point: Vector) -> Vector:
     """Return the outward unit normal in the world at a ``point`` of a solid."""
     m = g.to_unit[solid]
     n = _unit_normal(g.shape[solid], g.taper[solid], side, _to_unit(g.to_unit, solid, point, 1.0))
@@ -177,7 +179,7 @@ def _normal(g: Any, solid: int, side: int, point: Any) -> Any:
 
 
 @compiled
-def _along(o: Any, d: Any, t: float) -> Any:
+def _along(o: Vector, d: Vector, t: float) -> Vector:
     return o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
 
 
@@ -217,9 +219,9 @@ def first_hit(g: Geometry, origins: Floats, directions: Floats) -> tuple[Floats,
 
 
 @inlined
-def _group_blocks(g: Any, group: int, o: Any, d: Any) -> bool:
+def _group_blocks(g: Geometry, group: int, o: Vector, d: Vector) -> bool:
     """Return whether a shadow-casting solid of the group lies between o and o + d."""
-    for solid in range(g.first[group], g.first[group + 1]):
+    for solid in range(g.first[group], g.first[group + 1]):  # noqa: SIM110 - compiled: no generators
         if g.casts[solid] and _entry(g, solid, o, d)[0] < 1.0:
             return True
     return False
@@ -227,7 +229,7 @@ def _group_blocks(g: Any, group: int, o: Any, d: Any) -> bool:
 
 @compiled
 def unblocked(g: Geometry, origins: Floats, reaches: Floats, rows: Ints) -> Ints:
-    """Return those of ``rows`` with no shadow-casting solid between ``origins`` and ``origins + reaches``, both (N, 3)."""
+    """Return those of ``rows`` with no shadow caster between ``origins`` and ``origins + reaches``, both (N, 3)."""
     free, entries = np.empty_like(rows), np.empty(len(g.blockers))
     count, last = 0, -1
     for ray in rows:

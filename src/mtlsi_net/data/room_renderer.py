@@ -66,7 +66,7 @@ def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> 
 
 @compiled
 def _same_face(faces: Ints, rows: Ints, columns: Ints, wanted: Ints) -> Ints:
-    """Return the flat index of a pixel near (rows, columns) that shows face ``wanted``, or of the pixel itself; (N,)."""
+    """Return flat indices (N,) of pixels near (rows, columns) that show face ``wanted``, or of the pixels themselves."""
     height, width = faces.shape
     found = np.empty(len(rows), dtype=np.int64)
     for n in range(len(rows)):

@@ -1,7 +1,7 @@
 """Sampling a furnished room: its shell, what stands where, and the lights.
 
-What a thing is shows in its surroundings, not in its look: the same carcass is a night stand beside a bed, a cabinet at a
-wall and a box on the floor; the same framed pane is a picture, a window or a television. Metric size shows in the few
+What a thing is shows in its surroundings, not in its look: the same carcass is a night stand beside a bed, a cabinet at
+a wall and a box on the floor; the same framed pane is a picture, a window or a television. Metric size shows in the few
 things of known size (doors, beds, chairs, sofas) while rooms, tables, mats, pictures and boxes vary widely.
 """
 
@@ -13,8 +13,8 @@ from mtlsi_net.data import room_fixtures as fixtures
 from mtlsi_net.data import room_furniture as furniture
 from mtlsi_net.data.room_furniture import Maker
 from mtlsi_net.data.room_materials import MaterialBook
-from mtlsi_net.data.room_rays import Floats
-from mtlsi_net.data.room_solids import Light, Piece, Point, Scene
+from mtlsi_net.data.room_rays import Floats, Vector
+from mtlsi_net.data.room_solids import Light, Piece, Scene
 
 ROOM_CLASSES = (
     *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "desk"),
@@ -25,6 +25,7 @@ ROOM_CLASSES = (
 TRIES = 14
 THICKNESS = 0.3
 GAP = 0.02
+SLACK = 1e-6
 
 
 class Room:
@@ -38,17 +39,18 @@ class Room:
         self.tops: list[tuple[Floats, float, float]] = []
 
     def _fits(self, bounds: Floats) -> bool:
-        if (bounds[0, :2] < 0).any() or (bounds[1] > self.size).any():
+        if (bounds[0, :2] < -SLACK).any() or (bounds[1] > self.size + SLACK).any():
             return False
         taken = np.array(self.obstacles + self.keep_free).reshape(-1, 2, 3)
         return not ((bounds[0] < taken[:, 1]) & (bounds[1] > taken[:, 0])).all(axis=1).any()
 
-    def place(self, piece: Piece, at: Point, angle: float, *, solid: bool = True, front: float = 0.0) -> bool:
+    def place(self, piece: Piece, at: Vector, angle: float, *, solid: bool = True, front: float = 0.0) -> bool:
         """Put ``piece`` at ``at``, turned by ``angle``, if its place is free; ``front`` metres before it stay free."""
         placed = Piece()
         placed.absorb(piece, at, angle)
         # What stands on a top touches it; that is no overlap.
-        boxes = placed.instance_bounds() + [[[0.0, 0.0, 1e-3], [0.0, 0.0, 0.0]]]
+        boxes = placed.instance_bounds()
+        boxes[:, 0, 2] += 1e-3
         if solid and not all(self._fits(bounds) for bounds in boxes):
             return False
         if solid:
@@ -65,7 +67,7 @@ class Room:
             self.tops.append((center, angle, (high[0] - low[0]) / 2))
         return True
 
-    def at_wall(self, piece: Piece, *, height: float = 0.0, front: float = 0.0) -> tuple[Point, float] | None:
+    def at_wall(self, piece: Piece, *, height: float = 0.0, front: float = 0.0) -> tuple[Vector, float] | None:
         """Put ``piece`` with its back to some wall, at ``height``; return its place, or None if none was free."""
         low, high = piece.bounds()
         for _ in range(TRIES):
@@ -83,13 +85,13 @@ class Room:
                 return at, angle
         return None
 
-    def beside(self, piece: Piece, at: Point, angle: float, offset: tuple[float, float], turn: float = 0.0) -> bool:
+    def beside(self, piece: Piece, at: Vector, angle: float, offset: tuple[float, float], turn: float = 0.0) -> bool:
         """Put ``piece`` at ``offset`` (right, ahead) from another piece's place."""
         c, s = np.cos(angle), np.sin(angle)
         x, y = at[0] + c * offset[0] - s * offset[1], at[1] + s * offset[0] + c * offset[1]
         return self.place(piece, (x, y, at[2]), angle + turn)
 
-    def anywhere(self, piece: Piece, *, turn: bool = True, solid: bool = True) -> tuple[Point, float] | None:
+    def anywhere(self, piece: Piece, *, turn: bool = True, solid: bool = True) -> tuple[Vector, float] | None:
         """Put ``piece`` somewhere on the floor; return its place, or None if none was free."""
         for _ in range(TRIES):
             at = (*self.rng.uniform(0.2, self.size[:2] - 0.2), 0.0)
@@ -125,9 +127,8 @@ def _shell(room: Room) -> None:
     if room.chance(0.3):
         block, a, b = Piece().begin("wall"), *room.rng.uniform(0.3, 1.2, 2)
         block.box((-a / 2, -b / 2, 0), (a / 2, b / 2, h), paint)
-        corner = room.rng.integers(2, size=2) * (room.size[:2] - (a, b)) + np.array([a, b]) / 2
-        room.place(block, (corner[0], corner[1], 0.0), 0.0, solid=False)
-        room.obstacles.append(np.array([[*corner - (a / 2, b / 2), 0.0], [*corner + (a / 2, b / 2), h]]))
+        x, y = room.rng.choice([a / 2, w - a / 2]), room.rng.choice([b / 2, d - b / 2])
+        room.place(block, (x, y, 0.0), 0.0)
 
 
 def _bedroom(room: Room) -> None:
@@ -173,7 +174,9 @@ def _living_room(room: Room) -> None:
         if room.chance(0.6):
             c, s = np.cos(angle), np.sin(angle)
             room.place(room.make(fixtures.floor_mat), (at[0] - 1.1 * s, at[1] + 1.1 * c, 0.0), angle, solid=False)
-        room.beside(room.make(furniture.coffee_table), at, angle, (room.rng.uniform(-0.3, 0.3), room.rng.uniform(1.0, 1.3)))
+        room.beside(
+            room.make(furniture.coffee_table), at, angle, (room.rng.uniform(-0.3, 0.3), room.rng.uniform(1.0, 1.3))
+        )
         side = sofa.bounds()[1, 0] + 0.3
         if room.chance(0.5):
             room.beside(room.make(fixtures.floor_lamp), at, angle, (room.rng.choice([-side, side]), 0.0))
@@ -214,6 +217,7 @@ def _office(room: Room) -> None:
 
 
 PROGRAMS: tuple[Callable[[Room], None], ...] = (_bedroom, _living_room, _dining_room, _office)
+SHARES = (0.4, 0.25, 0.15, 0.2)
 
 
 def _openings(room: Room) -> None:
@@ -270,7 +274,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     room = Room(rng)
     _shell(room)
     _openings(room)
-    PROGRAMS[rng.integers(len(PROGRAMS))](room)
+    PROGRAMS[rng.choice(len(PROGRAMS), p=SHARES)](room)
     _wall_things(room)
     _small_things(room)
     room.piece.lights.append(_fill_light(room))

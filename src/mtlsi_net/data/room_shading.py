@@ -1,17 +1,17 @@
 """Light in generated rooms: soft shadows, one bounce between surfaces, highlights, and the look of a camera.
 
 Each pixel casts one ray to each light and one into the room, all 16 pixels of a 4 x 4 tile to different sample points;
-averaging over such a tile, within one surface, gives the 16-sample result everywhere at the cost of one sample.
+averaging over such tiles, within one surface, gives the 16-sample result everywhere at the cost of one sample.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from mtlsi_net.data.room_materials import GAMMA, surface_color
-from mtlsi_net.data.room_rays import FACES, Floats, Geometry, Ints, compiled, first_hit, unblocked
+from mtlsi_net.data.room_rays import FACES, Floats, Geometry, Ints, Vector, compiled, first_hit, unblocked
 from mtlsi_net.data.room_solids import Light
 
 TILE = 4
@@ -19,7 +19,10 @@ LIFT = 2e-3
 """Rays leave surfaces this far above them, metres."""
 AMBIENT = 0.2
 OCCLUSION_METRES = 0.7
+BOUNCE_LIMIT = 1.5
 HIGHLIGHT = 3.0
+SOFTENING = 0.1
+"""Square metres added to squared distances: lamps are no points."""
 ALIKE = 0.9
 """Light is averaged over pixels with normals of at least this cosine,"""
 FLUSH_METRES = 0.02
@@ -29,12 +32,32 @@ BRIGHTEST = 6.0
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
-def _spread(count: int, dims: int) -> Floats:
-    """Return points (count, dims) spread evenly over the unit cube (additive recurrence, our choice)."""
-    root = 2.0
-    for _ in range(30):
-        root = (1 + root) ** (1 / (dims + 1))
-    return (0.5 + np.outer(np.arange(1, count + 1), root ** -np.arange(1.0, dims + 1))) % 1
+class Samples(NamedTuple):
+    """One point of the unit cube for each of N pixels: ``(cell's corner + place) / TILE`` on the first two axes.
+
+    Each 4 x 4 tile of pixels holds each of the 16 cells once. The place in the cell is random, so that what is missed
+    shows as fine grain, not as ghosts of objects.
+
+    Attributes:
+        cells: (N,) 0..15.
+        places: (N, 3) in 0..1; the third is the point's third coordinate.
+    """
+
+    cells: Ints
+    places: Floats
+
+
+def _samples(height: int, width: int) -> Samples:
+    rows, columns = np.mgrid[:height, :width]
+    cells = (7 * ((rows % TILE) * TILE + columns % TILE) % TILE**2).ravel()
+    return Samples(cells, np.random.default_rng(0).random((cells.size, 3)))
+
+
+@compiled
+def _sample(samples: Samples, n: int, number: int) -> tuple[float, float, float]:
+    """Return pixel ``n``'s point of the unit cube; each ``number`` (of a light) gives the tile another order."""
+    cell, place = (samples.cells[n] + 5 * number) % (TILE * TILE), samples.places[n]
+    return (cell // TILE + place[0]) / TILE, (cell % TILE + place[1]) / TILE, place[2]
 
 
 @dataclass(frozen=True)
@@ -51,49 +74,75 @@ class Surfaces:
 
 
 @compiled
-def _average(values: Floats, points: Floats, normals: Floats, side: int) -> Floats:
-    """Return ``values`` (H, W, C), each averaged over the ``side`` x ``side`` pixels around that show the same surface."""
+def _average(values: Floats, points: Floats, normals: Floats, side: int, down: int, across: int) -> Floats:
+    """Return ``values`` (H, W, C), each averaged over ``side`` pixels in a line around it that show the same surface.
+
+    The line runs (down, across) = (1, 0) or (0, 1): both, one after the other, average over a square.
+    """
     height, width, channels = values.shape
     out = np.zeros_like(values)
     for i in range(height):
         for j in range(width):
-            count = 0
             n0, n1, n2 = normals[i, j, 0], normals[i, j, 1], normals[i, j, 2]
             level = n0 * points[i, j, 0] + n1 * points[i, j, 1] + n2 * points[i, j, 2]
-            for r in range(max(0, i - side // 2), min(height, i - side // 2 + side)):
-                for s in range(max(0, j - side // 2), min(width, j - side // 2 + side)):
-                    cosine = n0 * normals[r, s, 0] + n1 * normals[r, s, 1] + n2 * normals[r, s, 2]
-                    there = n0 * points[r, s, 0] + n1 * points[r, s, 1] + n2 * points[r, s, 2]
-                    if cosine > ALIKE and abs(there - level) < FLUSH_METRES:
-                        count += 1
-                        for c in range(channels):
-                            out[i, j, c] += values[r, s, c]
+            count = 0
+            for step in range(-(side // 2), side - side // 2):
+                r, s = i + step * down, j + step * across
+                if r < 0 or s < 0 or r >= height or s >= width:
+                    continue
+                cosine = n0 * normals[r, s, 0] + n1 * normals[r, s, 1] + n2 * normals[r, s, 2]
+                there = n0 * points[r, s, 0] + n1 * points[r, s, 1] + n2 * points[r, s, 2]
+                if cosine > ALIKE and abs(there - level) < FLUSH_METRES:
+                    count += 1
+                    for c in range(channels):
+                        out[i, j, c] += values[r, s, c]
             for c in range(channels):
                 out[i, j, c] /= count
     return out
 
 
 @compiled
+def _arriving(to: Vector, normal: Vector, facing: Vector) -> float:
+    """Return the light that a surface receives from a lamp of power 1 standing off by ``to``, facing its way or all."""
+    square = to[0] * to[0] + to[1] * to[1] + to[2] * to[2]
+    along = to[0] * normal[0] + to[1] * normal[1] + to[2] * normal[2]
+    value = max(0.0, along) / (np.sqrt(square) * (square + SOFTENING))
+    if facing[0] != 0 or facing[1] != 0 or facing[2] != 0:
+        ahead = -(to[0] * facing[0] + to[1] * facing[1] + to[2] * facing[2])
+        value *= max(0.0, ahead) / np.sqrt(square)
+    return value
+
+
+@compiled
 def _direct(
-    center: Floats, extent: Floats, facing: Floats, samples: Floats, picks: Ints, points: Floats, normals: Floats
+    center: Floats, extent: Floats, facing: Floats, samples: Samples, number: int, points: Floats, normals: Floats
 ) -> tuple[Floats, Floats]:
-    """Return what an unobstructed light adds at points, (N,), and the vectors (N, 3) to the sample points picked."""
-    value, reach = np.zeros(len(points)), np.empty((len(points), 3))
-    sided = facing[0] != 0 or facing[1] != 0 or facing[2] != 0
+    """Return what an unobstructed light adds at points, (N,), and the vectors to its sample points, (N, 3)."""
+    value, reach = np.empty(len(points)), np.empty((len(points), 3))
+    toward = (facing[0], facing[1], facing[2])
     for n in range(len(points)):
-        square, along, ahead = 0.0, 0.0, 0.0
+        x, y, z = _sample(samples, n, number)
         for axis in range(3):
-            to = center[axis] - points[n, axis]
-            for i in range(3):
-                to += extent[axis, i] * samples[picks[n], i]
-            reach[n, axis] = to
-            square += to * to
-            along += to * normals[n, axis]
-            ahead -= to * facing[axis]
-        if along > 0 and (ahead > 0 or not sided):
-            lobe = ahead / np.sqrt(square) if sided else 1.0
-            value[n] = along / np.sqrt(square) * lobe / (square + 0.1)
+            body = extent[axis, 0] * (2 * x - 1) + extent[axis, 1] * (2 * y - 1) + extent[axis, 2] * (2 * z - 1)
+            reach[n, axis] = center[axis] + body - points[n, axis]
+        to = (reach[n, 0], reach[n, 1], reach[n, 2])
+        value[n] = _arriving(to, (normals[n, 0], normals[n, 1], normals[n, 2]), toward)
     return value, reach
+
+
+@compiled
+def _unshadowed(centers: Floats, facings: Floats, colors: Floats, points: Floats, normals: Floats) -> Floats:
+    """Return the light (N, 3) at points from the middles of all lights, (L, 3) each, as if nothing stood between."""
+    total = np.zeros_like(points)
+    for n in range(len(points)):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        normal = (normals[n, 0], normals[n, 1], normals[n, 2])
+        for light in range(len(centers)):
+            to = (centers[light, 0] - x, centers[light, 1] - y, centers[light, 2] - z)
+            value = _arriving(to, normal, (facings[light, 0], facings[light, 1], facings[light, 2]))
+            for c in range(3):
+                total[n, c] += value * colors[light, c]
+    return total
 
 
 @compiled
@@ -119,8 +168,8 @@ def _add_light(
 
 
 @compiled
-def _hemisphere(normals: Floats, samples: Floats, picks: Ints) -> Floats:
-    """Return directions (N, 3) about normals, distributed as the cosine, for the samples (K, 2) in 0..1 picked."""
+def _hemisphere(normals: Floats, samples: Samples) -> Floats:
+    """Return directions (N, 3) about normals, distributed as the cosine."""
     out = np.empty_like(normals)
     for n in range(len(normals)):
         x, y, z = normals[n]
@@ -128,7 +177,8 @@ def _hemisphere(normals: Floats, samples: Floats, picks: Ints) -> Floats:
         sign = 1.0 if z >= 0 else -1.0
         a = -1.0 / (sign + z)
         b = x * y * a
-        u, angle = samples[picks[n], 0], 2 * np.pi * samples[picks[n], 1]
+        u, turn, _ = _sample(samples, n, 0)
+        angle = 2 * np.pi * turn
         p, q, r = np.sqrt(u) * np.cos(angle), np.sqrt(u) * np.sin(angle), np.sqrt(1.0 - u)
         out[n, 0] = p * (1.0 + sign * x * x * a) + q * b + r * x
         out[n, 1] = p * sign * b + q * (sign + y * y * a) + r * y
@@ -136,21 +186,20 @@ def _hemisphere(normals: Floats, samples: Floats, picks: Ints) -> Floats:
     return out
 
 
-def _bounce(
-    surfaces: Surfaces, lights: list[Light], points: Floats, normals: Floats, samples: Floats, picks: Ints
-) -> Floats:
+def _bounce(surfaces: Surfaces, lights: list[Light], points: Floats, normals: Floats, samples: Samples) -> Floats:
     """Return light (N, 3) that reaches points from one sampled direction: bounced once, or ambient in the open."""
-    away = _hemisphere(normals, samples, picks)
+    away = _hemisphere(normals, samples)
     distance, face, normal = first_hit(surfaces.geometry, points, away)
     distance = np.minimum(distance, FARTHEST)
     there = points + distance[:, None] * away
-    received, middle = np.zeros_like(points), np.zeros((1, 3))
-    for light in lights:
-        value, _ = _direct(light.center, light.extent, light.facing, middle, np.zeros_like(picks), there, normal)
-        received += value[:, None] * light.color
+    centers, facings, power = (np.array([getattr(x, name) for x in lights]) for name in ("center", "facing", "color"))
+    received = _unshadowed(centers, facings, power, there, normal)
+    # Spots right beside a lamp are rarely met and then very bright: without a limit they show as specks.
+    mean = received.mean(axis=0)
+    received = np.minimum(received, BOUNCE_LIMIT * mean)
     colors = surfaces.materials["colors"][:, :2].mean(axis=1)
     open_share = np.minimum(distance / OCCLUSION_METRES, 1)[:, None]
-    ambient = AMBIENT * received.mean(axis=0) * open_share
+    ambient = AMBIENT * mean * open_share
     return colors[np.maximum(face, 0) // FACES] * received + ambient
 
 
@@ -167,22 +216,18 @@ def light_up(
         eye: (3,) the camera's position.
         size: (H, W).
     """
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    tile = ((rows % TILE) * TILE + columns % TILE).ravel()
-    lifted = points + LIFT * normals
-    samples = _spread(TILE * TILE, 3)
+    lifted, samples = points + LIFT * normals, _samples(*size)
     total = np.zeros((len(points), 6))
-    total[:, :3] = _bounce(surfaces, lights, lifted, normals, samples, tile)
-    for number, light in enumerate(lights):
-        picks = (tile + 5 * number) % len(samples)
-        value, reach = _direct(light.center, light.extent, light.facing, 2 * samples - 1, picks, lifted, normals)
+    total[:, :3] = _bounce(surfaces, lights, lifted, normals, samples)
+    for number, light in enumerate(lights, start=1):
+        value, reach = _direct(light.center, light.extent, light.facing, samples, number, lifted, normals)
         lit = unblocked(surfaces.geometry, lifted, reach, np.flatnonzero(value))
         _add_light(total, lit, value, light.color, light.center, lifted, normals, eye)
     grid = (*size, -1)
     shaped = total.reshape(grid)
     # Twice: the first pass leaves steps as wide as a tile.
-    for side in (TILE, TILE - 1):
-        shaped = _average(shaped, points.reshape(grid), normals.reshape(grid), side)
+    for side, down in ((TILE, 1), (TILE, 0), (TILE + 1, 1), (TILE + 1, 0)):
+        shaped = _average(shaped, points.reshape(grid), normals.reshape(grid), side, down, 1 - down)
     return shaped.reshape(-1, 6)
 
 

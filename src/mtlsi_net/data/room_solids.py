@@ -1,17 +1,15 @@
 """Solids, the pieces of furniture made of them, and the scene that pieces are placed in.
 
-Frames: world x right, y into the room, z up, metres, floor at z = 0. A piece stands on its own origin, its width along x,
-its back at negative y, its front at positive y; placing turns it about the vertical axis.
+Frames: world x right, y into the room, z up, metres, floor at z = 0. A piece stands on its own origin, its width along
+x, its back at negative y, its front at positive y; placing turns it about the vertical axis.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mtlsi_net.data.room_rays import BOX, CYLINDER, ELLIPSOID, Floats, Geometry, Ints
-
-Point = tuple[float, float, float]
+from mtlsi_net.data.room_materials import Records
+from mtlsi_net.data.room_rays import BOX, CYLINDER, ELLIPSOID, Floats, Geometry, Ints, Vector
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Piece:
         self.labels: list[str] = []
         self.lights: list[Light] = []
         self._casts = True
-        self.tops: list[tuple[Point, Point]] = []
+        self.tops: list[tuple[Vector, Vector]] = []
         """Level rectangles, as two corners, that small things may be put on."""
 
     def begin(self, label: str, *, casts: bool = True) -> "Piece":
@@ -65,43 +63,49 @@ class Piece:
         return self
 
     def _add(
-        self, shape: int, center: Point, half: Point, material: int, axes: Floats | None = None, taper: float = 0.0,
+        self,
+        shape: int,
+        center: Vector,
+        half: Vector,
+        material: int,
+        axes: Floats | None = None,
+        taper: float = 0.0,
         glows: bool = False,
     ) -> None:
         turned, casts = np.eye(3) if axes is None else axes, self._casts and not glows
         owner = len(self.labels) - 1
         self.solids.append(Solid(shape, np.array(center), np.array(half), turned, material, owner, taper, casts))
 
-    def box(self, low: Point, high: Point, material: int) -> None:
+    def box(self, low: Vector, high: Vector, material: int) -> None:
         """Add the box between two corners."""
         a, b = np.array(low), np.array(high)
         self._add(BOX, tuple((a + b) / 2), tuple((b - a) / 2), material)
 
-    def leaning_box(self, center: Point, half: Point, material: int, angle: float) -> None:
+    def leaning_box(self, center: Vector, half: Vector, material: int, angle: float) -> None:
         """Add a box leaning backwards by ``angle`` radians, its top moving to negative y."""
         c, s = np.cos(angle), np.sin(angle)
         self._add(BOX, center, half, material, np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]))
 
     def ellipsoid(
-        self, center: Point, half: Point, material: int, *, axes: Floats | None = None, glows: bool = False
+        self, center: Vector, half: Vector, material: int, *, axes: Floats | None = None, glows: bool = False
     ) -> None:
         """Add an ellipsoid with half axes ``half``; what glows casts no shadow."""
         self._add(ELLIPSOID, center, half, material, axes, glows=glows)
 
     def cylinder(
-        self, foot: Point, radius: float, height: float, material: int, *, taper: float = 0.0, glows: bool = False
+        self, foot: Vector, radius: float, height: float, material: int, *, taper: float = 0.0, glows: bool = False
     ) -> None:
         """Add an upright cylinder standing on ``foot``; its radius shrinks by the share ``taper`` towards the top."""
         center = (foot[0], foot[1], foot[2] + height / 2)
         self._add(CYLINDER, center, (radius, radius, height / 2), material, None, taper, glows)
 
-    def legs(self, low: Point, high: Point, size: float, material: int) -> None:
+    def legs(self, low: Vector, high: Vector, size: float, material: int) -> None:
         """Add four square legs in the corners of the box between two corners."""
         for x in (low[0], high[0] - size):
             for y in (low[1], high[1] - size):
                 self.box((x, y, low[2]), (x + size, y + size, high[2]), material)
 
-    def absorb(self, other: "Piece", at: Point, angle: float = 0.0) -> None:
+    def absorb(self, other: "Piece", at: Vector, angle: float = 0.0) -> None:
         """Take over the instances of another piece, turned by ``angle`` and moved to ``at``."""
         turn, shift, count = _turn(angle), np.array(at), len(self.labels)
         for s in other.solids:
@@ -146,7 +150,7 @@ class Scene:
 
     room: Floats
     piece: Piece
-    materials: np.ndarray[Any, Any]
+    materials: Records
     obstacles: Floats
 
     def ordered(self) -> list[Solid]:
@@ -159,7 +163,9 @@ class Scene:
         scaled = np.array([s.axes.T / s.half[:, None] for s in solids])
         centers = np.array([s.center for s in solids])
         shift = -np.einsum("pij,pj->pi", scaled, centers)
-        first: Ints = np.searchsorted([s.instance for s in solids], np.arange(len(self.piece.labels) + 1)).astype(np.int64)
+        first: Ints = np.searchsorted([s.instance for s in solids], np.arange(len(self.piece.labels) + 1)).astype(
+            np.int64
+        )
         low, high = _solid_bounds(solids)
         casts = np.array([s.casts for s in solids])
         blockers = np.flatnonzero(np.logical_or.reduceat(casts, first[:-1]))

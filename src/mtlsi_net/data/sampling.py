@@ -12,7 +12,7 @@ class Draw(NamedTuple):
     """One sample of one epoch: with the seed, all that its augmentation depends on."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 def sample_rng(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
@@ -27,7 +27,9 @@ class EpochSampler(Sampler[Draw]):
     exactly once over all ranks, in order.
     """
 
-    def __init__(self, length: int, *, seed: int, shuffle: bool, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, length: int, *, seed: int, shuffle: bool, batch_size: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
         self.epoch = 0

@@ -26,7 +26,8 @@ CROP_MAX_SHARE = 0.75
 
 def _resize(array: Array, height: int, width: int, interpolation: int) -> Array:
     channels = array.shape[2]
-    return cv2.resize(array, (width, height), interpolation=interpolation).reshape(height, width, channels)
+    resized: Array = cv2.resize(array, (width, height), interpolation=interpolation).reshape(height, width, channels)
+    return resized
 
 
 def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
@@ -110,7 +111,7 @@ def pad(sample: Sample, height: int, width: int, specs: Specs, color: tuple[floa
     top, left = down // 2, right // 2
     widths = ((top, down - top), (left, right - left), (0, 0))
 
-    def fill(array: Array, value: Array) -> Array:
+    def fill(array: Array, value: Array | float) -> Array:
         padded = np.empty((array.shape[0] + down, array.shape[1] + right, array.shape[2]), np.float32)
         padded[:] = value
         padded[top : top + array.shape[0], left : left + array.shape[1]] = array
@@ -119,11 +120,12 @@ def pad(sample: Sample, height: int, width: int, specs: Specs, color: tuple[floa
     if not any(map(sum, widths)):
         return dict(sample)
     padded = {IMAGE: fill(sample[IMAGE], np.asarray(color, np.float32) * 255)}
-    return padded | {name: fill(sample[name], np.float32(spec.fill)) for name, spec in specs.items()}
+    return padded | {name: fill(sample[name], spec.fill) for name, spec in specs.items()}
 
 
 def _short_vectors(target: Array) -> NDArray[np.bool_]:
-    return np.square(target).sum(axis=2, keepdims=True) < MIN_NORMAL_LENGTH**2
+    short: NDArray[np.bool_] = np.square(target).sum(axis=2, keepdims=True) < MIN_NORMAL_LENGTH**2
+    return short
 
 
 def _background_only(target: Array) -> NDArray[np.bool_]:

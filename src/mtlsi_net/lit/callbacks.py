@@ -24,8 +24,9 @@ class ExponentialAverage(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
         """Start from the current weights, or from the checkpoint's average."""
-        network: nn.Module = pl_module.network
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+        network = pl_module.get_submodule("network")
+        averaging = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call] # torch ships it untyped
+        self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
         if self._saved is not None:
             self.average.load_state_dict(self._saved)
 
@@ -40,7 +41,7 @@ class ExponentialAverage(L.Callback):
         """Update after every optimiser step."""
         assert self.average is not None
         if trainer.global_step > int(self.average.n_averaged):
-            network: nn.Module = pl_module.network
+            network = pl_module.get_submodule("network")
             self.average.update_parameters(network)
 
     def state_dict(self) -> dict[str, Any]:

@@ -104,7 +104,11 @@ class MultiTaskModule(L.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # its scaler skips such steps itself
-            bad = [name for name, p in self.network.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            bad = [
+                name
+                for name, p in self.network.named_parameters()
+                if p.grad is not None and not p.grad.isfinite().all()
+            ]
             raise UserError(
                 f"gradient is not finite at step {self.global_step} (first in {bad[0] if bad else 'the norm'}). "
                 "Training stopped, the last checkpoint is kept; lower optim.lr or set trainer.precision=32-true"

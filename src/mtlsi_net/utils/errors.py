@@ -40,5 +40,10 @@ def user_errors() -> Iterator[None]:
         known = find_user_error(error)
         if known is None:
             raise
-        print(f"error: {known}", file=sys.stderr)
+        print(f"error: {one_line(known)}", file=sys.stderr)
         sys.exit(2)
+
+
+def one_line(error: UserError) -> str:
+    """Return the message alone; one that crossed a loader process carries that process's traceback before it."""
+    return str(error).rpartition("UserError: ")[2].strip()

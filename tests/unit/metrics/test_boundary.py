@@ -95,7 +95,9 @@ def test_seg2bmap_by_hand():
 
 
 def batch_of(truth, prediction):
-    return torch.tensor(prediction, dtype=torch.float32)[None, None], torch.tensor(truth, dtype=torch.float32)[None, None]
+    return torch.tensor(prediction, dtype=torch.float32)[None, None], torch.tensor(truth, dtype=torch.float32)[
+        None, None
+    ]
 
 
 def square():

@@ -1,0 +1,72 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers.miniature import compose_config
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from mtlsi_net import assemble
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_resolves_and_is_named_after_its_file(experiment):
+    cfg = compose_config(f"experiment={experiment}")
+    assert cfg.name == experiment
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert set(config["tasks"]) == {"semseg", "depth", "normals", "boundary"}
+    assert set(assemble.build_tasks(cfg)) <= set(config["task_weights"]["weights"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_hold_only_what_differs(experiment):
+    assert len((CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()) <= 27
+
+
+@pytest.mark.parametrize("group", ["optim", "task_weights", "trainer", "logger", "data"])
+def test_every_choice_of_a_group_composes(group):
+    for choice in choices(group):
+        assert compose_config(f"{group}={choice}", "tasks=nyud")[group] is not None
+
+
+def test_the_lineages_recipe_is_pinned():
+    cfg = compose_config("experiment=nyud_vitl")
+    assert cfg.backbone.name == "vit_large_patch16_384.augreg_in21k_ft_in1k"
+    assert (cfg.optim.lr, cfg.optim.weight_decay, cfg.optim.power, cfg.optim.warmup_steps) == (2e-5, 1e-6, 0.9, 0)
+    assert cfg.optim.optimizer._target_ == "torch.optim.Adam"
+    assert (cfg.data.batch_size, cfg.trainer.max_steps, cfg.trainer.gradient_clip_val) == (4, 40000, 10)
+    assert cfg.trainer.precision == "32-true"
+    assert cfg.backbone.drop_path_rate == 0.15
+    assert cfg.tasks.boundary.positive_weight == 0.95
+    weights = {name: cfg.task_weights.weights[name] for name in cfg.tasks}
+    assert weights == {"semseg": 1, "depth": 1, "normals": 10, "boundary": 50}
+    assert cfg.task_weights.aux == 1.0
+    assert list(cfg.data.size) == [448, 576]
+
+
+def test_swin_uses_adamw_and_tuned_moves_all_its_parts():
+    assert compose_config("experiment=nyud_swinl").optim.optimizer._target_ == "torch.optim.AdamW"
+    tuned = instantiate(compose_config("experiment=nyud_vitl_tuned").optim, _convert_="all")
+    assert 5 <= tuned.decoder_lr_factor <= 10
+    assert 0.8 <= tuned.layer_decay <= 0.9
+    assert (tuned.decay_all, tuned.warmup_steps) == (False, 500)
+    assert tuned.ema_decay is not None
+
+
+def test_a_task_can_be_switched_off():
+    assert set(compose_config("~tasks.normals").tasks) == {"semseg", "depth", "boundary"}
+
+
+def test_every_package_is_listed_for_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    source = ROOT / "src"
+    found = {".".join(p.parent.relative_to(source).parts) for p in source.rglob("__init__.py")}
+    assert sorted(listed) == sorted(found | {"mtlsi_net.conf"})

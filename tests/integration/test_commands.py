@@ -1,0 +1,79 @@
+"""The commands themselves, in processes of their own: exit codes, one-line errors, the wheel."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.miniature import short_overrides, write_miniature
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments, cwd=None, python=sys.executable):
+    return subprocess.run([python, "-m", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def assert_one_line_error(done, *words, code=2):
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    for word in words:
+        assert word in errors[0]
+
+
+def test_missing_data_ends_with_one_line(tmp_path):
+    done = command("mtlsi_net.train", "experiment=nyud_overfit", "data.root=nowhere", cwd=tmp_path)
+    assert_one_line_error(done, "data folder nowhere does not exist", "NYUDv2.tar.gz", "data.root")
+
+
+def test_bad_file_met_by_a_loader_process_ends_with_one_line(tmp_path):
+    data = write_miniature(tmp_path / "data")
+    (data / "images" / "0002.png").write_bytes(b"no image")
+    done = command("mtlsi_net.train", *short_overrides(data, tmp_path / "run"), "data.num_workers=1", cwd=tmp_path)
+    assert_one_line_error(done, "images/0002.png", "cannot be read")
+
+
+def test_unwritable_run_folder_ends_with_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("mtlsi_net.train", "paths.run_dir=file/run", cwd=tmp_path)
+    assert_one_line_error(done, "run folder file/run cannot be written", "paths.run_dir")
+
+
+def test_a_typo_gets_hydras_own_message(tmp_path):
+    done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "lrr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate"])
+def test_help_is_printed_without_loading_torch(module, tmp_path):
+    done = command(module, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
+
+
+def test_the_wheel_works_outside_the_checkout(tmp_path):
+    built = command("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    assert built.returncode == 0, built.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    installed = command("pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
+    assert installed.returncode == 0, installed.stderr
+    # The wheel's copy is put before the checkout's on the path; everything else comes from this environment.
+    start = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]"
+    )
+    data = write_miniature(tmp_path / "data")
+    for arguments in (["--help"], short_overrides(data, tmp_path / "run")):
+        code = (
+            f"{start}; sys.argv = ['train', *{arguments!r}]; import mtlsi_net; "
+            f"assert mtlsi_net.__file__.startswith({str(tmp_path)!r}), mtlsi_net.__file__; "
+            "from mtlsi_net.train import main; main()"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file()

@@ -1,0 +1,162 @@
+"""Short real runs on a miniature data set, as a user starts them."""
+
+import csv
+import json
+import math
+
+import pytest
+import torch
+import yaml
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from PIL import Image
+
+from mtlsi_net.evaluation import evaluate
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_miniature(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return train(compose_config(*short_overrides(data, folder), "trainer.val_check_interval=1", "task_weights.aux=1.0"))
+
+
+def short_run(data, folder, *overrides):
+    return train(compose_config(*short_overrides(data, folder), *overrides))
+
+
+def test_the_run_folder_is_complete(run, data):
+    root = run.folder.root
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    assert config["data"]["root"] == str(data)
+    assert {p.name for p in (root / "checkpoints").iterdir()} == {"last.ckpt", "best_on_test.ckpt"}
+    record = json.loads((root / "run.json").read_text())
+    assert {"command", "commit", "seed", "versions", "hardware", "seconds"} <= set(record)
+    for name in ("val", "train"):
+        assert Image.open(root / "pictures" / f"{name}.png").width > 500
+    with (root / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert any(row["val/semseg/mIoU"] for row in rows)
+
+
+def test_metrics_are_nested_and_cover_every_task(run):
+    metrics = json.loads(run.folder.metrics.read_text())
+    assert set(metrics) == {"last", "best", "constant", "model"}
+    main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean", "boundary": "odsF"}
+    for stage in ("val", "train"):
+        for task, key in main.items():
+            assert math.isfinite(metrics["last"][stage][task][key])
+            assert math.isfinite(metrics["constant"][stage][task][key])
+    assert "mIoU_present" in metrics["last"]["val"]["semseg"]
+    assert metrics["model"]["decoder_parameters_m"] > 0
+    assert metrics["model"]["gflop"] > metrics["model"]["decoder_gflop"] > 0
+
+
+def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
+    cfg = compose_config(
+        f"ckpt={run.folder.checkpoints / 'last.ckpt'}",
+        f"paths.run_dir={tmp_path}",
+        "trainer.enable_progress_bar=false",
+        name="evaluate",
+    )
+    evaluate(cfg)
+    ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path, run.folder.root))
+    assert ours["last"]["val"] == theirs["last"]["val"]
+    assert ours["constant"]["val"] == theirs["constant"]["val"]
+    assert (tmp_path / "config.yaml").is_file()
+
+
+def test_same_seed_same_weights(data, tmp_path):
+    def weights(name, seed):
+        result = short_run(data, tmp_path / name, f"seed={seed}", "data.augment=true")
+        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+
+    first, again, other = weights("a", 1), weights("b", 1), weights("c", 2)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path):
+    overrides = [o for o in short_overrides(data, tmp_path) if not o.startswith("model.head_dim")]
+    result = train(compose_config(*overrides, "model=shared_encoder", "~tasks.normals", "~tasks.boundary"))
+    assert set(result.rows["nyud_overfit, last"]) == {"semseg", "depth"}
+
+
+def test_averaged_weights_are_reported_beside_raw_ones(data, tmp_path):
+    result = short_run(data, tmp_path, "optim.ema_decay=0.5", "optim.lr=0.05")
+    metrics = json.loads(result.folder.metrics.read_text())
+    assert metrics["ema"]["val"] != metrics["last"]["val"]
+
+
+def test_a_held_out_part_names_the_checkpoint_best(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("mtlsi_net.data.nyud.NYUDDataModule.dev_list", None)
+    result = short_run(data, tmp_path, "data.dev_split=true")
+    assert (result.folder.checkpoints / "best.ckpt").is_file()
+    assert set(json.loads(result.folder.metrics.read_text())["last"]) == {"dev", "train"}
+
+
+def test_a_non_finite_loss_names_task_and_images_and_keeps_the_checkpoint(data, tmp_path, monkeypatch):
+    from mtlsi_net.tasks.depth import DepthTask
+
+    honest, calls = DepthTask.loss, []
+
+    def breaks_at_the_third_step(self, output, target):
+        calls.append(None)
+        return honest(self, output, target) * (float("nan") if len(calls) > 2 else 1.0)
+
+    monkeypatch.setattr(DepthTask, "loss", breaks_at_the_third_step)
+    with pytest.raises(UserError, match=r"step 2: depth = nan; images 000\d, 000\d.*last checkpoint is kept"):
+        short_run(data, tmp_path, "trainer.max_steps=5", "checkpoint_every=2")
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
+    assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
+def test_a_non_finite_gradient_stops_before_the_weights_change(data, tmp_path, monkeypatch):
+    from mtlsi_net.tasks.depth import DepthTask
+
+    def finite_with_infinite_slope(self, output, target):  # noqa: ARG001 - the loss's signature
+        return (output * 0).sqrt().sum()
+
+    monkeypatch.setattr(DepthTask, "loss", finite_with_infinite_slope)
+    with pytest.raises(UserError, match="gradient is not finite at step 0"):
+        short_run(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone.name=regnetx_02", "regnetx_002"),
+        ("~tasks.normals ~tasks.semseg ~tasks.depth ~tasks.boundary", "no task is left"),
+        ("data.root=/nowhere", "data folder /nowhere does not exist"),
+        ("data.batch_size=9", "cannot fill one batch"),
+        ("~task_weights.weights.depth", "no loss weight for depth"),
+    ],
+)
+def test_bad_settings_end_in_one_line(data, tmp_path, override, message):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - libraries wrap ours; the cause is looked at below
+        short_run(data, tmp_path, *override.split())
+    from mtlsi_net.utils.errors import find_user_error
+
+    error = find_user_error(caught.value)
+    assert error is not None, caught.value
+    assert message in str(error)
+    assert "\n" not in str(error)
+
+
+def test_bad_checkpoints_are_refused(tmp_path):
+    damaged, foreign = tmp_path / "damaged.ckpt", tmp_path / "foreign.ckpt"
+    damaged.write_bytes(b"PK not a checkpoint")
+    torch.save({"state_dict": {}}, foreign)
+    for path, message in [
+        (tmp_path / "none.ckpt", "does not exist"),
+        (damaged, "cannot be read"),
+        (foreign, "not written by this suite"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            evaluate(compose_config(f"ckpt={path}", f"paths.run_dir={tmp_path / 'out'}", name="evaluate"))

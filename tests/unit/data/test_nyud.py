@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from helpers.miniature import SIZE, write_miniature
+from PIL import Image
+
+from mtlsi_net.data.nyud import NYUDDataModule, NYUDLayoutReader
+from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
+from mtlsi_net.specs import TargetSpec
+from mtlsi_net.utils.errors import UserError
+
+SPECS = {
+    "semseg": TargetSpec(1, "classes", num_classes=40),
+    "depth": TargetSpec(1, "scalar", fill=0.0, zoom_divides=True, invalid="zero"),
+    "normals": TargetSpec(3, "vector", fill=0.0, flip_sign=(-1.0, 1.0, 1.0), invalid="short_vector"),
+    "boundary": TargetSpec(1, "binary"),
+}
+
+
+def data_module(root, **options):
+    arguments = {"size": (64, 80), "batch_size": 2, "crop_guide": SPECS["semseg"], **options}
+    module = NYUDDataModule(str(root), SPECS, **arguments)
+    module.setup()
+    return module
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_miniature(tmp_path / "data")
+
+
+def test_decoding_and_invalid_pixels(root):
+    batch = next(iter(data_module(root).val_dataloader()))
+    inside = batch["valid"][0, 0]
+    assert inside.sum() == SIZE[0] * SIZE[1]
+    for name, target in batch["targets"].items():
+        assert (target[0][:, ~inside] == 255).all(), name
+    window = {name: target[0][:, 8:56, 8:72] for name, target in batch["targets"].items()}
+    assert (window["semseg"][0, :2] == 255).all()
+    assert set(window["semseg"][0, 2:].unique().tolist()) == {0, 1, 4}
+    assert (window["depth"][0, :, -2:] == 255).all()
+    assert window["depth"][0, :, :-2].max() < 4.01
+    assert (window["normals"][:, -2:] == 255).all()
+    assert torch.allclose(window["normals"][:, 5, 0], torch.tensor([-1 / 255, -1 / 255, 253 / 255]), atol=1e-6)
+    assert set(window["boundary"].unique().tolist()) == {0, 1}
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_id(root):
+    dataset = data_module(root, seed=3).datasets["train"]
+    first, again, later = dataset[Draw(0, 1)], dataset[Draw(0, 1)], dataset[Draw(1, 1)]
+    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["image"], later["image"])
+    assert sample_rng(0, 0, "0001").random() != sample_rng(0, 0, "0002").random()
+
+
+def test_workers_do_not_change_the_batches(root):
+    batches = [next(iter(data_module(root, num_workers=n).train_dataloader())) for n in (0, 2)]
+    assert batches[0]["id"] == batches[1]["id"]
+    assert torch.equal(batches[0]["image"], batches[1]["image"])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_evaluation_shares_every_sample_once(ranks):
+    seen = [
+        draw.sample
+        for rank in range(ranks)
+        for draw in EpochSampler(7, seed=0, shuffle=False, batch_size=1, rank=rank, ranks=ranks)
+    ]
+    assert sorted(seen) == list(range(7))
+
+
+def test_training_ranks_get_disjoint_full_batches_that_change_with_the_epoch():
+    def epoch(number):
+        samplers = [EpochSampler(11, seed=0, shuffle=True, batch_size=2, rank=r, ranks=2) for r in range(2)]
+        for sampler in samplers:
+            sampler.set_epoch(number)
+        return [[draw.sample for draw in sampler] for sampler in samplers]
+
+    shares = epoch(0)
+    assert [len(share) for share in shares] == [4, 4]
+    assert not set(shares[0]) & set(shares[1])
+    assert epoch(0) == shares != epoch(1)
+
+
+def test_half_size_keeps_depth(root):
+    full, half = (data_module(root, scale=scale, augment=False).datasets["val"][Draw(0, 0)] for scale in (1.0, 0.5))
+    assert half["valid"].sum() * 4 == full["valid"].sum()
+    depth = half["targets"]["depth"]
+    assert 3.5 < depth[depth != 255].max() <= 4
+
+
+def test_dev_split_holds_out_training_images(root):
+    class Free(NYUDDataModule):
+        dev_list = None
+
+    module = Free(str(root), SPECS, size=(64, 80), batch_size=1, crop_guide=SPECS["semseg"], dev_split=True)
+    module.setup()
+    assert module.val_stage == "dev"
+    assert module.datasets["train"].ids == ["0001", "0002", "0003"]
+    assert module.datasets["val"].ids == ["0004"]
+
+
+def test_shipped_lists_are_the_official_ones_and_dev_images_are_training_images():
+    from importlib import resources
+
+    lists = {
+        name: resources.files("mtlsi_net.data").joinpath("splits", f"nyud_{name}.txt").read_text().split()
+        for name in ("train", "val", "dev")
+    }
+    assert (len(lists["train"]), len(lists["val"])) == (795, 654)
+    assert not set(lists["train"]) & set(lists["val"])
+    assert set(lists["dev"]) < set(lists["train"])
+    # whole runs of consecutive ids: their neighbours are no training images, so no scene is cut
+    neighbours = {int(i) + step for i in lists["dev"] for step in (-1, 1)} - {int(i) for i in lists["dev"]}
+    assert not neighbours & {int(i) for i in lists["train"]}
+
+
+def spoil_depth(value):
+    def spoil(root):
+        path = root / "depth" / "0001.npy"
+        depth = np.load(path)
+        depth[3, 3] = value
+        np.save(path, depth)
+
+    return spoil
+
+
+def save(folder, array):
+    return lambda root: Image.fromarray(array).save(root / folder / "0001.png")
+
+
+def truncate(file):
+    def spoil(root):
+        path = root / file
+        path.write_bytes(path.read_bytes()[:-40])
+
+    return spoil
+
+
+BAD_FILES = [
+    (lambda root: (root / "normals" / "0001.png").unlink(), "normals/0001.png"),
+    (truncate("images/0001.png"), "images/0001.png.*cannot be read"),
+    (truncate("segmentation/0001.png"), "segmentation/0001.png.*cannot be read"),
+    (truncate("depth/0001.npy"), "depth/0001.npy.*cannot be read"),
+    (spoil_depth(np.nan), "depth/0001.npy.*1 depth values are NaN"),
+    (spoil_depth(-0.5), "depth/0001.npy.*negative"),
+    (save("segmentation", np.full(SIZE, 41, np.uint8)), "segmentation/0001.png.*class value 41"),
+    (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64"),
+    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel"),
+    (save("images", np.zeros((480, 640, 3), np.uint8)), "480x640 copy"),
+    (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images"),
+    (lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"), "0001.*remove the repetitions"),
+    (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_FILES)
+def test_bad_files_are_named(root, spoil, message):
+    spoil(root)
+    with pytest.raises(UserError, match=message):
+        data_module(root).datasets["train"][Draw(0, 0)]
+
+
+def test_missing_folder_says_what_to_get(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist; get NYUDv2.tar.gz"):
+        data_module(tmp_path / "nowhere")
+
+
+def test_unknown_task_names_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'normals'"):
+        NYUDLayoutReader(tmp_path, {"normal": SPECS["normals"]})
+
+
+def test_too_large_a_batch_is_refused(root):
+    with pytest.raises(UserError, match="4 training images cannot fill"):
+        data_module(root, batch_size=5).train_dataloader()
+
+
+def test_real_photographs_have_the_stated_labels(real_data):
+    module = NYUDDataModule(
+        str(real_data / "NYUDv2_mini"), SPECS, size=(448, 576), batch_size=1, crop_guide=SPECS["semseg"]
+    )
+    module.setup()
+    assert {split: len(module.datasets[split]) for split in ("train", "val")} == {"train": 7, "val": 3}
+    for batch in module.val_dataloader():
+        targets = batch["targets"]
+        inside = batch["valid"][0]
+        assert inside.sum() == 425 * 560
+        depth = targets["depth"][0][inside]
+        assert 0.3 < depth[depth != 255].min() < depth[depth != 255].max() < 11
+        normals = targets["normals"][0][:, inside[0]]
+        lengths = normals[:, normals[0] != 255].norm(dim=0)
+        assert (lengths - 1).abs().mean() < 0.02
+        assert targets["semseg"][0][inside].max() == 255
+        assert 0.005 < (targets["boundary"][0][inside] == 1).float().mean() < 0.2

@@ -1,0 +1,79 @@
+import json
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mtlsi_net.lit.optim import Recipe, poly_factor
+
+LR = json.loads((Path(__file__).parents[2] / "fixtures" / "metric_vectors.json").read_text())[
+    "poly_lr_base2e-5_max40000_power0.9"
+]
+
+
+class TwoBlocks(nn.Module):
+    """An encoder of two blocks, and what a network has besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+        self.encoder.num_layers = 2
+        self.encoder.parameter_depths = lambda: {"0.weight": 1, "0.bias": 1, "1.weight": 2, "1.bias": 2}
+        self.head = nn.Linear(4, 1)
+
+
+def recipe(**options):
+    return Recipe(optimizer=partial(torch.optim.AdamW), lr=1.0, weight_decay=0.1, **options)
+
+
+@pytest.mark.parametrize("step", LR)
+def test_vector_poly_schedule(step):
+    assert 2e-5 * poly_factor(int(step), 40000) == pytest.approx(LR[step], rel=1e-9, abs=1e-18)
+
+
+def test_schedule_inside_the_optimiser_is_the_same():
+    parameter = nn.Parameter(torch.zeros(1))
+    network = nn.Module()
+    network.weight = parameter
+    optimizer, schedule = recipe().build(network, max_steps=10)
+    for step in range(10):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx((1 - step / 10) ** 0.9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_warm_up_rises_linearly_then_decays_from_one_to_zero():
+    factors = [poly_factor(step, 30, warmup_steps=10) for step in range(31)]
+    assert factors[:11] == pytest.approx([0.1 * k for k in range(1, 11)] + [1.0])
+    assert factors[-1] == 0
+    assert all(a > b for a, b in pairwise(factors[10:]))
+
+
+def test_the_lineage_has_one_group():
+    groups = recipe().parameter_groups(TwoBlocks())
+    assert len(groups) == 1
+    assert len(groups[0]["params"]) == 6
+
+
+def test_layer_decay_decoder_factor_and_undecayed_biases():
+    network = TwoBlocks()
+    groups = recipe(layer_decay=0.5, decoder_lr_factor=10.0, decay_all=False).parameter_groups(network)
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    expected = {
+        "encoder.0.weight": (0.5, 0.1),
+        "encoder.0.bias": (0.5, 0.0),
+        "encoder.1.weight": (1.0, 0.1),
+        "encoder.1.bias": (1.0, 0.0),
+        "head.weight": (10.0, 0.1),
+        "head.bias": (10.0, 0.0),
+    }
+    assert {name: found[id(p)] for name, p in network.named_parameters()} == expected
+
+
+def test_frozen_parameters_are_left_out():
+    network = TwoBlocks()
+    network.encoder.requires_grad_(False)
+    assert sum(len(g["params"]) for g in recipe().parameter_groups(network)) == 2
