@@ -166,7 +166,7 @@ def door(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     rows = int(rng.integers(0, 4))
     for row in range(rows):
         z0, z1 = 0.15 + row * (h - 0.25) / rows, 0.05 + (row + 1) * (h - 0.25) / rows
-        piece.box((-w / 2 + 0.12, 0.03, z0), (w / 2 - 0.12, 0.042, z1), leaf)
+        piece.box((-w / 2 + 0.12, 0.03, z0), (w / 2 - 0.12, 0.036, z1), leaf)
     side = rng.choice([-1, 1])
     piece.ellipsoid((side * (w / 2 - 0.07), 0.07, 1.02), (0.05, 0.03, 0.02), materials.plain(gloss=0.9))
     return piece

@@ -30,7 +30,7 @@ class RoomImage:
         depth: (H, W) float32, metres along the optical axis, above 0, no missing values.
         normals: (H, W, 3) float32 unit vectors in the camera's frame: x right, y up, z towards the camera.
         semseg: (H, W) uint8, index into NYUDv2's 40 classes; every pixel is labelled.
-        boundary: (H, W) uint8, 1 on one-pixel lines where instances meet, faces crease or depth steps.
+        boundary: (H, W) uint8, 1 on thin lines where instances meet, faces crease or depth steps.
         intrinsics: fx, fy, cx, cy (pixels; the first pixel's centre is 0), height, width, and the pose
             (``position`` in metres, ``axes``: rows right, up, forward).
     """
@@ -46,8 +46,9 @@ class RoomImage:
 def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> NDArray[np.uint8]:
     """Return (H, W) uint8, 1 where a pixel differs from its right or lower neighbour.
 
-    Different are: other instance; or other face with normals more than 30 degrees apart or depth 5 % apart. Lines are
-    one pixel wide. Curved surfaces are one face and have no creases.
+    Different are: other instance; or other face with depth 5 % apart, or with normals more than 30 degrees apart, both
+    between the two pixels and between the next ones to either side (a sliver of a pixel's width, such as the edge of a
+    door's panel, is no crease). Curved surfaces are one face and have no creases.
 
     Args:
         instances: (H, W).
@@ -56,12 +57,24 @@ def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> 
         depth: (H, W) metres.
     """
     out = np.zeros(instances.shape, dtype=np.uint8)
-    for here, there in (((slice(None), slice(-1)), (slice(None), slice(1, None))), ((slice(-1),), (slice(1, None),))):
-        bent = (normals[here] * normals[there]).sum(axis=-1) < CREASE
-        step = np.abs(depth[here] - depth[there]) > DEPTH_STEP * np.minimum(depth[here], depth[there])
-        differ = (instances[here] != instances[there]) | ((faces[here] != faces[there]) & (bent | step))
-        out[here] |= differ
+    # Each pass looks along the second axis; the transposed view of ``out`` takes the results of the other direction.
+    views = (
+        (out, instances, faces, depth, normals),
+        (out.T, instances.T, faces.T, depth.T, normals.transpose(1, 0, 2)),
+    )
+    for marked, instance, face, metres, normal in views:
+        wide = np.pad(normal, ((0, 0), (1, 1), (0, 0)), mode="edge")
+        bent = _angled(normal[:, :-1], normal[:, 1:]) & _angled(wide[:, :-3], wide[:, 3:])
+        near, far = metres[:, :-1], metres[:, 1:]
+        step = np.abs(near - far) > DEPTH_STEP * np.minimum(near, far)
+        other = face[:, :-1] != face[:, 1:]
+        marked[:, :-1] |= (instance[:, :-1] != instance[:, 1:]) | (other & (bent | step))
     return out
+
+
+def _angled(a: Floats, b: Floats) -> NDArray[np.bool_]:
+    """Return where unit vectors (..., 3) are further apart than in a crease."""
+    return np.asarray(np.einsum("...c,...c->...", a, b) < CREASE)
 
 
 @compiled

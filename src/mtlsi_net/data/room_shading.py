@@ -242,7 +242,7 @@ def develop(radiance: Floats, rng: np.random.Generator) -> np.ndarray[Any, np.dt
     tint = light.mean(axis=(0, 1)) / light.mean()
     light *= tint ** -rng.uniform(0.3, 0.9) * np.exp(rng.normal(0, 0.04, 3)).astype(np.float32)
     key = np.exp(np.log(light @ LUMA + 1e-4).mean())
-    light *= 0.32 * 2.0 ** rng.normal(0, 0.35) / key
+    light *= 0.28 * 2.0 ** rng.normal(0, 0.35) / key
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     light /= (1 + rng.uniform(0.0, 0.35) * (x**2 + y**2) / 2)[..., None].astype(np.float32) ** 2
     light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.3, 0.75) * max(1.0, height / 300))

@@ -216,12 +216,15 @@ def test_boundaries_are_thin_and_few(rooms):
 def test_boundaries_of_given_maps():
     def run(instances, faces, normals, depth):
         maps = np.array(instances), np.array(faces), np.array(normals, dtype=float), np.array(depth, dtype=float)
-        return boundaries(*(m[None] for m in maps)).tolist()[0]
+        row = boundaries(*(m[None] for m in maps))
+        np.testing.assert_array_equal(boundaries(*(m[:, None] for m in maps)).T, row)
+        return row[0].tolist()
 
     up, side, tilted = (0, 1, 0), (1, 0, 0), (0, np.cos(0.2), np.sin(0.2))
     assert run([0, 0, 1, 1], [0, 0, 1, 1], [up] * 4, [1] * 4) == [0, 1, 0, 0], "instances meet"
     assert run([0] * 4, [0, 0, 1, 1], [up, up, side, side], [1] * 4) == [0, 1, 0, 0], "a crease"
     assert run([0] * 4, [0, 0, 1, 1], [up, up, tilted, tilted], [1] * 4) == [0] * 4, "hardly bent"
+    assert run([0] * 5, [0, 0, 1, 2, 2], [up, up, side, up, up], [1] * 5) == [0] * 5, "a sliver"
     assert run([0] * 4, [0, 0, 1, 1], [up] * 4, [1, 1, 1.1, 1.1]) == [0, 1, 0, 0], "one part before another"
     assert run([0] * 4, [0] * 4, [up, up, side, side], [1, 1, 1.2, 1.2]) == [0] * 4, "one curved face"
 
