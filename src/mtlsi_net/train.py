@@ -1,6 +1,8 @@
 """Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``."""
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.errors import user_errors
@@ -12,6 +14,8 @@ def main(cfg: DictConfig) -> float:
     with user_errors():
         from mtlsi_net.training import train
 
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # every job of a sweep has a folder of its own
+            cfg.paths.run_dir = HydraConfig.get().runtime.output_dir
         return train(cfg).gain
 
 
