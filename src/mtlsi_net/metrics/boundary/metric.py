@@ -64,8 +64,14 @@ def count_matches(soft: NDArray[np.uint8], truth: Mask, preset: Preset) -> Count
     matcher = Matcher(truth, preset.max_dist * float(np.hypot(*truth.shape)))
     above: Callable[[NDArray[np.float64], float], Mask] = np.greater if preset.nms else np.greater_equal
     counts = np.zeros((len(preset.thresholds), 4), np.int64)
+    before = -1
     for row in reversed(range(len(preset.thresholds))):  # from few pixels to many, so that matchings carry over
         predicted = above(exact, preset.thresholds[row])
+        size = int(predicted.sum())
+        if size == before:  # masks grow as the threshold falls: as many pixels are the same pixels
+            counts[row] = counts[row + 1]
+            continue
+        before = size
         if preset.thin:
             predicted = thin(predicted)
         matched = matcher.count(predicted)
