@@ -16,7 +16,7 @@ from torch import Tensor
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.module import MultiTaskModule, Scores
-from mtlsi_net.pictures import first_batches, write_grid
+from mtlsi_net.pictures import write_grid
 from mtlsi_net.report import markdown_table, print_table
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import measure_size
@@ -104,7 +104,7 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     results = {"last": {stage: scores}, "constant": module.constant_scores, "model": measure_size(network, data.size)}
     write_json(folder.metrics, results)
     write_json(folder.record, describe_run(run.seed, {}))
-    write_grid(module, first_batches(data.val_dataloader(), run.pictures), folder.pictures / f"{stage}.png")
+    write_grid(module, data.val_dataloader(), run.pictures, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], str(cfg.ckpt): scores}
     print_table(rows, tasks, f"{data.root} ({stage})")
     (folder.root / "table.md").write_text(markdown_table(rows, tasks))

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
@@ -21,9 +22,9 @@ CELL_INCHES = 1.9
 Picture = NDArray[np.uint8]
 
 
-def write_grid(module: MultiTaskModule, batches: list[Batch], path: Path) -> None:
-    """Write one row an image: the image, then label and prediction of every task; padding is cut away."""
-    rows = [row for batch in batches for row in _rows(module, batch)]
+def write_grid(module: MultiTaskModule, loader: DataLoader[Batch], count: int, path: Path) -> None:
+    """Write the first ``count`` images, one row each: image, label and prediction of every task; padding is cut away."""
+    rows = list(islice((row for batch in loader for row in _rows(module, batch)), count))
     titles = ["image", *(f"{name} {what}" for name in module.tasks for what in ("label", "prediction"))]
     height, width = rows[0][0].shape[:2]
     figure = Figure(figsize=(CELL_INCHES * len(titles), CELL_INCHES * len(rows) * height / width + 0.3))
@@ -38,11 +39,6 @@ def write_grid(module: MultiTaskModule, batches: list[Batch], path: Path) -> Non
         left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02
     )
     figure.savefig(path, dpi=120)
-
-
-def first_batches(loader: torch.utils.data.DataLoader[Batch], count: int) -> list[Batch]:
-    """Return the first ``count`` batches of an evaluation loader."""
-    return list(islice(iter(loader), count))
 
 
 @torch.no_grad()

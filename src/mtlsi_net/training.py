@@ -15,7 +15,7 @@ from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import Scores
-from mtlsi_net.pictures import first_batches, write_grid
+from mtlsi_net.pictures import write_grid
 from mtlsi_net.report import markdown_table, print_table
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
@@ -57,8 +57,8 @@ def train(cfg: DictConfig) -> TrainResult:
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results = _final_scores(trainer, Evaluator(trainer, module, data), folder)
-    write_grid(module, first_batches(data.val_dataloader(), cfg.pictures), folder.pictures / f"{data.val_stage}.png")
-    write_grid(module, first_batches(data.eval_dataloader("train_plain"), cfg.pictures), folder.pictures / "train.png")
+    write_grid(module, data.val_dataloader(), cfg.pictures, folder.pictures / f"{data.val_stage}.png")
+    write_grid(module, data.eval_dataloader("train_plain"), cfg.pictures, folder.pictures / "train.png")
     clock["end"] = time.monotonic()
 
     write_json(folder.metrics, {**results, "model": size})

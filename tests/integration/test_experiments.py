@@ -1,8 +1,8 @@
 """The shipped experiments at full length; minutes each, so run by `make test-slow`."""
 
 import pytest
-
 from helpers.miniature import compose_config
+
 from mtlsi_net.training import train
 
 pytestmark = pytest.mark.slow
