@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net import assemble
@@ -56,7 +57,7 @@ def train(cfg: DictConfig) -> TrainResult:
     trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=data.val_dataloader())
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
-    results = _final_scores(trainer, Evaluator(trainer, module, data), folder)
+    results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     write_grid(module, data.val_dataloader(), cfg.pictures, folder.pictures / f"{data.val_stage}.png")
     write_grid(module, data.eval_dataloader("train_plain"), cfg.pictures, folder.pictures / "train.png")
     clock["end"] = time.monotonic()
@@ -70,7 +71,7 @@ def train(cfg: DictConfig) -> TrainResult:
     print_table(rows, tasks, f"{folder.root} ({stage})")
     (folder.root / "table.md").write_text(markdown_table(rows, tasks))
     log.info("everything about this run is in %s", folder.root)
-    return TrainResult(folder, module.gain(stage), rows)
+    return TrainResult(folder, gain, rows)
 
 
 def _labels(name: str, stage: str) -> dict[str, str]:
@@ -95,19 +96,19 @@ def _announce(size: ModelSize, tasks: int) -> None:
     )
 
 
-def _final_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any]:
-    """Score the last, averaged and best weights; the network ends with the last ones."""
+def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -> tuple[dict[str, Any], float]:
+    """Score the averaged, last and best weights; return the scores and the last weights' gain."""
     module, stage = evaluator.module, evaluator.data.val_stage
     average = next((c for c in _callbacks(trainer) if isinstance(c, ExponentialAverage)), None)
     results: dict[str, Any] = {}
     if average is not None:
         with average.swapped_in(module.network):
             results["ema"] = {stage: evaluator.score("val")}
-    best = _best_scores(trainer, evaluator, folder)
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_plain")}
+    gain = module.gain(stage)
     results["constant"] = module.constant_scores
-    results["best"] = best if best is not None else {stage: results["last"][stage]}
-    return results
+    results["best"] = _best_scores(trainer, evaluator, folder, gain)
+    return results, gain
 
 
 def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
@@ -115,12 +116,13 @@ def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
     return callbacks
 
 
-def _best_scores(trainer: L.Trainer, evaluator: "Evaluator", folder: RunFolder) -> dict[str, Any] | None:
-    """Score the best checkpoint of the run; None where the last weights are the best, which are then saved as such."""
-    path = folder.checkpoints / f"{assemble.best_name(evaluator.data)}.ckpt"
-    saved = torch.load(path, weights_only=True) if path.is_file() else None
-    if saved is None or saved["global_step"] == trainer.global_step:
-        trainer.save_checkpoint(path, weights_only=True)
-        return None
+def _best_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, last_gain: float) -> dict[str, Any]:
+    """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
+    stage = evaluator.data.val_stage
+    keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor is not None)
+    if keeper.best_model_score is None or last_gain >= float(keeper.best_model_score):
+        trainer.save_checkpoint(folder.checkpoints / f"{assemble.best_name(evaluator.data)}.ckpt", weights_only=True)
+        return {stage: evaluator.module.scores[stage], "step": trainer.global_step}
+    saved = torch.load(keeper.best_model_path, weights_only=True)
     with evaluator.weights(saved["state_dict"]):
-        return {evaluator.data.val_stage: evaluator.score("val"), "step": saved["global_step"]}
+        return {stage: evaluator.score("val"), "step": saved["global_step"]}

@@ -100,6 +100,31 @@ def test_a_held_out_part_names_the_checkpoint_best(data, tmp_path, monkeypatch):
     assert set(json.loads(result.folder.metrics.read_text())["last"]) == {"dev", "train"}
 
 
+def test_best_is_never_worse_than_last_and_never_an_older_runs(data, tmp_path):
+    stale = tmp_path / "checkpoints" / "best_on_test.ckpt"
+    stale.parent.mkdir()
+    stale.write_bytes(b"another run's")
+    result = short_run(data, tmp_path)  # too short to validate on the way: the last weights are the only candidate
+    metrics = json.loads(result.folder.metrics.read_text())
+    assert metrics["best"]["val"] == metrics["last"]["val"]
+    best, last = (torch.load(stale.with_name(f"{n}.ckpt"), weights_only=True) for n in ("best_on_test", "last"))
+    assert all(torch.equal(best["state_dict"][key], value) for key, value in last["state_dict"].items())
+
+
+def test_a_better_earlier_checkpoint_is_reported_as_best(data, tmp_path, monkeypatch):
+    from mtlsi_net.lit.module import MultiTaskModule
+
+    def earlier_is_better(self, stage):  # noqa: ARG001 - the method's signature
+        return -float(self.global_step)
+
+    monkeypatch.setattr(MultiTaskModule, "gain", earlier_is_better)
+    result = short_run(data, tmp_path, "trainer.max_steps=3", "trainer.val_check_interval=1", "optim.lr=0.05")
+    metrics = json.loads(result.folder.metrics.read_text())
+    assert metrics["best"]["step"] == 1
+    assert metrics["best"]["val"] != metrics["last"]["val"]
+    assert result.gain == -3
+
+
 def test_a_non_finite_loss_names_task_and_images_and_keeps_the_checkpoint(data, tmp_path, monkeypatch):
     from mtlsi_net.tasks.depth import DepthTask
 

@@ -89,7 +89,7 @@ def _to_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
 
 
-class MultiTaskDataModule(L.LightningDataModule):
+class MultiTaskDataModule(L.LightningDataModule, ABC):
     """Loaders of one data set.
 
     Args:
@@ -139,9 +139,9 @@ class MultiTaskDataModule(L.LightningDataModule):
         self.train_specs = {crop_guide_name: crop_guide} | self.targets if augment else self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
 
+    @abstractmethod
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
         """Return the data set's reader for ``specs``."""
-        raise NotImplementedError
 
     @property
     def val_stage(self) -> str:
