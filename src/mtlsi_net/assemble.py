@@ -1,5 +1,6 @@
 """From a configuration to objects: the only wiring code."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from omegaconf import DictConfig
 from rich.progress import track
@@ -20,13 +21,35 @@ from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 MAX_PRIOR_IMAGES = 500
 """Training images read for the priors, evenly spaced (our choice: all of NYUDv2 would change the third digit)."""
+
+
+def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
+    """Check that every class named by the configuration takes the options given to it.
+
+    An ablation sets options of a stage; on a network without that stage, or with another one there, they would end in
+    a constructor's traceback.
+
+    Raises:
+        UserError: names the option, and the nearest that the class has.
+    """
+    if not isinstance(node, Mapping):
+        return
+    if "_target_" in node:
+        accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
+        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values())
+        for key in (str(key) for key in node if not str(key).startswith("_")):
+            if key not in accepted and not anything:
+                owner = str(node["_target_"]).rpartition(".")[2]
+                raise UserError(f"{path}.{key} is set, but {owner} has no {key!r}; {nearest_names(key, accepted)}")
+    for key, value in node.items():
+        check_options(value, f"{path}.{key}".lstrip("."))
 
 
 def build_tasks(cfg: DictConfig) -> dict[str, Task]:
@@ -48,9 +71,13 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModul
 
 def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> DenseNetwork:
     """Return the network with its encoder's weights loaded."""
+    check_options(cfg.model, "model")
     encoder = instantiate(cfg.backbone, _convert_="all")
-    channels = {name: task.channels for name, task in tasks.items()}
-    network: DenseNetwork = instantiate(cfg.model, _convert_="all")(encoder=encoder, task_channels=channels)
+    network: DenseNetwork = instantiate(cfg.model, _convert_="all")(
+        encoder=encoder,
+        task_channels={name: task.channels for name, task in tasks.items()},
+        activations={name: task.activate for name, task in tasks.items()},
+    )
     return network
 
 

@@ -18,6 +18,7 @@ from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.module import MultiTaskModule, Scores
 from mtlsi_net.pictures import write_grid
 from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
@@ -34,7 +35,7 @@ class Evaluator:
     data: MultiTaskDataModule
 
     def score(self, split: str) -> Scores:
-        """Return task -> metric -> value on ``val`` or ``train_plain``."""
+        """Return task -> metric -> value on ``val`` or ``train_scored``."""
         self.module.stage = self.data.val_stage if split == "val" else "train"
         self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
         return self.module.scores[self.module.stage]
@@ -77,8 +78,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def evaluate(cfg: DictConfig) -> EvaluateResult:
-    """Score ``cfg.ckpt`` with the configuration inside it; ``cfg`` may override what is about this machine."""
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint brings back: its run's configuration, data and module, and a folder for new findings."""
+
+    run: DictConfig
+    folder: RunFolder
+    tasks: dict[str, Task]
+    data: MultiTaskDataModule
+    module: MultiTaskModule
+    step: int
+
+
+def restore(cfg: DictConfig) -> Restored:
+    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine.
+
+    Raises:
+        UserError: a checkpoint, data or folder that cannot be used.
+    """
     checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
@@ -96,15 +113,22 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     network = assemble.build_network(run, tasks)
     module = assemble.build_module(run, network, tasks, priors=checkpoint["priors"], config=config)
     module.load_state_dict(checkpoint["state_dict"])
-    trainer = assemble.build_trainer(run, folder, data)
+    return Restored(run, folder, tasks, data, module, checkpoint["global_step"])
+
+
+def evaluate(cfg: DictConfig) -> EvaluateResult:
+    """Score ``cfg.ckpt`` on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``."""
+    restored = restore(cfg)
+    folder, tasks, data, module = restored.folder, restored.tasks, restored.data, restored.module
+    trainer = assemble.build_trainer(restored.run, folder, data)
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage
-    log.info("scored %s, step %d", cfg.ckpt, checkpoint["global_step"])
-    results = {"last": {stage: scores}, "constant": module.constant_scores, "model": measure_size(network, data.size)}
-    write_json(folder.metrics, results)
-    write_json(folder.record, describe_run(run.seed, {}))
-    write_grid(module, data.val_dataloader(), run.pictures, folder.pictures / f"{stage}.png")
+    log.info("scored %s, step %d", cfg.ckpt, restored.step)
+    size = measure_size(module.network, data.size)
+    write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
+    write_json(folder.record, describe_run(restored.run.seed, {}))
+    write_grid(module, data.val_dataloader(), restored.run.pictures, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], str(cfg.ckpt): scores}
     print_table(rows, tasks, f"{data.root} ({stage})")
     (folder.root / "table.md").write_text(markdown_table(rows, tasks))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from torch import Tensor
+from torch.export import register_dataclass
 
 IGNORE = 255
 
@@ -73,3 +74,6 @@ class Prediction:
 
     final: dict[str, Tensor]
     aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+register_dataclass(Prediction)  # so that networks can be exported

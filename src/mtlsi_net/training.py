@@ -46,6 +46,7 @@ def train(cfg: DictConfig) -> TrainResult:
     tasks = assemble.build_tasks(cfg)
     data = assemble.build_data(cfg, tasks)
     network = assemble.build_network(cfg, tasks)
+    network.check_size(data.size)
     size = measure_size(network, data.size)
     _announce(size, len(tasks))
     priors = assemble.fit_priors(data, tasks)
@@ -59,7 +60,7 @@ def train(cfg: DictConfig) -> TrainResult:
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     write_grid(module, data.val_dataloader(), cfg.pictures, folder.pictures / f"{data.val_stage}.png")
-    write_grid(module, data.eval_dataloader("train_plain"), cfg.pictures, folder.pictures / "train.png")
+    write_grid(module, data.eval_dataloader("train_scored"), cfg.pictures, folder.pictures / "train.png")
     clock["end"] = time.monotonic()
 
     write_json(folder.metrics, {**results, "model": size})
@@ -104,7 +105,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
     if average is not None:
         with average.swapped_in(module.network):
             results["ema"] = {stage: evaluator.score("val")}
-    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_plain")}
+    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
     results["constant"] = module.constant_scores
     results["best"] = _best_scores(trainer, evaluator, folder, gain)

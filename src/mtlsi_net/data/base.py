@@ -102,6 +102,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: False trains on the test pipeline (padding only).
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
+        max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
         crop_guide: task whose class map the crop rule reads; loaded even when the task itself is not trained.
         pad_color: mean RGB in 0..1.
@@ -125,6 +126,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: bool = True,
         scale: float = 1.0,
         dev_split: bool = False,
+        max_train_scores: int | None = None,
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         prepare: Callable[[Path], None] | None = None,
@@ -134,6 +136,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.root, self.size = Path(root), (int(size[0]), int(size[1]))
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
+        self.max_train_scores = max_train_scores
         self.pad_color, self.guide = pad_color, crop_guide_name
         self.targets = dict(targets)
         self.train_specs = {crop_guide_name: crop_guide} | self.targets if augment else self.targets
@@ -154,7 +157,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             self.prepare(self.root)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """Read the lists, check that all files are there, build the datasets ``train``, ``train_plain``, ``val``."""
+        """Read the lists, check that all files are there, build the datasets.
+
+        ``train``, ``train_plain`` (the same without augmentation), ``train_scored`` (all or some of those) and ``val``.
+        """
         if self.datasets:
             return
         reader = self.make_reader(self.targets)
@@ -166,6 +172,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         plain = self._dataset(reader, train_ids, TestPipeline(self.size, self._masked(self.targets), self.pad_color))
         self.datasets = {
             "train_plain": plain,
+            "train_scored": self._dataset(reader, self._scored(train_ids), plain.pipeline),
             "train": self._training_dataset(train_ids) if self.augment else plain,
             "val": self._dataset(reader, val_ids, plain.pipeline),
         }
@@ -176,6 +183,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     def _dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale)
+
+    def _scored(self, ids: list[str]) -> list[str]:
+        count = min(len(ids), self.max_train_scores or len(ids))
+        return [ids[index * len(ids) // count] for index in range(count)]
 
     @staticmethod
     def _masked(specs: Mapping[str, TargetSpec]) -> dict[str, TargetSpec]:
@@ -227,7 +238,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return self._loader(dataset, shuffle=True, batch_size=per_process)
 
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Return the batches of ``val`` or ``train_plain`` in order, each sample exactly once."""
+        """Return the batches of ``val`` or ``train_scored`` in order, each sample exactly once."""
         return self._loader(self.datasets[split], shuffle=False, batch_size=self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:

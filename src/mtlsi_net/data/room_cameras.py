@@ -14,6 +14,10 @@ LEAST_CLASSES, LEAST_INSTANCES = 6, 8
 LARGEST_SHARE = 0.45
 NEAREST_METRES = 0.5
 WALL_MARGIN, FURNITURE_MARGIN = 0.25, 0.35
+EYE_METRES = (1.0, 1.8)
+VIEW_DEGREES = (52, 76)
+"""Horizontal angles of view. These two and the rooms' sizes make scale a matter of reference objects: the floor below a
+camera looks the same for every height."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def _axes(forward: Floats, roll: float) -> Floats:
 def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> Camera | None:
     """Return a camera at a free place, or None where the place drawn is taken."""
     margin = [WALL_MARGIN, WALL_MARGIN]
-    at = np.array([*rng.uniform(margin, scene.room[:2] - margin), rng.uniform(0.8, min(2.0, scene.room[2] - 0.3))])
+    at = np.array([*rng.uniform(margin, scene.room[:2] - margin), rng.uniform(*EYE_METRES)])
     low, high = scene.obstacles[:, 0] - FURNITURE_MARGIN, scene.obstacles[:, 1] + FURNITURE_MARGIN
     if ((at > low) & (at < high)).all(axis=1).any():
         return None
@@ -89,7 +93,7 @@ def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> 
     forward = (0.5 * target + 0.5 * across if rng.random() < 0.7 else target) - at
     level = np.linalg.norm(forward[:2])
     forward[2] = np.clip(forward[2], -0.6 * level, 0.15 * level)
-    focal = 0.5 / np.tan(np.radians(rng.uniform(48, 84)) / 2) * width
+    focal = 0.5 / np.tan(np.radians(rng.uniform(*VIEW_DEGREES)) / 2) * width
     cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
     return Camera(at, _axes(forward, rng.normal(0, 0.03)), focal, focal, cx, cy, height, width)
 

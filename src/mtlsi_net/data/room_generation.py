@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.progress import track
 from mtlsi_net.data.room_renderer import MIN_SIDE, RoomImage, render_room
 from mtlsi_net.utils.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Counts up whenever the same seed gives other images."""
 FOLDERS = {"images": ".png", "depth": ".npy", "segmentation": ".png", "normals": ".png", "edge": ".png"}
 CAMERAS = "cameras"
@@ -147,8 +149,15 @@ def _each(job: Callable[[int], None], todo: list[int], workers: int) -> Iterator
     # Compile here, so that the workers find the code in numba's cache instead of all compiling it.
     render_room(0, 0, MIN_SIDE, MIN_SIDE)
     # Not forked: the caller may hold threads (torch, OpenCV), which a fork would break.
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.imap_unordered(job, todo)
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            yield from pool.map(job, todo)
+    except BrokenProcessPool:
+        raise UserError(
+            "rooms: a rendering process died. In a script of your own, call generate_rooms below "
+            "`if __name__ == '__main__':`, or pass workers=1; otherwise memory ran out: pass fewer workers"
+        ) from None
 
 
 def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:

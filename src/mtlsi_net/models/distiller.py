@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import align
-from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, TaskLinear, count_heads
+from mtlsi_net.models.layers.task_layers import (
+    RESIDUAL_GAIN,
+    ChannelNorm,
+    NormLayer,
+    TaskLinear,
+    Unchanged,
+    count_heads,
+)
+from mtlsi_net.utils.errors import UserError, choose
 
 LOGIT_STD = 2.5
 """Initial spread of the assignment logits: much less, and all tokens start as the same mean of the image."""
@@ -39,6 +47,60 @@ class TokenMixer(nn.Module):
         return out
 
 
+class TokenPositions(nn.Module):
+    """Adds to each token where it looks: an MLP of centre and spread of its assignment (a mean alone forgets them).
+
+    Args:
+        width: C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, tokens_BTMC: Tensor, assignment_BTMhw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map tokens (B, T, M, C) to the same shape."""
+        where = self.moments(assignment_BTMhw, valid).to(tokens_BTMC.dtype)
+        out: Tensor = tokens_BTMC + self.mlp(where)
+        return out
+
+    @staticmethod
+    def moments(assignment_BTMhw: Tensor, valid: Tensor | None) -> Tensor:
+        """Return mean y, mean x, and their standard deviations, (B, T, M, 4), in units where the valid part is 0..1."""
+        weights = assignment_BTMhw
+        found = []
+        for columns in (-1, -2):
+            along = weights.sum(columns)  # (B, T, M, length)
+            at = torch.arange(along.shape[-1], device=along.device, dtype=along.dtype) + 0.5
+            extent = at[-1] + 0.5 if valid is None else (at * valid.any(columns).to(at.dtype)).amax(-1)[..., None] + 0.5
+            at = at / extent  # (length,) or (B, 1, length)
+            at = at if valid is None else at[:, :, None]
+            mean = (along * at).sum(-1, keepdim=True)
+            variance = (along * (at - mean).square()).sum(-1, keepdim=True)
+            found.append((mean, (variance + 1e-6).sqrt()))
+        (y, y_std), (x, x_std) = found
+        return torch.cat([y, x, y_std, x_std], -1)
+
+
+def over_positions(logits: Tensor, valid: Tensor | None) -> Tensor:
+    """Return softmax over valid positions: every token is a mean that it chooses freely."""
+    if valid is not None:
+        logits = logits.masked_fill(~align(valid, logits), torch.finfo(logits.dtype).min)
+    return torch.softmax(logits.flatten(3), -1)
+
+
+def over_slots(logits: Tensor, valid: Tensor | None) -> Tensor:
+    """Return softmax over tokens, then shares of each token's sum over valid positions: tokens compete for positions."""
+    claims = torch.softmax(logits, 2)
+    if valid is not None:
+        claims = claims * align(valid, claims).to(claims.dtype)
+    claims = claims.flatten(3)
+    return claims / claims.sum(-1, keepdim=True).clamp(min=torch.finfo(claims.dtype).eps)
+
+
+ASSIGNMENTS = {"positions": over_positions, "slot": over_slots}
+
+
 class SemanticTokenDistiller(nn.Module):
     """Pools M tokens per task by learned soft assignment of positions, then lets the tokens of all tasks mix.
 
@@ -46,17 +108,40 @@ class SemanticTokenDistiller(nn.Module):
         tasks: T.
         width: C.
         head_dim: channels of a head of the mixing layer.
-        tokens: M.
+        tokens: M [our choice, as all below].
+        assign: softmax over ``positions``, or over tokens (``slot``), which then compete for positions.
+        positions: add to each token where it looks.
+        mix: ``all``, tokens of all tasks mix and every task reads them all; ``own``, a task's tokens are its own.
+        norm: class of the norms.
+
+    Raises:
+        UserError: an option that does not exist, or no token.
     """
 
-    def __init__(self, tasks: int, width: int, head_dim: int, tokens: int = 32) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        tokens: int = 32,
+        *,
+        assign: str = "positions",
+        positions: bool = False,
+        mix: str = "all",
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
         super().__init__()
-        self.norm = ChannelNorm(width, tasks)
+        if tokens < 1:
+            raise UserError(f"model.distiller.tokens={tokens}; give at least 1")
+        self.normalise_logits = choose("model.distiller.assign", assign, ASSIGNMENTS)
+        self.sets = choose("model.distiller.mix", mix, {"all": 1, "own": tasks})
+        self.norm = norm(width, tasks)
         self.assign = TaskLinear(tasks, width, tokens, bias=False)
         for rows in self.assign.weight.data:
             nn.init.orthogonal_(rows)
         self.scale = nn.Parameter(torch.full((tasks, tokens, 1), LOGIT_STD))
         self.value = TaskLinear(tasks, width, width)
+        self.positions = TokenPositions(width) if positions else Unchanged()
         self.task_embedding = nn.Parameter(torch.randn(tasks, 1, width) * RESIDUAL_GAIN)
         self.mixer = TokenMixer(width, head_dim)
         self.token_norm = nn.LayerNorm(width)
@@ -70,14 +155,16 @@ class SemanticTokenDistiller(nn.Module):
         """
         logits = self.assign(x_BTChw)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * self.scale[..., None]
-        if valid is not None:
-            logits = logits.masked_fill(~align(valid, logits), torch.finfo(logits.dtype).min)
-        return torch.softmax(logits.flatten(3), -1)
+        return self.normalise_logits(logits, valid)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) to one set of tokens for all tasks, (B, T * M, C)."""
+        """Map (B, T, C, h, w) to one set of tokens for all tasks, (B, 1, T * M, C), or to own ones, (B, T, M, C)."""
         x = self.norm(x_BTChw)
-        pooled = self.assignment(x, valid).to(x.dtype) @ x.flatten(3).mT  # mean of values = value of the mean
-        tokens = self.value.tokens(pooled) + self.task_embedding
-        out: Tensor = self.token_norm(self.mixer(tokens.flatten(1, 2)))
+        assignment = self.assignment(x, valid)
+        pooled = assignment.to(x.dtype) @ x.flatten(3).mT  # mean of values = value of the mean
+        where = torch.unflatten(assignment, 3, x.shape[3:])
+        tokens = self.positions(self.value.tokens(pooled) + self.task_embedding, where, valid)
+        batch, tasks, count, width = tokens.shape
+        mixed = self.mixer(tokens.reshape(batch * self.sets, -1, width))
+        out: Tensor = self.token_norm(mixed).view(batch, self.sets, tasks * count // self.sets, width)
         return out

@@ -4,33 +4,41 @@ Paper: linear attention with one context shared by the tasks, and queries at sev
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
 from mtlsi_net.models.layers.masking import align
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
     ConvFeedForward,
+    NormLayer,
     TaskConv,
     TaskLinear,
+    Unchanged,
     count_heads,
 )
+from mtlsi_net.utils.errors import UserError, choose
 
 EPS = 1.0e-6
 
 
-def position_weights(keys_BTChw: Tensor, valid: Tensor | None) -> Tensor | float:
-    """Return each position's share of the mean over tasks and valid positions: 1/(TN), or 0 where padded."""
-    tasks, height, width = keys_BTChw.shape[1], *keys_BTChw.shape[-2:]
+# -- linear attention -----------------------------------------------------------------------------------------------
+
+
+def position_weights(keys_BGChw: Tensor, valid: Tensor | None) -> Tensor | float:
+    """Return each position's share of the mean over valid positions: 1/N, or 0 where padded."""
+    height, width = keys_BGChw.shape[-2:]
     if valid is None:
-        return 1 / (tasks * height * width)
-    real = align(valid, keys_BTChw)
+        return 1 / (height * width)
+    real = align(valid, keys_BGChw)
     count = real.sum(dim=(-2, -1), keepdim=True).clamp(min=1)  # an image of padding alone has no context, not NaN
-    dtype = torch.promote_types(keys_BTChw.dtype, torch.float32)
-    return (real.to(dtype) / (tasks * count)).to(keys_BTChw.dtype)
+    dtype = torch.promote_types(keys_BGChw.dtype, torch.float32)
+    return (real.to(dtype) / count).to(keys_BGChw.dtype)
 
 
 def split_heads(x_BTChw: Tensor, heads: int) -> Tensor:
@@ -38,21 +46,21 @@ def split_heads(x_BTChw: Tensor, heads: int) -> Tensor:
     return torch.unflatten(x_BTChw.flatten(3), 2, (heads, -1))
 
 
-def global_context(k: Tensor, v: Tensor, weight: Tensor | float, heads: int) -> tuple[Tensor, Tensor]:
-    """Return G = mean of phi(k) v^T, (B, heads, d, d), and z = mean of phi(k), (B, heads, d).
+def contexts_of_sources(k: Tensor, v: Tensor, weight: Tensor | float, heads: int) -> tuple[Tensor, Tensor]:
+    """Return each source's G = mean of phi(k) v^T, (B, G, heads, d, d), and z = mean of phi(k), (B, G, heads, d).
 
-    The mean runs over tasks and valid positions; its factor goes into the keys before the product, so that no sum of
-    T * N products has to fit into the number format.
+    The mean runs over valid positions; its factor goes into the keys before the product, so that no sum of N products
+    has to fit into the number format.
 
     Args:
-        k: (B, T, C, h, w), phi already applied, never negative.
-        v: (B, T, C, h, w).
+        k: (B, G, C, h, w), phi already applied, never negative; G sources, usually the tasks.
+        v: (B, G, C, h, w).
         weight: ``position_weights``.
         heads: C / d.
     """
     keys, values = split_heads(k * weight, heads), split_heads(v, heads)
-    total = keys.sum(dim=(1, -1), dtype=torch.promote_types(k.dtype, torch.float32))
-    return (keys @ values.mT).sum(1), total
+    total = keys.sum(dim=-1, dtype=torch.promote_types(k.dtype, torch.float32))
+    return keys @ values.mT, total
 
 
 def normalised_query(q: Tensor, total: Tensor) -> Tensor:
@@ -60,44 +68,202 @@ def normalised_query(q: Tensor, total: Tensor) -> Tensor:
 
     Args:
         q: phi already applied.
-        total: z, (B, heads, d).
+        total: z, (B, T or 1, heads, d).
     """
-    heads = split_heads(q, total.shape[1])
-    norm = total[:, None, :, None].to(q.dtype) @ heads
+    heads = split_heads(q, total.shape[2])
+    norm = total[:, :, :, None].to(q.dtype) @ heads
     inverse = (norm.to(total.dtype) + EPS).reciprocal()
     return (heads * inverse.to(q.dtype)).reshape(q.shape)
+
+
+# -- where keys and values come from, and who reads which context ---------------------------------------------------
+
+
+class KeysValues(nn.Module):
+    """Keys and values of every task from its own features.
+
+    Args:
+        weight_sets: T, or 1 to let all tasks share the weights.
+        in_channels: of the features.
+        width: C of keys and values.
+    """
+
+    def __init__(self, weight_sets: int, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.key = TaskLinear(weight_sets, in_channels, width)
+        self.value = TaskLinear(weight_sets, in_channels, width, bias=False)
+
+    def forward(self, x_BTChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values (B, G, C, h, w) of G = T sources."""
+        return self.key(x_BTChw), self.value(x_BTChw)
+
+
+class ConcatenatedKeysValues(KeysValues):
+    """Keys and values from all tasks' features at a position together: one source, whatever the number of tasks."""
+
+    def forward(self, x_BTChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values (B, 1, C, h, w)."""
+        return super().forward(x_BTChw.flatten(1, 2)[:, None])
+
+
+class SharedContext(nn.Module):
+    """One context for all tasks, the mean over sources [paper]."""
+
+    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, G, heads, d, d) and (B, G, heads, d) to one set each, (B, 1, ...)."""
+        return context.mean(1, keepdim=True), total.mean(1, keepdim=True)
+
+
+class OwnContext(nn.Module):
+    """Every task reads its own context (with one source, all read that one)."""
+
+    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the arguments."""
+        return context, total
+
+
+class MixedContext(nn.Module):
+    """Every task reads its own mean of the tasks' contexts; the learned weights are a task affinity matrix.
+
+    Args:
+        tasks: T.
+    """
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(tasks, tasks))
+
+    def affinity(self) -> Tensor:
+        """Return (T, T): row t holds the weights with which task t reads the others; rows sum to 1."""
+        return self.logits.softmax(1)
+
+    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, T, heads, d, d) and (B, T, heads, d) to the same shapes."""
+        weights = self.affinity()
+        mixed = torch.einsum("ts,bshde->bthde", weights.to(context.dtype), context)
+        return mixed, torch.einsum("ts,bshd->bthd", weights.to(total.dtype), total)
+
+
+# -- additions after the attention ----------------------------------------------------------------------------------
+
+
+class LocalValue(nn.Module):
+    """Adds a depthwise 3x3 convolution of the values: what a mean over the image cannot carry.
+
+    Args:
+        weight_sets: sources of values with weights of their own.
+        width: C.
+    """
+
+    def __init__(self, weight_sets: int, width: int) -> None:
+        super().__init__()
+        self.conv = TaskConv(weight_sets, width, width, 3, depthwise=True, gain=RESIDUAL_GAIN)
+
+    def forward(self, y_BTChw: Tensor, v_BGChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Return y + conv(v), (B, T, C, h, w)."""
+        out: Tensor = y_BTChw + self.conv(v_BGChw, valid)
+        return out
+
+
+class TaskExchange(nn.Module):
+    """Adds U_t sum_{s != t} D_s x_s, rank C/4: lets tasks inform each other at the same pixel.
+
+    The pooled context cannot: through it, a task's feature at a pixel reaches that pixel no more than any other. U
+    starts at zero.
+
+    Args:
+        tasks: T.
+        width: C.
+    """
+
+    def __init__(self, tasks: int, width: int) -> None:
+        super().__init__()
+        self.down = TaskLinear(tasks, width, width // 4, bias=False)
+        self.up = TaskLinear(tasks, width // 4, width, bias=False, gain=0.0)
+
+    def forward(self, y_BTChw: Tensor, x_BTChw: Tensor) -> Tensor:
+        """Return y plus what the other tasks' x say at each position, (B, T, C, h, w)."""
+        low = self.down(x_BTChw)
+        out: Tensor = y_BTChw + self.up(low.sum(1, keepdim=True) - low)
+        return out
+
+
+# -- the block ------------------------------------------------------------------------------------------------------
+
+
+Context = Literal["sum", "own", "concat", "mixed"]
+Share = Literal["none", "kv", "all"]
 
 
 class SharedContextAttention(nn.Module):
     """Linear attention of every task's multi-scale queries to one context of all tasks.
 
-    Equal to kernel attention with phi = relu over all T * N positions, at a cost linear in N, T and S. For the backward
-    pass it saves (2 S + 6) * B * T * N * C values, the whole block (2 S + 18), and nothing that grows faster.
+    Equal to kernel attention over all T * N positions, at a cost linear in N, T and S. For the backward pass it saves
+    (2 S + 6) * B * T * N * C values, the whole block (2 S + 18), and nothing that grows faster (phi relu, context sum).
 
     Args:
         tasks: T.
         width: C.
         head_dim: d.
         scales: odd kernel sizes of the queries' depthwise convolutions.
+        phi: relu, elu1 or focused.
+        context: see ``MultiScaleQueryFusion``, as the two below.
+        share: which weights all tasks share.
+        local_value: none or dw3.
+
+    Raises:
+        UserError: an option that does not exist, or heads that do not fit.
     """
 
-    def __init__(self, tasks: int, width: int, head_dim: int, scales: Sequence[int]) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        scales: Sequence[int],
+        *,
+        phi: str = "relu",
+        context: str = "sum",
+        share: str = "none",
+        local_value: str = "none",
+    ) -> None:
         super().__init__()
         self.heads = count_heads(width, head_dim)
-        self.query = TaskLinear(tasks, width, width)
-        self.key = TaskLinear(tasks, width, width)
-        self.value = TaskLinear(tasks, width, width, bias=False)
-        self.scales = nn.ModuleList(TaskConv(tasks, width, width, k, depthwise=True) for k in scales)
-        self.project = TaskLinear(tasks, width * len(scales), width, bias=False, gain=RESIDUAL_GAIN)
+        self.phi = choose("model.fusion.phi", phi, FEATURE_MAPS)
+        sets = choose("model.fusion.share", share, {"none": tasks, "kv": tasks, "all": 1})
+        kv_sets = tasks if share == "none" else 1
+        sources: tuple[type[KeysValues], int, int, nn.Module] = choose(
+            "model.fusion.context",
+            context,
+            {
+                "sum": (KeysValues, kv_sets, width, SharedContext()),
+                "own": (KeysValues, kv_sets, width, OwnContext()),
+                "mixed": (KeysValues, kv_sets, width, MixedContext(tasks)),
+                "concat": (ConcatenatedKeysValues, 1, tasks * width, OwnContext()),
+            },
+        )
+        build, kv_sets, in_channels, self.context = sources
+        self.keys_values = build(kv_sets, in_channels, width)
+        self.query = TaskLinear(sets, width, width)
+        self.scales = nn.ModuleList(TaskConv(sets, width, width, k, depthwise=True) for k in scales)
+        self.project = TaskLinear(sets, width * len(scales), width, bias=False, gain=RESIDUAL_GAIN)
+        add_values = {"none": Unchanged(), "dw3": LocalValue(kv_sets, width)}
+        self.local_value = choose("model.fusion.local_value", local_value, add_values)
 
     def queries(self, x_BTChw: Tensor, valid: Tensor | None) -> list[Tensor]:
         """Return phi of the queries, S times (B, T, C, h, w)."""
         base = self.query(x_BTChw)
-        return [F.relu(scale(base, valid)) for scale in self.scales]
+        return [self.phi(scale(base, valid), self.heads) for scale in self.scales]
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map normalised features (B, T, C, h, w) to what is added to them."""
-        queries, k, v = self.queries(x_BTChw, valid), F.relu(self.key(x_BTChw)), self.value(x_BTChw)
+        k, v = self.keys_values(x_BTChw)
+        y = self.attend(self.queries(x_BTChw, valid), self.phi(k, self.heads), v, valid)
+        out: Tensor = self.local_value(y, v, valid)
+        return out
+
+    def attend(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        """Return ``read`` in a number format that its sums fit into."""
         if k.dtype != torch.float16:
             return self.read(queries, k, v, valid)
         with torch.autocast(k.device.type, enabled=False):  # float16 would overflow
@@ -105,28 +271,64 @@ class SharedContextAttention(nn.Module):
 
     def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return the projected attention output, (B, T, C, h, w), from phi(q), phi(k) and v."""
-        context, total = global_context(k, v, position_weights(k, valid), self.heads)
+        context, total = self.context(*contexts_of_sources(k, v, position_weights(k, valid), self.heads))
         q = torch.cat([normalised_query(query, total) for query in queries], 2)
         return torch.unflatten(self.fold(context) @ q.flatten(3), 3, q.shape[3:])
 
     def fold(self, context: Tensor) -> Tensor:
         """Return projection times context, (B, T, C, S * C): exact, and no output of a single scale is ever stored."""
         weight = torch.unflatten(self.project.weight.to(context.dtype), 2, (len(self.scales), self.heads, -1))
-        return torch.einsum("bhde,tcshe->btcshd", context, weight).flatten(3)
+        return torch.einsum("bthde,tcshe->btcshd", context, weight).flatten(3)
+
+
+class SoftmaxContextAttention(SharedContextAttention):
+    """The quadratic reference: softmax attention of every query to all T * N positions; ``phi`` is not used."""
+
+    def __init__(self, tasks: int, width: int, head_dim: int, scales: Sequence[int], **options: str) -> None:
+        super().__init__(tasks, width, head_dim, scales, **options)
+        if not isinstance(self.context, SharedContext):
+            raise UserError("softmax attention reads all tasks' positions; set model.fusion.context=sum")
+        self.phi = lambda x, heads: x  # noqa: ARG005
+
+    def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the projected attention output, (B, T, C, h, w)."""
+        keys, values = (split_heads(x, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3) for x in (k, v))
+        real = None
+        if valid is not None:
+            seen = valid | ~valid.flatten(1).any(1).view(-1, 1, 1, 1)  # an image of padding alone stays finite
+            real = seen.flatten(2).repeat(1, 1, k.shape[1])[:, :, None]  # (B, 1, 1, T * N)
+        read = []
+        for query in queries:
+            q = split_heads(query, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3)
+            y = F.scaled_dot_product_attention(q, keys, values, attn_mask=real)
+            read.append(torch.unflatten(y, 2, (k.shape[1], -1)).permute(0, 2, 1, 4, 3).reshape(query.shape))
+        out: Tensor = self.project(torch.cat(read, 2))
+        return out
+
+
+ATTENTIONS = {"linear": SharedContextAttention, "softmax": SoftmaxContextAttention}
 
 
 class FusionBlock(nn.Module):
-    """x + attention(norm(x)), then the convolutional feed-forward."""
+    """x + attention(norm(x)), then the convolutional feed-forward.
 
-    def __init__(self, tasks: int, width: int, head_dim: int, scales: Sequence[int]) -> None:
+    Args:
+        attention: maps normalised features and validity to what is added.
+        norm: of the features before it.
+        exchange: adds what tasks say to each other at the same position.
+        feed_forward: residual.
+    """
+
+    def __init__(
+        self, attention: SharedContextAttention, norm: nn.Module, exchange: nn.Module, feed_forward: nn.Module
+    ) -> None:
         super().__init__()
-        self.norm = ChannelNorm(width, tasks)
-        self.attention = SharedContextAttention(tasks, width, head_dim, scales)
-        self.feed_forward = ConvFeedForward(tasks, width)
+        self.norm, self.attention, self.exchange, self.feed_forward = norm, attention, exchange, feed_forward
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape."""
-        x = x_BTChw + self.attention(self.norm(x_BTChw), valid)
+        y = self.norm(x_BTChw)
+        x = x_BTChw + self.exchange(self.attention(y, valid), y)
         out: Tensor = self.feed_forward(x, valid)
         return out
 
@@ -139,14 +341,58 @@ class MultiScaleQueryFusion(nn.Module):
         width: C.
         head_dim: d, a divisor of C, 32 or more.
         scales: odd kernel sizes of the queries [paper: several; which is our choice].
-        depth: number of blocks.
+        depth: number of blocks [our choice, as all below].
+        phi: feature map of queries and keys: ``relu``, ``elu1`` or ``focused``.
+        context: what a task reads: ``sum``, the mean of all tasks' contexts [paper: one shared matrix]; ``own``, its
+            own alone; ``concat``, one context of keys and values made from all tasks' features together; ``mixed``, a
+            learned mean of the tasks' contexts.
+        share: weights that all tasks share: ``none``; ``kv``, those of keys and values; ``all`` but the norms, whose
+            scale and shift per task remain (the shift is the task's embedding).
+        local_value: ``dw3`` adds a depthwise 3x3 convolution of the values; ``none`` does not.
+        exchange: let tasks inform each other at the same position.
+        attention: ``linear``, or ``softmax`` over all T * N positions, the quadratic reference.
+        norm: class of the norms.
+
+    Raises:
+        UserError: an option that does not exist, or heads that do not fit.
     """
 
     def __init__(
-        self, tasks: int, width: int, head_dim: int, scales: Sequence[int] = (1, 3, 5), depth: int = 1
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        scales: Sequence[int] = (1, 3, 5),
+        depth: int = 1,
+        *,
+        phi: str = "relu",
+        context: str = "sum",
+        share: str = "none",
+        local_value: str = "none",
+        exchange: bool = False,
+        attention: str = "linear",
+        norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(FusionBlock(tasks, width, head_dim, scales) for _ in range(depth))
+        if not scales or depth < 1:
+            raise UserError(f"model.fusion.scales={list(scales)}, depth={depth}: give at least one scale and one block")
+        if tasks == 1 and (exchange or context == "mixed"):
+            raise UserError(
+                "one task has no other to exchange with: set model.fusion.exchange=false and model.fusion.context=sum "
+                "(model=mtlsi does), or train more tasks"
+            )
+        attend = choose("model.fusion.attention", attention, ATTENTIONS)
+        options = {"phi": phi, "context": context, "share": share, "local_value": local_value}
+        sets = 1 if share == "all" else tasks
+        self.blocks = nn.ModuleList(
+            FusionBlock(
+                attend(tasks, width, head_dim, scales, **options),
+                norm(width, tasks),
+                TaskExchange(tasks, width) if exchange else Unchanged(),
+                ConvFeedForward(tasks, width, norm=norm, weight_sets=sets),
+            )
+            for _ in range(depth)
+        )
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape; ``valid`` is (B, 1, h, w) or None."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import masked_resize
-from mtlsi_net.models.layers.task_layers import ChannelNorm, TaskConv, TaskLinear
+from mtlsi_net.models.layers.task_layers import ChannelNorm, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.utils.errors import UserError
 
 
@@ -30,7 +30,10 @@ class OutputLayers(nn.Module):
 
     def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
-        return {name: layer(x) for (name, layer), x in zip(self.layers.items(), x_BTChw.unbind(1), strict=True)}
+        # Contiguous while small: the losses would otherwise copy the maps that are resized from these.
+        return {
+            name: layer(x).contiguous() for (name, layer), x in zip(self.layers.items(), x_BTChw.unbind(1), strict=True)
+        }
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
         """Write each task's best constant raw output (K,) into its bias.
@@ -54,15 +57,16 @@ class UpsampleHead(nn.Module):
     Args:
         task_channels: task -> K.
         width: C.
+        norm: class of the norms.
     """
 
-    def __init__(self, task_channels: Mapping[str, int], width: int) -> None:
+    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
         tasks, narrow = len(task_channels), width // 4
-        self.norm = ChannelNorm(width, tasks)
+        self.norm = norm(width, tasks)
         self.reduce = TaskLinear(tasks, width, narrow)
         self.refine = TaskConv(tasks, narrow, narrow, 3)
-        self.refine_norm = ChannelNorm(narrow, tasks)
+        self.refine_norm = norm(narrow, tasks)
         self.output = OutputLayers(task_channels, narrow)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:

@@ -16,11 +16,13 @@ from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
-from mtlsi_net.models.preliminary import PreliminaryDecoders
+from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 from mtlsi_net.specs import Prediction
+from mtlsi_net.utils.errors import choose
 
 
 class MTLSINet(DenseNetwork):
@@ -33,11 +35,13 @@ class MTLSINet(DenseNetwork):
         stride: of the working grid; the encoder's own strides may differ.
         head_dim: channels of an attention head, 32 or more.
         neck: called with specs, width, stride.
-        preliminary: called with task_channels, width.
-        fusion: called with tasks (their number), width, head_dim; as are ``distiller`` and ``decoder``.
+        preliminary: called with task_channels, width, activations, norm.
+        fusion: called with tasks (their number), width, head_dim, norm; as are ``distiller`` and ``decoder``.
         distiller: see ``fusion``.
         decoder: see ``fusion``.
-        head: called with task_channels, width.
+        head: called with task_channels, width, norm.
+        norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
+        activations: task -> what makes its raw outputs into values that features can be told.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
     """
 
@@ -55,15 +59,18 @@ class MTLSINet(DenseNetwork):
         distiller: StageFactory = SemanticTokenDistiller,
         decoder: StageFactory = SemanticDecoder,
         head: StageFactory = UpsampleHead,
+        norm: str = "layer",
+        activations: Mapping[str, Activation] | None = None,
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
-        tasks = len(task_channels)
-        self.preliminary = preliminary(task_channels=task_channels, width=width)
-        self.fusion = fusion(tasks=tasks, width=width, head_dim=head_dim)
-        self.distiller = distiller(tasks=tasks, width=width, head_dim=head_dim)
-        self.decoder = decoder(tasks=tasks, width=width, head_dim=head_dim)
-        self.head = head(task_channels=task_channels, width=width)
+        layer = choose("model.norm", norm, NORMS)
+        sizes = {"tasks": len(task_channels), "width": width, "head_dim": head_dim, "norm": layer}
+        self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
+        self.fusion = fusion(**sizes)
+        self.distiller = distiller(**sizes)
+        self.decoder = decoder(**sizes)
+        self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
         """Predict all tasks.

@@ -8,6 +8,7 @@ from mtlsi_net.models.canvas import Canvas
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import resize_valid
+from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
 StageFactory = Callable[..., nn.Module]
@@ -53,6 +54,20 @@ class DenseNetwork(nn.Module):
         positions = None if pixels is None else resize_valid(pixels, shared.shape[-2:])
         return shared, positions, (padded.shape[-2], padded.shape[-1])
 
+    def check_size(self, size: Sequence[int]) -> None:
+        """Check that images of (H, W) suit the network's windows; larger ones only add padding and cost.
+
+        Raises:
+            UserError: a window is larger than the whole working grid.
+        """
+        height, width = self.canvas.grid(size)
+        for module in self.modules():
+            if isinstance(module, WindowAttention) and module.window > max(height, width):
+                raise UserError(
+                    f"model.decoder.window={module.window} is larger than the working grid, {height}x{width} for images "
+                    f"of {size[0]}x{size[1]}; choose a smaller window or model.stride, or larger images"
+                )
+
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
         """Let every prediction start at its task's best constant raw output (K,).
 
@@ -66,4 +81,10 @@ class DenseNetwork(nn.Module):
 
 def crop(outputs: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
     """Return the top left part of every (B, K, H, W) output."""
-    return {name: output[..., : size[0], : size[1]] for name, output in outputs.items()}
+    return {name: _top_left(output, size[0], size[1]) for name, output in outputs.items()}
+
+
+def _top_left(output: Tensor, height: int, width: int) -> Tensor:
+    if output.shape[-2:] == (height, width):  # the gradient of a slice is a copy, even of a whole map
+        return output
+    return output[..., :height, :width]

@@ -1,6 +1,6 @@
 """Preliminary decoders: the shared map to one feature map, and one early prediction, per task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,11 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import zero_invalid
-from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward
+from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
+from mtlsi_net.utils.errors import choose
+
+Activation = Callable[[Tensor], Tensor]
+"""Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""
 
 
 class TaskConvs(nn.Module):
@@ -18,14 +22,15 @@ class TaskConvs(nn.Module):
         tasks: T.
         width: C.
         depth: number of residual blocks.
+        norm: class of the norms.
     """
 
-    def __init__(self, tasks: int, width: int, depth: int = 1) -> None:
+    def __init__(self, tasks: int, width: int, depth: int = 1, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
         self.tasks = tasks
         self.branch = nn.Conv2d(width, tasks * width, 3, padding=1, bias=False)
-        self.norm = ChannelNorm(width, tasks)
-        self.blocks = nn.ModuleList(ConvFeedForward(tasks, width) for _ in range(depth))
+        self.norm = norm(width, tasks)
+        self.blocks = nn.ModuleList(ConvFeedForward(tasks, width, norm=norm) for _ in range(depth))
 
     def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, C, h, w) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""
@@ -36,6 +41,49 @@ class TaskConvs(nn.Module):
         return x
 
 
+class Feedback(nn.Module):
+    """Adds each task's activated preliminary predictions to the features, through a 1x1 that starts at zero.
+
+    Args:
+        task_channels: task -> K.
+        width: C.
+        activations: task -> what makes raw outputs into values; identity where a task has none.
+    """
+
+    def __init__(self, task_channels: Mapping[str, int], width: int, activations: Mapping[str, Activation]) -> None:
+        super().__init__()
+        self.activations = dict(activations)
+        self.layers = nn.ModuleList(nn.Conv2d(k, width, 1) for k in self.inputs(task_channels))
+        for parameter in self.layers.parameters():
+            nn.init.zeros_(parameter)
+
+    def inputs(self, task_channels: Mapping[str, int]) -> list[int]:
+        """Return the channels that each task's layer reads."""
+        return list(task_channels.values())
+
+    def gather(self, values: list[Tensor]) -> list[Tensor]:
+        """Return what each task's layer reads, from all tasks' activated predictions."""
+        return values
+
+    def forward(self, features_BTChw: Tensor, predictions: Mapping[str, Tensor]) -> Tensor:
+        """Map features (B, T, C, h, w) and raw task -> (B, K, h, w) to features."""
+        values = [self.activations.get(name, torch.Tensor.float)(y) for name, y in predictions.items()]
+        read = [layer(x) for layer, x in zip(self.layers, self.gather(values), strict=True)]
+        return features_BTChw + torch.stack(read, 1)
+
+
+class FeedbackOfAll(Feedback):
+    """The same with all tasks' predictions side by side for every task."""
+
+    def inputs(self, task_channels: Mapping[str, int]) -> list[int]:
+        """Return the channels that each task's layer reads."""
+        return [sum(task_channels.values())] * len(task_channels)
+
+    def gather(self, values: list[Tensor]) -> list[Tensor]:
+        """Return what each task's layer reads, from all tasks' activated predictions."""
+        return [torch.cat(values, 1)] * len(values)
+
+
 class PreliminaryDecoders(nn.Module):
     """Task features F_t and preliminary predictions P_t [paper: that they exist; what they are made of is our choice].
 
@@ -43,15 +91,37 @@ class PreliminaryDecoders(nn.Module):
         task_channels: task -> K.
         width: C.
         depth: residual convolution blocks per task.
+        feedback: predictions added to a task's features: ``none``, its ``own``, or those of ``all`` tasks.
+        activations: task -> what makes raw outputs into values for the feedback.
+        norm: class of the norms.
+
+    Raises:
+        UserError: an option that does not exist.
     """
 
-    def __init__(self, task_channels: Mapping[str, int], width: int, depth: int = 1) -> None:
+    def __init__(
+        self,
+        task_channels: Mapping[str, int],
+        width: int,
+        depth: int = 1,
+        *,
+        feedback: str = "none",
+        activations: Mapping[str, Activation] | None = None,
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
         super().__init__()
-        self.decoders = TaskConvs(len(task_channels), width, depth)
-        self.norm = ChannelNorm(width, len(task_channels))
+        kinds: dict[str, Callable[..., nn.Module]] = {
+            "none": lambda *_: Unchanged(),
+            "own": Feedback,
+            "all": FeedbackOfAll,
+        }
+        self.decoders = TaskConvs(len(task_channels), width, depth, norm)
+        self.norm = norm(width, len(task_channels))
         self.output = OutputLayers(task_channels, width)
+        self.feedback = choose("model.preliminary.feedback", feedback, kinds)(task_channels, width, activations or {})
 
     def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Map (B, C, h, w) to features (B, T, C, h, w) and task -> (B, K, h, w)."""
         features = self.decoders(shared_BChw, valid)
-        return features, self.output(self.norm(features))
+        predictions = self.output(self.norm(features))
+        return self.feedback(features, predictions), predictions

@@ -3,16 +3,28 @@
 Paper: two branches, local and global, that inject global semantics into local features. Their form is our choice.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, TaskLinear, count_heads
+from mtlsi_net.models.layers.task_layers import (
+    RESIDUAL_GAIN,
+    ChannelNorm,
+    ConvFeedForward,
+    NormLayer,
+    TaskLinear,
+    count_heads,
+)
 from mtlsi_net.models.layers.windows import WindowAttention
+from mtlsi_net.utils.errors import UserError, choose
+
+EPS = 1.0e-6
 
 
 class TokenAttention(nn.Module):
-    """Every position of every task queries the shared semantic tokens, at a cost linear in positions.
+    """Every position of every task queries the semantic tokens, at a cost linear in positions.
 
     Args:
         tasks: T.
@@ -26,14 +38,80 @@ class TokenAttention(nn.Module):
         self.query = TaskLinear(tasks, width, width, bias=False)
         self.key_value = TaskLinear(tasks, width, 2 * width, bias=False)
 
-    def forward(self, x_BThwC: Tensor, tokens_BLC: Tensor) -> Tensor:
-        """Map (B, T, h, w, C) and (B, L, C) to (B, T, h, w, C)."""
+    def forward(self, x_BThwC: Tensor, tokens_BGLC: Tensor) -> Tensor:
+        """Map (B, T, h, w, C) and tokens (B, 1 or T, L, C) to (B, T, h, w, C)."""
         batch, tasks = x_BThwC.shape[:2]
         q = self.query.tokens(x_BThwC).view(batch * tasks, -1, self.heads, self.head_dim).transpose(1, 2)
-        kv = self.key_value.tokens(tokens_BLC[:, None]).view(batch * tasks, -1, 2, self.heads, self.head_dim)
+        kv = self.key_value.tokens(tokens_BGLC).view(batch * tasks, -1, 2, self.heads, self.head_dim)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind()
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return y.reshape(x_BThwC.shape)
+        return self.read(q, k, v).transpose(1, 2).reshape(x_BThwC.shape)
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Map queries (B * T, heads, N, d) and keys and values (B * T, heads, L, d) to (B * T, heads, N, d)."""
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+class LinearTokenAttention(TokenAttention):
+    """The same by linear attention with phi = relu, for as many tokens as positions; zero tokens do not count."""
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Map queries (B * T, heads, N, d) and keys and values (B * T, heads, L, d) to (B * T, heads, N, d)."""
+        with torch.autocast(q.device.type, enabled=False):
+            q, k, v = F.relu(q.float()), F.relu(k.float()) / k.shape[2], v.float()
+            total = q @ k.sum(2, keepdim=True).mT
+            return ((q @ (k.mT @ v)) / (total + EPS)).to(v.dtype)
+
+
+# -- the block's branches and how they meet -------------------------------------------------------------------------
+
+
+class NoBranch(nn.Module):
+    """Stands where a branch is left out."""
+
+    def forward(self, *_: Tensor | None) -> None:
+        """Return None."""
+
+
+class Gate(nn.Module):
+    """Weighs local against global per position and channel.
+
+    Args:
+        tasks: T.
+        width: C.
+    """
+
+    def __init__(self, tasks: int, width: int) -> None:
+        super().__init__()
+        self.weigh = TaskLinear(tasks, 2 * width, width)
+
+    def weights(self, local: Tensor, wide: Tensor) -> Tensor:
+        """Return the share of the local branch, (B, T, h, w, C) in (0, 1)."""
+        return self.weigh.tokens(torch.cat([local, wide], -1)).sigmoid()
+
+    def forward(self, local: Tensor, wide: Tensor) -> Tensor:
+        """Return g * local + (1 - g) * wide, (B, T, h, w, C)."""
+        return torch.lerp(wide, local, self.weights(local, wide))
+
+
+class TakeLocal(nn.Module):
+    """Stands for the gate where there is no global branch."""
+
+    def forward(self, local: Tensor, wide: None) -> Tensor:  # noqa: ARG002
+        """Return ``local``."""
+        return local
+
+
+class TakeWide(nn.Module):
+    """Stands for the gate where there is no local branch."""
+
+    def forward(self, local: None, wide: Tensor) -> Tensor:  # noqa: ARG002
+        """Return ``wide``."""
+        return wide
+
+
+TOKEN_ATTENTIONS: dict[str, type[TokenAttention]] = {"softmax": TokenAttention, "linear": LinearTokenAttention}
+BRANCHES = {"both": (True, True), "local": (True, False), "global": (False, True)}
+"""Which of the local and the global branch are there."""
 
 
 class CrossWindowBlock(nn.Module):
@@ -45,24 +123,38 @@ class CrossWindowBlock(nn.Module):
         head_dim: channels of a head.
         window: side of the windows.
         shift: of the windows' grid.
+        branches: both, local or global.
+        read_tokens: softmax or linear.
+        norm: class of the norms.
     """
 
-    def __init__(self, tasks: int, width: int, head_dim: int, window: int, shift: int) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        window: int,
+        shift: int,
+        *,
+        branches: str = "both",
+        read_tokens: str = "softmax",
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
         super().__init__()
-        self.norm = ChannelNorm(width, tasks)
-        self.local = WindowAttention(tasks, width, head_dim, window, shift)
-        self.wide = TokenAttention(tasks, width, head_dim)
-        self.gate = TaskLinear(tasks, 2 * width, width)
+        read = choose("model.decoder.read_tokens", read_tokens, TOKEN_ATTENTIONS)
+        local, wide = choose("model.decoder.branches", branches, BRANCHES)
+        self.norm = norm(width, tasks)
+        self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
+        self.wide = read(tasks, width, head_dim) if wide else NoBranch()
+        self.gate = Gate(tasks, width) if local and wide else TakeLocal() if local else TakeWide()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
-        self.feed_forward = ConvFeedForward(tasks, width)
+        self.feed_forward = ConvFeedForward(tasks, width, norm=norm)
 
-    def forward(self, x_BTChw: Tensor, tokens_BLC: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) and (B, L, C) to (B, T, C, h, w)."""
+    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
         y = self.norm.tokens(x_BTChw)
-        local, wide = self.local(y, valid), self.wide(y, tokens_BLC)
-        gate = self.gate.tokens(torch.cat([local, wide], -1)).sigmoid()
-        mixed = self.project.tokens(torch.lerp(wide, local, gate))
-        out: Tensor = self.feed_forward(x_BTChw + mixed.movedim(-1, 2), valid)
+        mixed = self.gate(self.local(y, valid), self.wide(y, tokens_BGLC))
+        out: Tensor = self.feed_forward(x_BTChw + self.project.tokens(mixed).movedim(-1, 2), valid)
         return out
 
 
@@ -73,19 +165,39 @@ class SemanticDecoder(nn.Module):
         tasks: T.
         width: C.
         head_dim: channels of a head.
-        window: side of the windows, in positions of the working grid.
+        window: side of the windows, in positions of the working grid; no larger than the image there.
         depth: number of blocks.
+        branches: ``both`` [paper], ``local`` or ``global`` alone.
+        read_tokens: ``softmax``, or ``linear`` for token sets as large as the image.
+        norm: class of the norms.
+
+    Raises:
+        UserError: an option that does not exist, or no block.
     """
 
-    def __init__(self, tasks: int, width: int, head_dim: int, window: int = 8, depth: int = 2) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        window: int = 8,
+        depth: int = 2,
+        *,
+        branches: str = "both",
+        read_tokens: str = "softmax",
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
         super().__init__()
+        if depth < 1:
+            raise UserError(f"model.decoder.depth={depth}; give at least one block, or choose model/decoder=identity")
+        options: dict[str, Any] = {"branches": branches, "read_tokens": read_tokens, "norm": norm}
         self.blocks = nn.ModuleList(
-            CrossWindowBlock(tasks, width, head_dim, window, window // 2 * (i % 2)) for i in range(depth)
+            CrossWindowBlock(tasks, width, head_dim, window, window // 2 * (i % 2), **options) for i in range(depth)
         )
 
-    def forward(self, x_BTChw: Tensor, tokens_BLC: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) and tokens (B, L, C) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""
+    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) and tokens (B, 1 or T, L, C) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""
         x = x_BTChw
         for block in self.blocks:
-            x = block(x, tokens_BLC, valid)
+            x = block(x, tokens_BGLC, valid)
         return x

@@ -49,6 +49,10 @@ class Task(ABC):
     def postprocess(self, output: Tensor) -> Tensor:
         """Return what is scored and shown for raw outputs (B, channels, H, W); see each task for shape and unit."""
 
+    def activate(self, output: Tensor) -> Tensor:
+        """Return raw outputs (B, channels, h, w) as values for another layer to read, differentiable; here unchanged."""
+        return output
+
     @abstractmethod
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB of one prediction (post-processed) or target (C, H, W); invalid: ``INVALID_COLOR``."""

@@ -46,6 +46,10 @@ class BoundaryTask(Task):
         metric: Metric = BoundaryMetric(self.preset)
         return metric
 
+    def activate(self, output: Tensor) -> Tensor:
+        """Return the probability of a boundary."""
+        return output.sigmoid()
+
     def postprocess(self, output: Tensor) -> Tensor:
         """Return the probability of a boundary, (B, 1, H, W) float32."""
         return output.float().sigmoid()

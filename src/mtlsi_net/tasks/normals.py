@@ -30,6 +30,10 @@ class NormalsTask(Task):
         """Return mean (main, degrees), median, rmse, within_11.25, within_22.5 and within_30."""
         return NormalsMetric()
 
+    def activate(self, output: Tensor) -> Tensor:
+        """Return unit vectors."""
+        return F.normalize(output, dim=1)
+
     def postprocess(self, output: Tensor) -> Tensor:
         """Return unit vectors, (B, 3, H, W)."""
         return F.normalize(output, dim=1)

@@ -29,6 +29,10 @@ class SaliencyTask(Task):
         """Return maxF (main) and maxF_invpt."""
         return SaliencyMetric()
 
+    def activate(self, output: Tensor) -> Tensor:
+        """Return the probabilities of background and salient object."""
+        return output.softmax(dim=1)
+
     def postprocess(self, output: Tensor) -> Tensor:
         """Return the probability of saliency, (B, 1, H, W) float32."""
         return output.float().softmax(dim=1)[:, 1:]

@@ -44,6 +44,10 @@ class SemsegTask(Task):
         """Return mIoU (main), mIoU_present and pixel_accuracy."""
         return SegmentationMetric(self.channels, self.scored)
 
+    def activate(self, output: Tensor) -> Tensor:
+        """Return class probabilities."""
+        return output.softmax(dim=1)
+
     def postprocess(self, output: Tensor) -> Tensor:
         """Return the most probable class, (B, 1, H, W) int64."""
         return output.argmax(dim=1, keepdim=True)

@@ -3,10 +3,13 @@
 import difflib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -20,6 +23,22 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
     if near:
         return "did you mean " + ", ".join(map(repr, near)) + "?"
     return "known: " + ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+
+
+def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
+    """Return ``known[name]``.
+
+    Args:
+        setting: what the user would change, e.g. ``model.fusion.phi``.
+        name: what it is set to.
+        known: choices by name.
+
+    Raises:
+        UserError: no such choice; names the setting and the choices that are near.
+    """
+    if name not in known:
+        raise UserError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
+    return known[name]
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

@@ -46,13 +46,13 @@ def test_pooling_before_the_value_layer_equals_pooling_values():
     assigned = distiller.assignment(distiller.norm(x), None)
     values = distiller.value(distiller.norm(x)).flatten(3).mT
     tokens = (assigned @ values + distiller.task_embedding).flatten(1, 2)
-    torch.testing.assert_close(distiller(x, None), distiller.token_norm(distiller.mixer(tokens)))
+    torch.testing.assert_close(distiller(x, None), distiller.token_norm(distiller.mixer(tokens))[:, None])
 
 
 def test_one_set_of_tokens_for_all_tasks_whatever_the_size():
     distiller, x = make()
-    assert distiller(x, None).shape == (2, T * M, WIDTH)
-    assert distiller(x[..., :5, :3], None).shape == (2, T * M, WIDTH)
+    assert distiller(x, None).shape == (2, 1, T * M, WIDTH)
+    assert distiller(x[..., :5, :3], None).shape == (2, 1, T * M, WIDTH)
 
 
 def test_padding_does_not_reach_the_tokens():
@@ -81,7 +81,7 @@ def test_the_mixer_is_a_pre_norm_transformer_layer():
 
 def test_gradients_reach_every_parameter():
     distiller, x = make()
-    (distiller(x, None) * torch.randn(2, T * M, WIDTH)).sum().backward()
+    (distiller(x, None) * torch.randn(2, 1, T * M, WIDTH)).sum().backward()
     assert without_gradient(distiller) == []
 
 

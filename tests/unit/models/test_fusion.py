@@ -5,8 +5,9 @@ from helpers.modules import without_gradient
 from mtlsi_net.models.fusion import (
     EPS,
     MultiScaleQueryFusion,
+    SharedContext,
     SharedContextAttention,
-    global_context,
+    contexts_of_sources,
     normalised_query,
     position_weights,
 )
@@ -20,7 +21,7 @@ SCALES = (1, 3, 5)
 def make_attention(dtype=torch.float64):
     torch.manual_seed(0)
     attention = SharedContextAttention(T, WIDTH, HEAD, SCALES).to(dtype)
-    torch.nn.init.normal_(attention.key.bias)
+    torch.nn.init.normal_(attention.keys_values.key.bias)
     return attention, torch.randn(B, T, WIDTH, 5, 6, dtype=dtype)
 
 
@@ -30,7 +31,7 @@ def quadratic(attention, x, valid):
     def rows(features):  # (B, T, C, h, w) -> (B, heads, T*N, d)
         return features.flatten(3).unflatten(2, (HEADS, HEAD)).permute(0, 2, 1, 4, 3).flatten(2, 3)
 
-    k, v = rows(attention.key(x).relu()), rows(attention.value(x))
+    k, v = (rows(y) for y in (attention.keys_values.key(x).relu(), attention.keys_values.value(x)))
     valid = torch.ones(B, 1, *x.shape[-2:], dtype=torch.bool) if valid is None else valid
     real = valid.flatten(1).repeat(1, T).double()[:, None, None]
     outputs = []
@@ -53,7 +54,8 @@ def test_removing_a_task_takes_exactly_its_sum_out_of_the_context():
     k, v = torch.rand(B, T, WIDTH, 5, 6, dtype=torch.float64), torch.randn(B, T, WIDTH, 5, 6, dtype=torch.float64)
 
     def sums(tasks):
-        context, total = global_context(k[:, tasks], v[:, tasks], position_weights(k[:, tasks], None), HEADS)
+        each = contexts_of_sources(k[:, tasks], v[:, tasks], position_weights(k[:, tasks], None), HEADS)
+        context, total = (y[:, 0] for y in SharedContext()(*each))
         return context * len(tasks) * 30, total * len(tasks) * 30
 
     every, fewer = sums([0, 1, 2]), sums([0, 2])
@@ -64,7 +66,7 @@ def test_removing_a_task_takes_exactly_its_sum_out_of_the_context():
 
 def test_order_of_key_positions_does_not_matter():
     attention, x = make_attention()
-    queries, k, v = attention.queries(x, None), attention.key(x).relu(), attention.value(x)
+    queries, k, v = attention.queries(x, None), attention.keys_values.key(x).relu(), attention.keys_values.value(x)
     order = torch.randperm(30)
     mixed_k, mixed_v = (y.flatten(3)[..., order].unflatten(3, (5, 6)) for y in (k, v))
     torch.testing.assert_close(attention.read(queries, mixed_k, mixed_v, None), attention.read(queries, k, v, None))
@@ -81,7 +83,7 @@ def test_an_image_of_padding_alone_stays_finite():
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-12, 1e-6])
 def test_near_dead_queries_are_finite_forward_and_backward(size):
     q = torch.full((1, 1, WIDTH, 2, 2), size, requires_grad=True)
-    total = torch.full((1, HEADS, HEAD), 0.5)
+    total = torch.full((1, 1, HEADS, HEAD), 0.5)
     y = normalised_query(q, total)
     y.sum().backward()
     assert y.isfinite().all()
@@ -92,13 +94,14 @@ def test_near_dead_queries_are_finite_forward_and_backward(size):
 @pytest.mark.parametrize("autocast", [False, True])
 def test_float16_does_not_overflow(autocast):
     exact, x = make_attention()
-    for layer in (exact.key, exact.value):
+    for layer in (exact.keys_values.key, exact.keys_values.value):
         layer.weight.data *= 1000
     half = SharedContextAttention(T, WIDTH, HEAD, SCALES).to(torch.float32 if autocast else torch.float16)
     half.load_state_dict(exact.state_dict())
     with torch.autocast("cpu", torch.float16, enabled=autocast):
-        k, v = half.key(x.to(half.key.weight.dtype)).half(), half.value(x.to(half.key.weight.dtype)).half()
-        y = half(x.to(half.key.weight.dtype), None)
+        same = x.to(half.query.weight.dtype)
+        k, v = (y.half() for y in half.keys_values(same))
+        y = half(same, None)
     assert (k.relu().double()[..., None] * v.double()[..., None]).abs().max() > torch.finfo(torch.float16).max
     torch.testing.assert_close(y.double(), exact(x, None), rtol=0.02, atol=0.02 * y.abs().max().item())
 
@@ -157,7 +160,7 @@ def test_a_single_task_is_plain_linear_self_attention():
 
 def test_values_of_keys_are_scaled_before_the_product():
     k = torch.full((1, 1, HEAD, 64, 64), 200.0, dtype=torch.float16)
-    context, total = global_context(k, k, position_weights(k, None), 1)
+    context, total = contexts_of_sources(k, k, position_weights(k, None), 1)
     assert context.isfinite().all()  # 200 * 200 * 4096 would not be
     torch.testing.assert_close(total, torch.full_like(total, 200.0), rtol=1e-2, atol=0)
 

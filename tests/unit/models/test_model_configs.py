@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from mtlsi_net.models.encoder import TimmEncoder
 
 CONF = Path(__file__).parents[3] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("[!_]*.yaml"))
 
 

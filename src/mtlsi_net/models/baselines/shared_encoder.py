@@ -6,10 +6,12 @@ from torch import Tensor
 
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
-from mtlsi_net.models.preliminary import TaskConvs
+from mtlsi_net.models.preliminary import Activation, TaskConvs
 from mtlsi_net.specs import Prediction
+from mtlsi_net.utils.errors import choose
 
 
 class SharedEncoderNet(DenseNetwork):
@@ -21,8 +23,10 @@ class SharedEncoderNet(DenseNetwork):
         width: C, channels of all decoder features.
         stride: of the working grid.
         neck: called with specs, width, stride.
-        decoder: called with tasks (their number), width; maps (B, C, h, w) to (B, T, C, h, w).
-        head: called with task_channels, width.
+        decoder: called with tasks (their number), width, norm; maps (B, C, h, w) to (B, T, C, h, w).
+        head: called with task_channels, width, norm.
+        norm: of all decoder features, ``layer`` or ``batch``.
+        activations: not used.
         mask_padding: leave padded positions out of convolutions.
     """
 
@@ -36,11 +40,14 @@ class SharedEncoderNet(DenseNetwork):
         neck: StageFactory = PyramidNeck,
         decoder: StageFactory = TaskConvs,
         head: StageFactory = UpsampleHead,
+        norm: str = "layer",
+        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - what every network is offered
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
-        self.decoder = decoder(tasks=len(task_channels), width=width)
-        self.head = head(task_channels=task_channels, width=width)
+        layer = choose("model.norm", norm, NORMS)
+        self.decoder = decoder(tasks=len(task_channels), width=width, norm=layer)
+        self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
         """Predict all tasks.

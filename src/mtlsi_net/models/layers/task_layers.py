@@ -31,7 +31,7 @@ class TaskLinear(nn.Module):
     """A linear layer over channels per task; a 1x1 convolution when called on features.
 
     Args:
-        tasks: T.
+        tasks: T, or 1 to let all tasks share the weights.
         in_channels: C.
         out_channels: O.
         bias: whether to add one; a key of softmax attention needs none.
@@ -65,30 +65,40 @@ class TaskConv(nn.Module):
     """A k x k convolution per task that sees zeros on padding.
 
     Args:
-        tasks: T.
+        tasks: T, or 1 to let all tasks share the weights.
         in_channels: C.
         out_channels: O.
         kernel_size: odd k.
         depthwise: every channel for itself (then O must be C).
+        gain: standard deviation of the initial outputs for inputs of 1.
     """
 
     def __init__(
-        self, tasks: int, in_channels: int, out_channels: int, kernel_size: int, *, depthwise: bool = False
+        self,
+        tasks: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        depthwise: bool = False,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"kernel size {kernel_size} of a task convolution is even; use an odd one")
         self.groups = in_channels if depthwise else 1
         inputs = in_channels // self.groups
-        std = 1 / math.sqrt(inputs * kernel_size**2)
+        std = gain / math.sqrt(inputs * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, inputs, kernel_size, kernel_size) * std)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to (B, T, O, h, w); ``valid`` is (B, 1, h, w) or None."""
-        tasks, channels, _, size, _ = self.weight.shape
-        x = zero_invalid(x_BTChw, valid).flatten(1, 2)
-        y = F.conv2d(x, self.weight.flatten(0, 1), padding=size // 2, groups=tasks * self.groups)
-        return torch.unflatten(y, 1, (tasks, channels))
+        sets, channels, _, size, _ = self.weight.shape
+        x = zero_invalid(x_BTChw, valid)
+        batch, tasks, _, height, width = x.shape
+        x = x.reshape(batch * tasks // sets, -1, height, width)  # shared weights: tasks count as further images
+        y = F.conv2d(x, self.weight.flatten(0, 1), padding=size // 2, groups=sets * self.groups)
+        return y.reshape(batch, tasks, channels, height, width)
 
 
 class ChannelNorm(nn.Module):
@@ -115,6 +125,42 @@ class ChannelNorm(nn.Module):
         return self.tokens(x).movedim(-1, -3)
 
 
+class BatchNorm(nn.Module):
+    """BatchNorm with the interface of ``ChannelNorm``.
+
+    Its statistics are over all positions, padded ones included: a hidden path between positions and images.
+
+    Args:
+        channels: C.
+        tasks: as in ``ChannelNorm``.
+    """
+
+    def __init__(self, channels: int, tasks: int | None = None) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels * (tasks or 1))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Return the normalised features with channels last, (B, ..., h, w, C)."""
+        return self(x).movedim(-3, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised features in the shape of ``x``."""
+        out: Tensor = self.norm(x.flatten(1, -3))
+        return out.reshape(x.shape)
+
+
+NormLayer = type[ChannelNorm] | type[BatchNorm]
+NORMS: dict[str, NormLayer] = {"layer": ChannelNorm, "batch": BatchNorm}
+
+
+class Unchanged(nn.Module):
+    """Stands where an addition is switched off: returns its first argument."""
+
+    def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
+        """Return ``x``."""
+        return x
+
+
 class ConvFeedForward(nn.Module):
     """x + 1x1(GELU(depthwise 3x3(1x1(norm(x))))) per task.
 
@@ -122,15 +168,25 @@ class ConvFeedForward(nn.Module):
         tasks: T.
         width: C.
         ratio: hidden channels over C.
+        norm: class of the norms.
+        weight_sets: T, or 1 to let all tasks share all weights but the norm's.
     """
 
-    def __init__(self, tasks: int, width: int, ratio: float = 2.0) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        ratio: float = 2.0,
+        *,
+        norm: NormLayer = ChannelNorm,
+        weight_sets: int | None = None,
+    ) -> None:
         super().__init__()
-        hidden = int(width * ratio)
-        self.norm = ChannelNorm(width, tasks)
-        self.expand = TaskLinear(tasks, width, hidden)
-        self.spatial = TaskConv(tasks, hidden, hidden, 3, depthwise=True)
-        self.project = TaskLinear(tasks, hidden, width, gain=RESIDUAL_GAIN)
+        hidden, sets = int(width * ratio), weight_sets or tasks
+        self.norm = norm(width, tasks)
+        self.expand = TaskLinear(sets, width, hidden)
+        self.spatial = TaskConv(sets, hidden, hidden, 3, depthwise=True)
+        self.project = TaskLinear(sets, hidden, width, gain=RESIDUAL_GAIN)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape."""

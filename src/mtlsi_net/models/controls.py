@@ -1,0 +1,252 @@
+"""What stands in a stage's place when it is taken out: nothing at all, or plain convolutions of the same size.
+
+Null objects keep the signature of the stage, so that no network asks whether a stage is there. A stage without its
+parameters is also a smaller network; the matched controls separate the two.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, NormLayer, TaskConv
+from mtlsi_net.models.semantic_decoder import TokenAttention
+from mtlsi_net.utils.errors import UserError
+
+Stage = Callable[..., nn.Module]
+
+
+def count_parameters(stage: Stage, tasks: int, width: int, head_dim: int) -> int:
+    """Return the parameters that a stage's factory would make; nothing is allocated."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in stage(tasks=tasks, width=width, head_dim=head_dim).parameters())
+
+
+class IdentityStage(nn.Module):
+    """No stage: features (B, T, C, h, w) go through unchanged, everything else is ignored."""
+
+    def __init__(
+        self,
+        tasks: int,  # noqa: ARG002 - a stage's signature, as below
+        width: int,  # noqa: ARG002
+        head_dim: int,  # noqa: ARG002
+        norm: NormLayer = ChannelNorm,  # noqa: ARG002
+    ) -> None:
+        super().__init__()
+
+    def forward(self, x_BTChw: Tensor, *_: Tensor | None) -> Tensor:
+        """Return the features."""
+        return x_BTChw
+
+
+class TwoConvs(nn.Module):
+    """x + 3x3(GELU(3x3(norm(x)))) per task.
+
+    Args:
+        tasks: T.
+        width: C.
+        hidden: channels between the two convolutions.
+        norm: class of the norm.
+    """
+
+    def __init__(self, tasks: int, width: int, hidden: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.norm = norm(width, tasks)
+        self.expand = TaskConv(tasks, width, hidden, 3)
+        self.project = TaskConv(tasks, hidden, width, 3, gain=RESIDUAL_GAIN)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to the same shape."""
+        out: Tensor = x_BTChw + self.project(F.gelu(self.expand(self.norm(x_BTChw), valid)), valid)
+        return out
+
+
+class MatchedConvs(nn.Module):
+    """Per-task 3x3 convolutions with as many parameters as the stage they stand for: local, and each task alone.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: of the stage replaced.
+        like: factory of the stage replaced, called with tasks, width, head_dim.
+        and_like: factory of a second stage replaced.
+        besides: factory of what the control has beside its convolutions; its parameters count.
+        norm: class of the norms.
+
+    Raises:
+        UserError: the stage is so small that no number of channels comes within 2 % of its parameters.
+    """
+
+    TOLERANCE = 0.02
+
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        like: Stage,
+        and_like: Stage | None = None,
+        besides: Stage | None = None,
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
+        super().__init__()
+        replaced = [like] if and_like is None else [like, and_like]
+        goal = sum(count_parameters(stage, tasks, width, head_dim) for stage in replaced)
+        taken = 0 if besides is None else count_parameters(besides, tasks, width, head_dim)
+        fixed, per_channel = 2 * tasks * width, 2 * 9 * tasks * width
+        hidden = max(1, round((goal - taken - fixed) / per_channel))
+        made = taken + fixed + per_channel * hidden
+        if abs(made - goal) > self.TOLERANCE * goal:
+            raise UserError(
+                f"a convolution control of {goal} parameters cannot be made (nearest {made}): the stage it replaces is "
+                "too small at this width; use the identity control, or a larger model.width"
+            )
+        self.block = TwoConvs(tasks, width, hidden, norm)
+
+    def forward(self, x_BTChw: Tensor, *rest: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to the same shape; the last argument is the validity map (B, 1, h, w) or None."""
+        out: Tensor = self.block(x_BTChw, rest[-1])
+        return out
+
+
+# -- in place of the distiller --------------------------------------------------------------------------------------
+
+
+class NoTokens(IdentityStage):
+    """No tokens at all, for decoders that read none."""
+
+    def forward(self, x_BTChw: Tensor, *_: Tensor | None) -> Tensor:
+        """Return an empty set, (B, 1, 0, C)."""
+        return x_BTChw.new_zeros(x_BTChw.shape[0], 1, 0, x_BTChw.shape[2])
+
+
+class AllPositions(nn.Module):
+    """Every position of every task is a token: what the distiller saves the decoder from. Padding becomes zeros.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: not used.
+        norm: class of the norm.
+    """
+
+    def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:  # noqa: ARG002
+        super().__init__()
+        self.norm = norm(width, tasks)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to (B, 1, T * N, C)."""
+        x = self.norm(x_BTChw)
+        if valid is not None:
+            x = x * align(valid, x).to(x.dtype)
+        return x.flatten(3).transpose(2, 3).flatten(1, 2)[:, None]
+
+
+class GridTokens(nn.Module):
+    """Means over a grid of M cells per task: tokens without learned assignment and without mixing.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: not used.
+        tokens: M; the grid is as near to 3:4 as M allows.
+        norm: class of the norm.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,  # noqa: ARG002 - the distillers' signature
+        tokens: int = 32,
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
+        super().__init__()
+        rows = min(
+            (r for r in range(1, tokens + 1) if tokens % r == 0), key=lambda r: abs(r - math.sqrt(tokens * 0.75))
+        )
+        self.grid = rows, tokens // rows
+        self.norm = norm(width, tasks)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to (B, 1, T * M, C); a cell of padding alone is zeros."""
+        x = self.norm(x_BTChw)
+        batch, tasks, width = x.shape[:3]
+        real = torch.ones_like(x[:, :1, :1]) if valid is None else align(valid, x).to(x.dtype)
+        share = F.adaptive_avg_pool2d(real.flatten(1, 2), self.grid).clamp(min=1e-6)
+        means = F.adaptive_avg_pool2d((x * real).flatten(1, 2), self.grid) / share
+        return means.view(batch, tasks, width, -1).transpose(2, 3).reshape(batch, 1, -1, width)
+
+
+class MatchedTokens(nn.Module):
+    """Plain tokens after convolutions, with as many parameters as the distiller they stand for.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: of the distiller replaced.
+        like: factory of the distiller replaced.
+        tokens: factory of the plain tokens.
+        norm: class of the norms.
+    """
+
+    def __init__(
+        self, tasks: int, width: int, head_dim: int, like: Stage, tokens: Stage, norm: NormLayer = ChannelNorm
+    ) -> None:
+        super().__init__()
+        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=tokens, norm=norm)
+        self.tokens = tokens(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to tokens (B, 1, L, C)."""
+        out: Tensor = self.tokens(self.convs(x_BTChw, valid), valid)
+        return out
+
+
+# -- in place of the decoder ----------------------------------------------------------------------------------------
+
+
+class TokenReader(nn.Module):
+    """Adds what each position reads from the tokens: the plainest way to use them.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: channels of a head.
+        norm: class of the norm.
+    """
+
+    def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:
+        super().__init__()
+        self.norm = norm(width, tasks)
+        self.read = TokenAttention(tasks, width, head_dim)
+
+    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor) -> Tensor:
+        """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
+        read = self.read(self.norm.tokens(x_BTChw), tokens_BGLC)
+        return x_BTChw + RESIDUAL_GAIN * read.movedim(-1, 2)
+
+
+class TokenConvs(nn.Module):
+    """A decoder of plain convolutions that reads the tokens once: no windows, no gate.
+
+    Args:
+        tasks: T.
+        width: C.
+        head_dim: channels of a head.
+        like: factory of the decoder replaced.
+        norm: class of the norms.
+    """
+
+    def __init__(self, tasks: int, width: int, head_dim: int, like: Stage, norm: NormLayer = ChannelNorm) -> None:
+        super().__init__()
+        self.reader = TokenReader(tasks, width, head_dim, norm)
+        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=TokenReader, norm=norm)
+
+    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
+        out: Tensor = self.convs(self.reader(x_BTChw, tokens_BGLC), valid)
+        return out

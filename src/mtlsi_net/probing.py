@@ -1,0 +1,352 @@
+"""Diagnostics of a trained network, without training: does a block do anything, and what (our choice of measures)."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Subset
+from torch.utils.hooks import RemovableHandle
+
+from mtlsi_net.evaluation import Restored, restore
+from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.fusion import OwnContext, SharedContextAttention
+from mtlsi_net.models.network import DenseNetwork
+from mtlsi_net.models.semantic_decoder import Gate
+from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens
+from mtlsi_net.specs import Batch
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import describe_run, write_json
+
+log = logging.getLogger(__name__)
+
+DISTANCES = (2, 4, 8, 16, 32)
+"""Upper ends of the distance classes, in pixels of the network's input; the last class is open."""
+
+Intervention = Callable[[nn.Module], list[RemovableHandle]]
+"""Registers hooks on a network that change what passes between two of its parts."""
+
+
+# -- interventions --------------------------------------------------------------------------------------------------
+
+
+def drop_from_context(task: int) -> Intervention:
+    """Take one source out of every context: the others' mean is what is read then."""
+
+    def change(_: nn.Module, args: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        kept = torch.ones(args[0].shape[1], device=args[0].device)
+        kept[task] = 0
+        context, total = (x * kept.view(1, -1, *(1,) * (x.ndim - 2)).to(x.dtype) for x in args)
+        return context, total
+
+    return lambda network: [module.register_forward_pre_hook(change) for module in contexts_of(network)]
+
+
+def drop_from_tokens(task: int, tasks: int) -> Intervention:
+    """Take one task's tokens out of the shared set."""
+
+    def change(_: nn.Module, __: object, tokens: Tensor) -> Tensor:
+        by_task = torch.unflatten(tokens, 2, (tasks, -1))
+        return by_task[:, :, [t for t in range(tasks) if t != task]].flatten(2, 3)
+
+    return lambda network: [network.get_submodule("distiller").register_forward_hook(change)]
+
+
+def context_of_another_image(network: nn.Module) -> list[RemovableHandle]:
+    """Let every image read the context of the one before it in the batch."""
+
+    def change(_: nn.Module, args: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(x.roll(1, 0) for x in args)
+
+    return [module.register_forward_pre_hook(change) for module in contexts_of(network)]
+
+
+def tokens_of_another_image(network: nn.Module) -> list[RemovableHandle]:
+    """Let every image read the tokens of the one before it in the batch."""
+    distiller = network.get_submodule("distiller")
+    return [distiller.register_forward_hook(lambda _, __, tokens: tokens.roll(1, 0))]
+
+
+def contexts_of(network: nn.Module) -> list[nn.Module]:
+    """Return the modules through which context matrices pass."""
+    return [module.context for module in network.modules() if isinstance(module, SharedContextAttention)]
+
+
+def shares_context(network: nn.Module) -> bool:
+    """Say whether tasks read each other's contexts, one source per task."""
+    found = contexts_of(network)
+    return bool(found) and not any(isinstance(module, OwnContext) for module in found)
+
+
+@contextmanager
+def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
+    """Have the hooks in place inside the context."""
+    with ExitStack() as stack:
+        for intervene in interventions:
+            for handle in intervene(network):
+                stack.callback(handle.remove)
+        yield
+
+
+# -- measures -------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Intervention) -> Scores:
+    """Return task -> metric -> value under the interventions."""
+    metrics = {name: task.new_metric() for name, task in module.tasks.items()}
+    with hooked(module.network, *interventions):
+        for batch in batches:
+            prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
+            for name, task in module.tasks.items():
+                metrics[name].update(task.postprocess(prediction.final[name].float()).cpu(), batch["targets"][name])
+    return {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}
+
+
+def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, float]:
+    """Return task -> relative loss of its main metric, positive where an intervention made it worse; NaN from 0."""
+    found = {}
+    for name, task in module.tasks.items():
+        a, b = (scores[name][task.main_metric] for scores in (before, after))
+        sign = -1 if task.higher_is_better else 1
+        found[name] = sign * (b - a) / a if a != 0 else float("nan")
+    return found
+
+
+@dataclass
+class TokenStatistics:
+    """How tokens look at an image.
+
+    Attributes:
+        cosine: task -> mean cosine between two of its tokens as read by the decoder; 1 is collapsed.
+        positions: task -> exp(entropy) of a token's assignment: how many positions it effectively looks at, mean.
+        positions_of_image: valid positions of an image, mean.
+    """
+
+    cosine: dict[str, float]
+    positions: dict[str, float]
+    positions_of_image: float
+
+
+@torch.no_grad()
+def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> TokenStatistics:
+    """Measure the tokens of a network that has a ``SemanticTokenDistiller``."""
+    distiller = module.network.get_submodule("distiller")
+    assert isinstance(distiller, SemanticTokenDistiller)
+    names, cosines, effective, sizes = list(module.tasks), [], [], []
+
+    def look(stage: nn.Module, args: tuple[Tensor, Tensor | None], tokens: Tensor) -> None:
+        assert isinstance(stage, SemanticTokenDistiller)
+        x, valid = args
+        assignment = stage.assignment(stage.norm(x), valid)
+        effective.append((-torch.special.xlogy(assignment, assignment).sum(-1)).exp().mean(-1))
+        unit = F.normalize(torch.unflatten(tokens.flatten(1, 2), 1, (len(names), -1)).float(), dim=-1)
+        count = unit.shape[2]
+        cosines.append(((unit @ unit.mT).sum((-1, -2)) - count) / max(1, count * (count - 1)))
+        real = x.shape[-1] * x.shape[-2] if valid is None else valid.flatten(1).sum(1).float().mean().item()
+        sizes.append(real)
+
+    with hooked(module.network, lambda network: [network.get_submodule("distiller").register_forward_hook(look)]):
+        for batch in batches:
+            module(batch["image"].to(module.device), batch["valid"].to(module.device))
+    cosine, positions = (torch.cat(found).mean(0).tolist() for found in (cosines, effective))
+    return TokenStatistics(
+        dict(zip(names, cosine, strict=True)), dict(zip(names, positions, strict=True)), float(np.mean(sizes))
+    )
+
+
+@torch.no_grad()
+def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, list[float]]:
+    """Return task -> mean share of the local branch in each distance class from the nearest labelled boundary.
+
+    Classes end at ``DISTANCES``; NaN where a class holds no position. Needs the boundary task's labels.
+    """
+    assert isinstance(module.network, DenseNetwork)
+    names, stride = list(module.tasks), module.network.canvas.stride
+    gates: list[Tensor] = []
+
+    def look(gate: nn.Module, args: tuple[Tensor, Tensor]) -> None:
+        assert isinstance(gate, Gate)
+        gates.append(gate.weights(*args).mean(-1).float().cpu())  # (B, T, h, w)
+
+    def attach(network: nn.Module) -> list[RemovableHandle]:
+        return [m.register_forward_pre_hook(look) for m in network.modules() if isinstance(m, Gate)]
+
+    total = np.zeros((len(names), len(DISTANCES) + 1))
+    count = np.zeros(len(DISTANCES) + 1)
+    with hooked(module.network, attach):
+        for batch in batches:
+            gates.clear()
+            module(batch["image"].to(module.device), batch["valid"].to(module.device))
+            weights = torch.stack(gates).mean(0).numpy()
+            grid = weights.shape[-2:]
+            distance, real = distance_to_boundary(batch, grid, stride)
+            kind = np.digitize(distance, DISTANCES)
+            for k in range(len(DISTANCES) + 1):
+                inside = (kind == k) & real
+                count[k] += inside.sum()
+                total[:, k] += weights.transpose(1, 0, 2, 3)[:, inside].sum(1)
+    with np.errstate(invalid="ignore"):
+        means = total / count
+    return {name: row.tolist() for name, row in zip(names, means, strict=True)}
+
+
+def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean distance (B, h, w) of each cell to the nearest labelled boundary, in pixels, and which are real.
+
+    Args:
+        batch: with the boundary task's labels.
+        grid: (h, w); it may reach beyond the image at the bottom and right, where the network pads.
+        stride: pixels of a cell's side.
+    """
+    label = batch["targets"]["boundary"][:, 0]
+    distances = []
+    for edge in (label == 1).numpy():
+        far = np.full(edge.shape, np.float32(sum(edge.shape)))
+        distances.append(cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 5) if edge.any() else far)
+    margin = (0, grid[1] * stride - label.shape[-1], 0, grid[0] * stride - label.shape[-2])
+    size = (len(label), grid[0], stride, grid[1], stride)
+    distance = F.pad(torch.from_numpy(np.stack(distances)), margin).view(size).mean((2, 4))
+    real = F.pad(batch["valid"][:, 0], margin).view(size).float().mean((2, 4)) == 1
+    return distance.numpy(), real.numpy()
+
+
+def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean cosines (T, T) between tasks' gradients at the encoder's parameters, and the mean norms (T,).
+
+    Losses are weighted as in training, preliminary predictions included; cosines do not depend on the weights. NaN
+    where the encoder is frozen.
+    """
+    parameters = [p for p in module.network.get_submodule("encoder").parameters() if p.requires_grad]
+    cosines, norms = [], []
+    for batch in batches:
+        on_device = {name: target.to(module.device) for name, target in batch["targets"].items()}
+        final, aux = module.losses(
+            module(batch["image"].to(module.device), batch["valid"].to(module.device)), on_device
+        )
+        rows = []
+        for name in module.tasks:
+            loss = module.weighting({name: final[name]}, {name: aux[name]} if name in aux else {})
+            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else []
+            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in found if g is not None)]))
+        matrix = torch.stack(rows)
+        norms.append(matrix.norm(dim=1))
+        unit = matrix / matrix.norm(dim=1, keepdim=True)
+        cosines.append(unit @ unit.mT)
+    return torch.stack(cosines).mean(0).numpy(), torch.stack(norms).mean(0).numpy()
+
+
+# -- the whole probe ------------------------------------------------------------------------------------------------
+
+
+def probe(cfg: DictConfig) -> dict[str, Any]:
+    """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
+    restored = restore(cfg)
+    module, folder = restored.module.eval(), restored.folder
+    if restored.data.eval_batch_size < 2:
+        raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
+    batches = _batches(restored, "val", cfg.images)
+    names = list(module.tasks)
+    found: dict[str, Any] = {"images": sum(len(b["id"]) for b in batches), "skipped": {}}
+    found["baseline"] = baseline = score(module, batches)
+
+    plan = _plan(module.network, names, found["skipped"])
+    effects = {
+        label: harm(module, baseline, score(module, batches, intervene))
+        for label, intervene in track(plan.items(), "interventions", transient=True)
+    }
+    for part in ("context", "tokens"):
+        rows = {s: effects[f"{part} without {s}"] for s in names if f"{part} without {s}" in effects}
+        if rows:
+            found[f"{part}_influence"] = rows
+    found["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
+    _measure_blocks(restored, batches, found)
+    cosines, norms = gradient_cosines(module, _batches(restored, "train_scored", cfg.gradient_images))
+    found["gradient_cosines"] = {
+        a: dict(zip(names, row, strict=True)) for a, row in zip(names, cosines.tolist(), strict=True)
+    }
+    found["gradient_norms"] = dict(zip(names, norms.tolist(), strict=True))
+
+    _write(found, folder.root)
+    write_json(folder.record, describe_run(restored.run.seed, {}))
+    draw_matrices(found, folder.pictures / "tasks.png")
+    for label, reason in found["skipped"].items():
+        log.info("%s: not measured, %s", label, reason)
+    log.info("probed %s on %d images: %s", cfg.ckpt, found["images"], folder.root)
+    return found
+
+
+def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
+    """Return batches of evenly spaced images, all of the same number."""
+    loader = restored.data.eval_dataloader(split)
+    dataset, size = restored.data.datasets[split], restored.data.eval_batch_size
+    count = min(count, len(dataset)) // size * size
+    if count == 0:
+        raise UserError(f"{split}: {len(dataset)} images, {size} in a batch; ask for at least that many images")
+    chosen = [index * len(dataset) // count for index in range(count)]
+    draws = list(loader.sampler)
+    collate = loader.collate_fn
+    picked = Subset(dataset, [draws[index] for index in chosen])
+    return [collate([picked[k] for k in range(i, i + size)]) for i in range(0, count, size)]
+
+
+def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Intervention]:
+    plan: dict[str, Intervention] = {}
+    if contexts_of(network):
+        plan["context of another image"] = context_of_another_image
+    if len(names) > 1 and shares_context(network):
+        plan |= {f"context without {name}": drop_from_context(k) for k, name in enumerate(names)}
+    else:
+        skipped["context influence"] = "this network has no context that is shared by tasks, one source each"
+    distiller = getattr(network, "distiller", None)
+    if isinstance(distiller, SemanticTokenDistiller):
+        plan["tokens of another image"] = tokens_of_another_image
+    if len(names) > 1 and isinstance(distiller, SemanticTokenDistiller) and distiller.sets == 1:
+        plan |= {f"tokens without {name}": drop_from_tokens(k, len(names)) for k, name in enumerate(names)}
+    else:
+        skipped["token influence"] = "this network has no tokens that tasks share"
+    return plan
+
+
+def _measure_blocks(restored: Restored, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+    module, network = restored.module, restored.module.network
+    if isinstance(getattr(network, "distiller", None), SemanticTokenDistiller):
+        statistics = token_statistics(module, batches)
+        found["tokens"] = vars(statistics)
+        draw_tokens(module, batches[0], restored.folder.pictures / "tokens.png")
+    else:
+        found["skipped"]["tokens"] = "this network has no semantic token distiller"
+    if not any(isinstance(m, Gate) for m in network.modules()):
+        found["skipped"]["gate"] = "this network has no gate"
+    elif "boundary" not in module.tasks:
+        found["skipped"]["gate"] = "the distance to boundaries needs the boundary task's labels"
+    else:
+        found["gate_by_distance"] = gate_by_distance(module, batches)
+        draw_gate(found["gate_by_distance"], DISTANCES, restored.folder.pictures / "gate.png")
+
+
+def _write(found: Mapping[str, Any], root: Path) -> None:
+    write_json(root / "probe.json", found)
+    for key in ("context_influence", "tokens_influence", "transplants", "gradient_cosines"):
+        if found.get(key):
+            columns = list(next(iter(found[key].values())))
+            _write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in found[key].items()])
+    if "gate_by_distance" in found:
+        ends = [f"below {d} px" for d in DISTANCES] + [f"{DISTANCES[-1]} px and more"]
+        _write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in found["gate_by_distance"].items()])
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])

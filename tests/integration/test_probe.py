@@ -1,0 +1,197 @@
+"""The probe on trained miniatures, and its measures against direct computation."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from mtlsi_net import probing
+from mtlsi_net.evaluation import restore
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+TASKS = ["semseg", "depth", "normals", "boundary"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_miniature(tmp_path_factory.mktemp("data"), train=4, val=4)
+
+
+def trained(data, folder, *overrides):
+    short = [o for o in short_overrides(data, folder) if "head_dim" not in o or "model=shared_encoder" not in overrides]
+    train(compose_config(*short, *overrides))
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data, tmp_path_factory):
+    return trained(data, tmp_path_factory.mktemp("run"), "model.fusion.exchange=true", "task_weights.aux=1")
+
+
+def probe_config(checkpoint, folder, *overrides):
+    settings = ["images=4", "gradient_images=4", "data.eval_batch_size=2", "data.num_workers=0", *overrides]
+    return compose_config(f"ckpt={checkpoint}", f"paths.run_dir={folder}", *settings, name="probe")
+
+
+@pytest.fixture(scope="module")
+def restored(checkpoint, tmp_path_factory):
+    found = restore(probe_config(checkpoint, tmp_path_factory.mktemp("restored")))
+    found.module.eval()
+    return found
+
+
+def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):
+    found = probing.probe(probe_config(checkpoint, tmp_path))
+    assert json.loads((tmp_path / "probe.json").read_text())["images"] == 4
+    assert found["skipped"] == {}
+    for key in ("context_influence", "tokens_influence", "gradient_cosines"):
+        rows = list(csv.reader((tmp_path / f"{key}.csv").open()))
+        assert [rows[0], [row[0] for row in rows]] == [["", *TASKS], ["", *TASKS]]
+        assert found[key].keys() == set(TASKS)
+    assert set(found["transplants"]) == {"context of another image", "tokens of another image"}
+    for name in ("tasks", "gate", "tokens"):
+        assert Image.open(tmp_path / "pictures" / f"{name}.png").width > 300
+    assert all(0 < share < 1 for row in found["gate_by_distance"].values() for share in row if share == share)
+    assert all(found["gradient_cosines"][t][t] == pytest.approx(1, abs=1e-4) for t in TASKS)
+
+
+def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path):
+    checkpoint = trained(data, tmp_path / "run", "model=shared_encoder", "~tasks.boundary")
+    found = probing.probe(probe_config(checkpoint, tmp_path / "probe"))
+    assert set(found["skipped"]) == {"context influence", "token influence", "tokens", "gate"}
+    assert found["transplants"] == {}
+    assert set(found["gradient_norms"]) == {"semseg", "depth", "normals"}
+
+
+def test_one_image_a_batch_is_refused(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="set it to 2 or more"):
+        probing.probe(probe_config(checkpoint, tmp_path, "data.eval_batch_size=1"))
+
+
+def first_features(restored):
+    """Return the fusion's and the distiller's outputs for two images."""
+    seen = {}
+    network = restored.module.network
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda _m, _a, y, name=name: seen.setdefault(name, y))
+        for name in ("fusion", "distiller", "decoder")
+    ]
+    batch = probing._batches(restored, "val", 2)[0]
+    with torch.no_grad():
+        restored.module(batch["image"], batch["valid"])
+    for handle in handles:
+        handle.remove()
+    return seen, batch
+
+
+def under(restored, intervention):
+    with probing.hooked(restored.module.network, intervention):
+        return first_features(restored)[0]
+
+
+def test_a_dropped_task_leaves_the_context_as_if_it_had_no_keys(restored):
+    attention = restored.module.network.fusion.blocks[0].attention
+    x = torch.randn(2, 4, 32, 6, 8)
+    k, v = attention.keys_values(x)
+    k = k.clamp(min=0)
+    with probing.hooked(restored.module.network, probing.drop_from_context(1)):
+        found = attention.attend(attention.queries(x, None), k, v, None)
+    k = k.clone()
+    k[:, 1] = 0
+    torch.testing.assert_close(found, attention.attend(attention.queries(x, None), k, v, None), rtol=1e-4, atol=1e-5)
+
+
+def test_dropped_tokens_are_gone(restored):
+    before, _ = first_features(restored)
+    after = under(restored, probing.drop_from_tokens(0, 4))
+    assert after["distiller"].shape[2] == before["distiller"].shape[2] * 3 // 4
+    assert not torch.equal(after["decoder"], before["decoder"])
+    assert torch.equal(after["fusion"], before["fusion"])
+    assert torch.equal(first_features(restored)[0]["decoder"], before["decoder"])  # no hook stays
+
+
+def test_transplants_exchange_the_images_of_a_batch(restored):
+    before, _ = first_features(restored)
+    tokens = under(restored, probing.tokens_of_another_image)["distiller"]
+    torch.testing.assert_close(tokens, before["distiller"].flip(0))
+    assert not torch.equal(under(restored, probing.context_of_another_image)["fusion"], before["fusion"])
+
+
+def test_a_network_that_ignores_its_tokens_is_found_out(restored):
+    network = restored.module.network
+    kept = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for block in network.decoder.blocks:
+        torch.nn.init.zeros_(block.wide.key_value.weight)
+        block.gate.weigh.weight.data[..., 32:] = 0
+    batches = probing._batches(restored, "val", 4)
+    effect = probing.score(restored.module, batches, probing.tokens_of_another_image)
+    assert effect == probing.score(restored.module, batches)
+    network.load_state_dict(kept, strict=False)
+
+
+def test_harm_is_positive_where_a_score_got_worse(restored):
+    before = {t: {task.main_metric: 0.5} for t, task in restored.module.tasks.items()}
+    after = {t: {task.main_metric: 0.4} for t, task in restored.module.tasks.items()}
+    found = probing.harm(restored.module, before, after)
+    assert found == {
+        "semseg": pytest.approx(0.2),
+        "depth": pytest.approx(-0.2),
+        "normals": pytest.approx(-0.2),
+        "boundary": pytest.approx(0.2),
+    }
+
+
+def test_gradient_cosines_are_those_of_separate_backward_passes(restored):
+    module, batches = restored.module, probing._batches(restored, "train_scored", 2)
+    cosines, norms = probing.gradient_cosines(module, batches)
+    rows = []
+    for name in TASKS:
+        module.zero_grad()
+        final, aux = module.losses(module(batches[0]["image"], batches[0]["valid"]), batches[0]["targets"])
+        module.weighting({name: final[name]}, {name: aux[name]}).backward()
+        grads = [p.grad for p in module.network.encoder.parameters()]
+        rows.append(
+            torch.cat(
+                [
+                    torch.zeros_like(p).flatten() if g is None else g.flatten()
+                    for g, p in zip(grads, module.network.encoder.parameters(), strict=True)
+                ]
+            )
+        )
+    module.zero_grad()
+    expected = torch.nn.functional.cosine_similarity(rows[0], rows[2], dim=0)
+    assert cosines[0, 2] == pytest.approx(expected.item(), abs=1e-4)
+    assert norms == pytest.approx([row.norm().item() for row in rows], rel=1e-4)
+
+
+def test_distance_to_a_boundary_is_euclidean_and_averaged_over_cells(restored):
+    _, batch = first_features(restored)
+    height, width = batch["image"].shape[-2:]
+    distance, real = probing.distance_to_boundary(batch, (8, 8), 8)
+    exact = distance_transform_edt(batch["targets"]["boundary"][0, 0].numpy() != 1)
+    expected = exact.reshape(height // 8, 8, width // 8, 8).mean((1, 3))
+    assert np.abs(distance[0, :6] - expected).max() < 0.05 * expected.max() + 0.1
+    assert real[:, :6].all()
+    assert not real[:, 6:].any()  # 48 rows of a canvas of 64
+
+
+def test_token_statistics_are_those_of_the_assignment(restored):
+    found = probing.token_statistics(restored.module, probing._batches(restored, "val", 2))
+    distiller = restored.module.network.distiller
+    seen, _ = first_features(restored)
+    valid = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    valid[:, :, :6] = True  # 48x64 images on a canvas of 64x64
+    assignment = distiller.assignment(distiller.norm(seen["fusion"]), valid)
+    entropy = -(assignment * assignment.clamp(min=1e-30).log()).sum(-1)
+    assert found.positions["depth"] == pytest.approx(entropy.exp()[:, 1].mean().item(), rel=1e-4)
+    tokens = seen["distiller"].unflatten(2, (4, -1))[:, 0, 1]
+    pairs = torch.nn.functional.cosine_similarity(tokens[:, :, None], tokens[:, None], dim=-1)
+    off = pairs[:, ~torch.eye(pairs.shape[1], dtype=torch.bool)]
+    assert found.cosine["depth"] == pytest.approx(off.mean().item(), abs=1e-4)
+    assert found.positions_of_image == 48

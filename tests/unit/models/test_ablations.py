@@ -1,0 +1,213 @@
+"""Every ablation and preset of conf/ as a network, and the controls against the stages they replace."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.miniature import compose_config
+from helpers.modules import CHANNELS, PatchEncoder
+from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
+
+from mtlsi_net import assemble
+from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
+from mtlsi_net.models.encoder import TimmEncoder
+from mtlsi_net.models.fusion import MultiScaleQueryFusion
+from mtlsi_net.utils.errors import UserError, user_errors
+
+CONF = Path(__file__).parents[3] / "conf"
+ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
+PRESETS = ["mtlsi", "mtlsi_plus", "mtlsi_hr"]
+TOLERANCE = 0.02
+
+
+def network_of(*overrides, encoder=None):
+    cfg = compose_config("experiment=rooms_demo", "data.size=[128,160]", *overrides)
+    assemble.check_options(cfg.model, "model")
+    return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=CHANNELS)
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def step(net, size=(45, 61)):
+    valid = torch.ones(2, 1, *size, dtype=torch.bool)
+    valid[1, ..., 40:] = False
+    prediction = net(torch.rand(2, 3, *size), valid)
+    outputs = [*prediction.final.values(), *prediction.aux.values()]
+    sum(y.square().mean() for y in outputs).backward()
+    assert all(y.isfinite().all() for y in outputs)
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_ablation_runs_and_changes_something(ablation):
+    net = network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"]))
+    net.check_size((128, 160))
+    step(net)
+    cfg, full = compose_config(f"ablation={ablation}"), compose_config()
+    same = cfg.model == full.model and cfg.task_weights == full.task_weights
+    assert same == (ablation in ("full", "blocks_111"))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_ablations_are_short(ablation):
+    assert len((CONF / "ablation" / f"{ablation}.yaml").read_text().splitlines()) <= 3
+
+
+@pytest.mark.parametrize("width", [64, 320])
+@pytest.mark.parametrize(
+    ("ablation", "stages"),
+    [
+        ("fusion_convs", ["fusion"]),
+        ("distiller_convs", ["distiller"]),
+        ("grid_tokens_convs", ["distiller"]),
+        ("decoder_convs", ["decoder"]),
+        ("blocks_010", ["fusion", "decoder"]),
+        ("blocks_110", ["decoder"]),
+        ("blocks_000", ["fusion", "distiller", "decoder"]),
+        ("blocks_011", ["fusion"]),
+        ("blocks_001", ["fusion", "distiller", "decoder"]),
+    ],
+)
+def test_convolution_controls_have_the_parameters_they_replace(ablation, stages, width):
+    full, control = (network_of(f"ablation={name}", f"model.width={width}") for name in ("full", ablation))
+    count = [sum(parameters(net.get_submodule(stage)) for stage in stages) for net in (full, control)]
+    assert count[1] == pytest.approx(count[0], rel=TOLERANCE)
+
+
+def test_all_corners_of_the_factorial_are_of_one_size():
+    sizes = [parameters(network_of(f"ablation=blocks_{k:03b}", "model.width=64")) for k in range(8)]
+    assert max(sizes) < (1 + TOLERANCE) * min(sizes)
+
+
+def test_ablations_combine():
+    cfg = compose_config("ablation=[single_scale,own_context,no_distiller]")
+    assert list(cfg.model.fusion.scales) == [1]
+    assert cfg.model.fusion.context == "own"
+    assert cfg.model.distiller._target_.endswith("AllPositions")
+
+
+@pytest.mark.parametrize("ablation", ["no_fusion", "fusion_convs", "grid_tokens", "local_only", "blocks_101"])
+def test_a_stage_that_a_model_lacks_cannot_be_replaced(ablation):
+    with pytest.raises(ConfigCompositionException, match=r"Could not override 'model/(fusion|distiller)'"):
+        compose_config("model=shared_encoder", f"ablation={ablation}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model=shared_encoder", "ablation=single_scale"],
+            "model.fusion is set, but SharedEncoderNet has no 'fusion'",
+        ),
+        (["ablation=[no_fusion,own_context]"], "model.fusion.context is set, but IdentityStage has no 'context'"),
+        (["+model.fusion.scale=[1]"], "did you mean 'scales'"),
+    ],
+)
+def test_an_option_that_a_stage_lacks_is_named(overrides, message, capsys):
+    with pytest.raises(SystemExit), user_errors():
+        network_of(*overrides)
+    assert message in capsys.readouterr().err
+
+
+def test_identity_returns_its_input_and_has_no_parameters():
+    x = torch.rand(2, 3, 64, 4, 5)
+    stage = IdentityStage(tasks=3, width=64, head_dim=64)
+    assert stage(x, None, None) is x
+    assert parameters(stage) == 0
+
+
+def test_matched_convolutions_see_their_task_alone_and_no_padding():
+    stage = MatchedConvs(3, 64, 32, MultiScaleQueryFusion).double()
+    x = torch.rand(1, 3, 64, 7, 8, dtype=torch.float64, requires_grad=True)
+    stage(x, None)[:, 0].sum().backward()
+    assert x.grad[:, 1:].abs().max() == 0
+    valid = torch.zeros(1, 1, 7, 8, dtype=torch.bool)
+    valid[..., :5, :6] = True
+    torch.testing.assert_close(stage(x, valid)[..., :5, :6], stage(x[..., :5, :6], None))
+
+
+def test_a_stage_too_small_to_match_is_refused():
+    with pytest.raises(UserError, match="too small at this width"):
+        MatchedConvs(3, 64, 32, IdentityStage)
+
+
+def test_counting_parameters_allocates_none():
+    expected = parameters(MultiScaleQueryFusion(3, 64, 32))
+    assert count_parameters(MultiScaleQueryFusion, 3, 64, 32) == expected
+
+
+def test_positions_as_tokens_are_the_normalised_features():
+    stage, x = AllPositions(3, 64, 32), torch.rand(2, 3, 64, 4, 5)
+    valid = torch.rand(2, 1, 4, 5) > 0.3
+    tokens = stage(x, valid)
+    expected = (stage.norm(x) * valid[:, None]).permute(0, 1, 3, 4, 2).reshape(2, 1, 60, 64)
+    torch.testing.assert_close(tokens, expected)
+
+
+def test_grid_tokens_are_means_over_valid_positions():
+    stage, x = GridTokens(3, 64, 32, tokens=4), torch.rand(2, 3, 64, 4, 6)
+    assert stage.grid == (2, 2)
+    valid = torch.ones(2, 1, 4, 6, dtype=torch.bool)
+    valid[..., 1:, 3:] = False
+    tokens = stage(x, valid).view(2, 3, 2, 2, 64)
+    y = stage.norm(x)
+    torch.testing.assert_close(tokens[:, :, 0, 0], y[..., :2, :3].mean((-1, -2)))
+    torch.testing.assert_close(tokens[:, :, 0, 1], y[..., 0, 3:].mean(-1))
+    assert tokens[:, :, 1, 1].abs().max() == 0
+
+
+# -- presets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet", "tiny"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_runs_on_every_kind_of_backbone_at_odd_sizes(preset, name):
+    name = "regnetx_002" if name == "tiny" else name
+    net = network_of(f"model={preset}", "model.width=64", encoder=TimmEncoder(name, pretrained=False))
+    step(net, (101, 77))
+
+
+def test_the_plus_preset_has_every_extra_and_nothing_else():
+    plain, plus = compose_config().model, compose_config("model=mtlsi_plus").model
+    differ = {
+        f"{stage}.{key}": plus[stage][key]
+        for stage in ("preliminary", "fusion", "distiller", "decoder", "head", "neck")
+        for key in plus[stage]
+        if plus[stage][key] != plain[stage][key]
+    }
+    assert differ == {
+        "preliminary.feedback": "all",
+        "fusion.context": "mixed",
+        "fusion.local_value": "dw3",
+        "fusion.exchange": True,
+        "distiller.positions": True,
+    }
+
+
+def test_the_plus_preset_needs_two_tasks():
+    cfg = compose_config("model=mtlsi_plus", "model.width=64")
+    with pytest.raises(UserError, match="one task has no other"):
+        instantiate(cfg.model, _convert_="all")(encoder=PatchEncoder(), task_channels={"depth": 1})
+
+
+@pytest.mark.parametrize("preset", ["mtlsi", "mtlsi_plus"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_presets_compile_without_graph_breaks(preset, backend):
+    net = network_of(f"model={preset}", "model.width=64").eval()
+    image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
+    torch._dynamo.reset()
+    y, expected = torch.compile(net, dynamic=False, fullgraph=True, backend=backend)(image, valid), net(image, valid)
+    for name in CHANNELS:
+        torch.testing.assert_close(y.final[name], expected.final[name], rtol=1e-3, atol=1e-3)
+    y.final["depth"].sum().backward()
+
+
+@pytest.mark.parametrize("preset", ["mtlsi", "mtlsi_plus"])
+def test_presets_export(preset):
+    net = network_of(f"model={preset}", "model.width=64").eval()
+    image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
+    program = torch.export.export(net, (image, valid))
+    torch.testing.assert_close(program.module()(image, valid).final, net(image, valid).final)
