@@ -14,6 +14,7 @@ from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, M
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.utils.errors import UserError, user_errors
+from mtlsi_net.utils.model_size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
@@ -45,6 +46,7 @@ def step(net, size=(45, 61)):
 def test_every_ablation_runs_and_changes_something(ablation):
     net = network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"]))
     net.check_size((128, 160))
+    assert measure_size(net, (128, 160))["decoder_gflop"] > 0
     step(net)
     cfg, full = compose_config(f"ablation={ablation}"), compose_config()
     same = cfg.model == full.model and cfg.task_weights == full.task_weights
