@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
 from mtlsi_net.data.transforms import (
     IMAGE,
@@ -32,25 +33,6 @@ Pipeline = Callable[[Sample, np.random.Generator], Sample]
 VALID = "_valid"
 MASK_SPEC = TargetSpec(channels=1, kind="binary", fill=0.0)
 DEV_SHARE = 0.1
-
-
-class SampleReader(ABC):
-    """Reads the samples of one data set from its files. Subclasses know the layout."""
-
-    def __init__(self, root: Path, specs: Mapping[str, TargetSpec]) -> None:
-        self.root, self.specs = root, dict(specs)
-
-    @abstractmethod
-    def ids(self, split: str) -> list[str]:
-        """Return the ids of ``train`` or ``val``."""
-
-    @abstractmethod
-    def check_files(self, ids: Sequence[str]) -> None:
-        """Raise a UserError naming what is missing, before the first sample is read."""
-
-    @abstractmethod
-    def read(self, sample_id: str) -> Sample:
-        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed."""
 
 
 class MultiTaskDataset(Dataset[Any]):
@@ -106,6 +88,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
         crop_guide: task whose class map the crop rule reads; loaded even when the task itself is not trained.
         pad_color: mean RGB in 0..1.
+        allow_missing: an image without one task's label file contributes nothing to that task, instead of being an
+            error.
+        cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
+            sets with computed labels use it.
         prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
     """
 
@@ -129,6 +115,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         max_train_scores: int | None = None,
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
+        allow_missing: bool = False,
+        cache_dir: str | None = None,
         prepare: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -138,6 +126,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_scores = max_train_scores
         self.pad_color, self.guide = pad_color, crop_guide_name
+        self.allow_missing = allow_missing
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.targets = dict(targets)
         self.train_specs = {crop_guide_name: crop_guide} | self.targets if augment else self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
