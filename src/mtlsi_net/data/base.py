@@ -95,6 +95,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
     """
 
+    official: str | None = None
+    """Name of the published data set, see ``mtlsi_net.verification.official``; None for one's own."""
     dev_list: str | None = None
     """File name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 

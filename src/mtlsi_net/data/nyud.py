@@ -63,6 +63,7 @@ class NYUDReader(NYUDLayoutReader):
 class NYUDDataModule(MultiTaskDataModule):
     """NYUDv2: 795 training and 654 test images (called ``val``)."""
 
+    official = "nyud"
     dev_list = "nyud_dev.txt"
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:

@@ -105,6 +105,8 @@ class PascalDataModule(MultiTaskDataModule):
     Images without persons stay in runs that train human parts alone; they contribute nothing to it.
     """
 
+    official = "pascal"
+
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> PascalReader:
         """Return the reader; its computed labels are kept in ``cache_dir``."""
         return PascalReader(self.root, specs, allow_missing=self.allow_missing, cache=LabelCache(self.cache_dir))
