@@ -1,6 +1,6 @@
 """NYUDv2, and any data set in its on-disk layout (protocol page, section 1.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlsi_net.data.base import MultiTaskDataModule
@@ -24,10 +24,33 @@ WRONG_COPY = (480, 640)
 
 
 class NYUDLayoutReader(SampleReader):
-    """Reads ``images/<id>.png``, one label file for each task, and ``gt_sets/{train,val}.txt``."""
+    """Reads ``images/<id>.png``, one label file for each task, and ``gt_sets/{train,val}.txt``.
+
+    Args:
+        root: as in ``SampleReader``, like ``specs`` and ``allow_missing``.
+        files: task, or ``image``, -> [folder, suffix], where they differ from the layout or add to it.
+
+    Raises:
+        UserError: a task without a folder, or a folder given without a suffix.
+    """
 
     how_to_get = "point data.root to a folder in the NYUDv2 layout (images/, gt_sets/, one folder for each task)"
-    tasks = tuple(FILES)
+
+    def __init__(
+        self,
+        root: Path,
+        specs: Mapping[str, TargetSpec],
+        *,
+        allow_missing: bool = False,
+        files: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.layout = {IMAGE: ("images", ".png"), **FILES}
+        for name, place in (files or {}).items():
+            if len(place) != 2 or not str(place[1]).startswith("."):
+                raise UserError(f"data.files.{name}={list(place)}: give [folder, suffix], e.g. [{name}, .png]")
+            self.layout[name] = (place[0], place[1])
+        self.tasks = tuple(name for name in self.layout if name != IMAGE)
+        super().__init__(root, specs, allow_missing=allow_missing)
 
     def list_path(self, split: str) -> Path:
         """Return ``gt_sets/<split>.txt``."""
@@ -35,7 +58,7 @@ class NYUDLayoutReader(SampleReader):
 
     def files(self, name: str, sample_id: str) -> list[Path]:
         """Return the file of ``image`` or of a task."""
-        folder, suffix = ("images", ".png") if name == IMAGE else FILES[name]
+        folder, suffix = self.layout[name]
         return [self.root / folder / f"{sample_id}{suffix}"]
 
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:  # noqa: ARG002 - base's signature
@@ -68,4 +91,4 @@ class NYUDDataModule(MultiTaskDataModule):
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:
         """Return a reader that accepts the comparable copy only."""
-        return NYUDReader(self.root, specs, allow_missing=self.allow_missing)
+        return NYUDReader(self.root, specs, allow_missing=self.allow_missing, files=self.files)

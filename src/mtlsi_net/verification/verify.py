@@ -69,6 +69,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     Raises:
         UserError: there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
     """
+    assemble.check_complete(cfg)
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))
