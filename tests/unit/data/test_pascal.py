@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,16 @@ def test_a_write_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, caplog):
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     assert caplog.text.count("No space left") == 1
     assert "data.cache_dir" in caplog.text
+
+
+def test_many_writers_of_one_map_leave_it_whole(tmp_path):
+    source = tmp_path / "a.mat"
+    source.write_text("x")
+    values = np.random.default_rng(0).integers(0, 7, (300, 400)).astype(np.uint8)
+    with ThreadPoolExecutor(8) as pool:
+        maps = list(pool.map(lambda _: kept_map(tmp_path / "cache", source, lambda: values), range(40)))
+    assert all(np.array_equal(kept, values) for kept in maps)
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 1
 
 
 def test_an_unusable_cache_folder_is_done_without(root, tmp_path, caplog):
