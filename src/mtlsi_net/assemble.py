@@ -42,7 +42,10 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
     if not isinstance(node, Mapping):
         return
     if "_target_" in node:
-        accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
+        try:
+            accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"{path}._target_={node['_target_']} cannot be imported: {error}") from None
         anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values())
         for key in (str(key) for key in node if not str(key).startswith("_")):
             if key not in accepted and not anything:
@@ -82,7 +85,6 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModul
 
 def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> DenseNetwork:
     """Return the network with its encoder's weights loaded."""
-    check_options(cfg.model, "model")
     encoder = instantiate(cfg.backbone, _convert_="all")
     network: DenseNetwork = instantiate(cfg.model, _convert_="all")(
         encoder=encoder,

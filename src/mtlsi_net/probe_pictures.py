@@ -35,7 +35,7 @@ def draw_matrices(found: Mapping[str, Any], path: Path) -> None:
         values = np.array([list(row.values()) for row in rows.values()], float)
         percent = key != "gradient_cosines"
         values = 100 * values if percent else values
-        limit = max(1e-9, float(np.nanmax(np.abs(values)))) if percent else 1.0
+        limit = max(1.0, float(np.nanmax(np.abs(values)))) if percent else 1.0  # below 1 % is pale: noise
         axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
         for (i, j), value in np.ndenumerate(values):
             dark = abs(value) > 0.6 * limit

@@ -41,6 +41,7 @@ def train(cfg: DictConfig) -> TrainResult:
     folder.create()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     OmegaConf.save(OmegaConf.create(config), folder.config)
+    assemble.check_options(config)
     assemble.quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import align
-from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, NormLayer, TaskConv
+from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, NormLayer
 from mtlsi_net.models.semantic_decoder import TokenAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -42,30 +42,8 @@ class IdentityStage(nn.Module):
         return x_BTChw
 
 
-class TwoConvs(nn.Module):
-    """x + 3x3(GELU(3x3(norm(x)))) per task.
-
-    Args:
-        tasks: T.
-        width: C.
-        hidden: channels between the two convolutions.
-        norm: class of the norm.
-    """
-
-    def __init__(self, tasks: int, width: int, hidden: int, norm: NormLayer) -> None:
-        super().__init__()
-        self.norm = norm(width, tasks)
-        self.expand = TaskConv(tasks, width, hidden, 3)
-        self.project = TaskConv(tasks, hidden, width, 3, gain=RESIDUAL_GAIN)
-
-    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) to the same shape."""
-        out: Tensor = x_BTChw + self.project(F.gelu(self.expand(self.norm(x_BTChw), valid)), valid)
-        return out
-
-
 class MatchedConvs(nn.Module):
-    """Per-task 3x3 convolutions with as many parameters as the stage they stand for: local, and each task alone.
+    """A residual convolution block per task with as many parameters as the stage it stands for: local, no interaction.
 
     Args:
         tasks: T.
@@ -96,7 +74,7 @@ class MatchedConvs(nn.Module):
         replaced = [like] if and_like is None else [like, and_like]
         goal = sum(count_parameters(stage, tasks, width, head_dim) for stage in replaced)
         taken = 0 if besides is None else count_parameters(besides, tasks, width, head_dim)
-        fixed, per_channel = 2 * tasks * width, 2 * 9 * tasks * width
+        fixed, per_channel = 3 * tasks * width, tasks * (2 * width + 10)  # of a ConvFeedForward
         hidden = max(1, round((goal - taken - fixed) / per_channel))
         made = taken + fixed + per_channel * hidden
         if abs(made - goal) > self.TOLERANCE * goal:
@@ -104,7 +82,7 @@ class MatchedConvs(nn.Module):
                 f"a convolution control of {goal} parameters cannot be made (nearest {made}): the stage it replaces is "
                 "too small at this width; use the identity control, or a larger model.width"
             )
-        self.block = TwoConvs(tasks, width, hidden, norm)
+        self.block = ConvFeedForward(tasks, width, hidden, norm=norm)
 
     def forward(self, x_BTChw: Tensor, *rest: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape; the last argument is the validity map (B, 1, h, w) or None."""

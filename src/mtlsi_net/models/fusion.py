@@ -3,7 +3,7 @@
 Paper: linear attention with one context shared by the tasks, and queries at several scales. All else is our choice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -247,8 +247,8 @@ class SharedContextAttention(nn.Module):
         self.query = TaskLinear(sets, width, width)
         self.scales = nn.ModuleList(TaskConv(sets, width, width, k, depthwise=True) for k in scales)
         self.project = TaskLinear(sets, width * len(scales), width, bias=False, gain=RESIDUAL_GAIN)
-        add_values = {"none": Unchanged(), "dw3": LocalValue(kv_sets, width)}
-        self.local_value = choose("model.fusion.local_value", local_value, add_values)
+        add_values: dict[str, Callable[[int, int], nn.Module]] = {"none": lambda *_: Unchanged(), "dw3": LocalValue}
+        self.local_value = choose("model.fusion.local_value", local_value, add_values)(kv_sets, width)
 
     def queries(self, x_BTChw: Tensor, valid: Tensor | None) -> list[Tensor]:
         """Return phi of the queries, S times (B, T, C, h, w)."""

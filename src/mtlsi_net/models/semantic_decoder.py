@@ -52,14 +52,16 @@ class TokenAttention(nn.Module):
 
 
 class LinearTokenAttention(TokenAttention):
-    """The same by linear attention with phi = relu, for as many tokens as positions; zero tokens do not count."""
+    """The same by linear attention with phi = relu, for as many tokens as positions; zero tokens do not count.
+
+    The normaliser is in float32.
+    """
 
     def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Map queries (B * T, heads, N, d) and keys and values (B * T, heads, L, d) to (B * T, heads, N, d)."""
-        with torch.autocast(q.device.type, enabled=False):
-            q, k, v = F.relu(q.float()), F.relu(k.float()) / k.shape[2], v.float()
-            total = q @ k.sum(2, keepdim=True).mT
-            return ((q @ (k.mT @ v)) / (total + EPS)).to(v.dtype)
+        q, k = F.relu(q), F.relu(k) / k.shape[2]  # means, not sums: they fit into half precision
+        total = (q.float() * k.float().sum(2, keepdim=True)).sum(-1, keepdim=True)
+        return (q @ (k.mT @ v)) * (total + EPS).reciprocal().to(q.dtype)
 
 
 # -- the block's branches and how they meet -------------------------------------------------------------------------

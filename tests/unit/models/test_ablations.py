@@ -14,6 +14,7 @@ from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, M
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.utils.errors import UserError, user_errors
+from mtlsi_net.utils.model_size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
@@ -21,10 +22,10 @@ PRESETS = ["mtlsi", "mtlsi_plus", "mtlsi_hr"]
 TOLERANCE = 0.02
 
 
-def network_of(*overrides, encoder=None):
+def network_of(*overrides, encoder=None, channels=CHANNELS):
     cfg = compose_config("experiment=rooms_demo", "data.size=[128,160]", *overrides)
     assemble.check_options(cfg.model, "model")
-    return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=CHANNELS)
+    return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=channels)
 
 
 def parameters(module):
@@ -45,6 +46,7 @@ def step(net, size=(45, 61)):
 def test_every_ablation_runs_and_changes_something(ablation):
     net = network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"]))
     net.check_size((128, 160))
+    assert measure_size(net, (128, 160))["decoder_gflop"] > 0
     step(net)
     cfg, full = compose_config(f"ablation={ablation}"), compose_config()
     same = cfg.model == full.model and cfg.task_weights == full.task_weights
@@ -56,7 +58,7 @@ def test_ablations_are_short(ablation):
     assert len((CONF / "ablation" / f"{ablation}.yaml").read_text().splitlines()) <= 3
 
 
-@pytest.mark.parametrize("width", [64, 320])
+@pytest.mark.parametrize(("tasks", "width"), [(4, 64), (1, 64), (5, 320)])
 @pytest.mark.parametrize(
     ("ablation", "stages"),
     [
@@ -71,14 +73,18 @@ def test_ablations_are_short(ablation):
         ("blocks_001", ["fusion", "distiller", "decoder"]),
     ],
 )
-def test_convolution_controls_have_the_parameters_they_replace(ablation, stages, width):
-    full, control = (network_of(f"ablation={name}", f"model.width={width}") for name in ("full", ablation))
+def test_convolution_controls_have_the_parameters_they_replace(ablation, stages, tasks, width):
+    channels = dict.fromkeys("abcde"[:tasks], 1)
+    full, control = (
+        network_of(f"ablation={name}", f"model.width={width}", channels=channels) for name in ("full", ablation)
+    )
     count = [sum(parameters(net.get_submodule(stage)) for stage in stages) for net in (full, control)]
     assert count[1] == pytest.approx(count[0], rel=TOLERANCE)
 
 
 def test_all_corners_of_the_factorial_are_of_one_size():
-    sizes = [parameters(network_of(f"ablation=blocks_{k:03b}", "model.width=64")) for k in range(8)]
+    nyud = {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
+    sizes = [parameters(network_of(f"ablation=blocks_{k:03b}", channels=nyud)) for k in range(8)]
     assert max(sizes) < (1 + TOLERANCE) * min(sizes)
 
 

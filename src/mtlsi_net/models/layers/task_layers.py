@@ -167,7 +167,7 @@ class ConvFeedForward(nn.Module):
     Args:
         tasks: T.
         width: C.
-        ratio: hidden channels over C.
+        hidden: channels inside; 2 C if None.
         norm: class of the norms.
         weight_sets: T, or 1 to let all tasks share all weights but the norm's.
     """
@@ -176,13 +176,13 @@ class ConvFeedForward(nn.Module):
         self,
         tasks: int,
         width: int,
-        ratio: float = 2.0,
+        hidden: int | None = None,
         *,
         norm: NormLayer = ChannelNorm,
         weight_sets: int | None = None,
     ) -> None:
         super().__init__()
-        hidden, sets = int(width * ratio), weight_sets or tasks
+        hidden, sets = hidden or 2 * width, weight_sets or tasks
         self.norm = norm(width, tasks)
         self.expand = TaskLinear(sets, width, hidden)
         self.spatial = TaskConv(sets, hidden, hidden, 3, depthwise=True)
