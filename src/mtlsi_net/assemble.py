@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -53,6 +53,17 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
                 raise UserError(f"{path}.{key} is set, but {owner} has no {key!r}; {nearest_names(key, accepted)}")
     for key, value in node.items():
         check_options(value, f"{path}.{key}".lstrip("."))
+
+
+def check_complete(cfg: DictConfig) -> None:
+    """Check that every setting that has no default (``???``) was given.
+
+    Raises:
+        UserError: names those that were not.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
 def build_tasks(cfg: DictConfig) -> dict[str, Task]:

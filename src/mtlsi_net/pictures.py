@@ -1,6 +1,6 @@
 """Pictures to look at: image, label and prediction side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtlsi_net.data.transforms import IMAGE, Sample, mark_invalid
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task
@@ -26,6 +27,20 @@ def write_grid(module: MultiTaskModule, loader: DataLoader[Batch], count: int, p
     """Write the first ``count`` images, one row each: image, label and prediction of every task; padding is cut away."""
     rows = list(islice((row for batch in loader for row in _rows(module, batch)), count))
     titles = ["image", *(f"{name} {what}" for name in module.tasks for what in ("label", "prediction"))]
+    draw_grid(rows, titles, path)
+
+
+def draw_grid(
+    rows: Sequence[Sequence[Picture]], titles: Sequence[str], path: Path, names: Sequence[str] | None = None
+) -> None:
+    """Write rows of (H, W, 3) pictures as one PNG.
+
+    Args:
+        rows: at least one, each with a picture for every title; their sizes may differ.
+        titles: of the columns.
+        path: of the PNG.
+        names: of the rows, written into their first pictures.
+    """
     height, width = rows[0][0].shape[:2]
     figure = Figure(figsize=(CELL_INCHES * len(titles), CELL_INCHES * len(rows) * height / width + 0.3))
     cells = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -33,12 +48,22 @@ def write_grid(module: MultiTaskModule, loader: DataLoader[Batch], count: int, p
         for axis, picture in zip(line, row, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
+    for axis, name in zip(cells[:, 0], names or (), strict=names is not None):
+        box = {"facecolor": "black", "edgecolor": "none", "pad": 1}
+        axis.text(0.01, 0.98, name, fontsize=6, color="white", va="top", bbox=box, transform=axis.transAxes)
     for axis, title in zip(cells[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
     figure.subplots_adjust(
         left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02
     )
     figure.savefig(path, dpi=120)
+
+
+def label_pictures(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
+    """Return the picture of an untransformed sample's image, and of each task's label with invalid pixels marked."""
+    marked = mark_invalid(sample, {name: task.target for name, task in tasks.items()})
+    labels = {name: torch.from_numpy(marked[name].transpose(2, 0, 1).copy()) for name in tasks}
+    return [sample[IMAGE].astype(np.uint8), *(task.colorize(labels[name]) for name, task in tasks.items())]
 
 
 @torch.no_grad()

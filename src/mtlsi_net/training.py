@@ -36,6 +36,7 @@ class TrainResult:
 def train(cfg: DictConfig) -> TrainResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
     clock = {"start": time.monotonic()}
+    assemble.check_complete(cfg)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
     config: Any = OmegaConf.to_container(cfg, resolve=True)

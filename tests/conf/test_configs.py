@@ -22,7 +22,8 @@ def test_every_experiment_composes_resolves_and_is_named_after_its_file(experime
     cfg = compose_config(f"experiment={experiment}")
     assert cfg.name == experiment
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert set(config["tasks"]) == {"semseg", "depth", "normals", "boundary"}
+    depth_or_people = {"human_parts", "saliency"} if experiment.startswith("pascal") else {"depth"}
+    assert set(config["tasks"]) == {"semseg", "normals", "boundary"} | depth_or_people
     assert set(assemble.build_tasks(cfg)) <= set(config["task_weights"]["weights"])
 
 
@@ -59,6 +60,18 @@ def test_swin_uses_adamw_and_tuned_moves_all_its_parts():
     assert 0.8 <= tuned.layer_decay <= 0.9
     assert (tuned.decay_all, tuned.warmup_steps) == (False, 500)
     assert tuned.ema_decay is not None
+
+
+def test_pascal_experiments_are_those_of_nyud_on_other_data():
+    shared = ("backbone", "model", "optim", "trainer", "task_weights")
+    for experiment in ("vitb", "vitl", "swinl", "dinov3l"):
+        nyud, pascal = (compose_config(f"experiment={data}_{experiment}") for data in ("nyud", "pascal"))
+        for group in shared:
+            assert OmegaConf.to_container(nyud[group]) == OmegaConf.to_container(pascal[group])
+        assert pascal.data._target_.endswith("PascalDataModule")
+        assert (list(pascal.data.size), pascal.data.crop_guide.num_classes) == ([512, 512], 21)
+        weights = {name: pascal.task_weights.weights[name] for name in pascal.tasks}
+        assert weights == {"semseg": 1, "human_parts": 2, "saliency": 5, "normals": 10, "boundary": 50}
 
 
 def test_a_task_can_be_switched_off():

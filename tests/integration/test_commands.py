@@ -51,6 +51,21 @@ def test_every_job_of_a_sweep_keeps_a_folder_of_its_own(tmp_path):
     assert len(list((tmp_path / "out").glob("nyud_overfit/sweep_*/[01]/metrics.json"))) == 2
 
 
+def test_verify_data_leaves_with_the_verdict(tmp_path):
+    data = write_miniature(tmp_path / "data")
+    options = ("data=nyud", f"data.root={data}", "workers=1", f"paths.run_dir={tmp_path / 'out'}")
+    done = command("mtlsi_net.verify_data", *options, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "not comparable" in done.stdout
+    (data / "depth" / "0002.npy").write_bytes(b"")
+    done = command("mtlsi_net.verify_data", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "depth/0002.npy" in done.stdout
+    (data / "gt_sets" / "val.txt").write_text("")
+    done = command("mtlsi_net.verify_data", *options, cwd=tmp_path)
+    assert_one_line_error(done, "val.txt lists no images")
+
+
 def test_a_typo_gets_hydras_own_message(tmp_path):
     done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
     assert done.returncode == 1
@@ -58,7 +73,7 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate"])
+@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data"])
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 
 from mtlsi_net.evaluation import evaluate
@@ -185,3 +186,28 @@ def test_bad_checkpoints_are_refused(tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             evaluate(compose_config(f"ckpt={path}", f"paths.run_dir={tmp_path / 'out'}", name="evaluate"))
+
+
+def test_pascal_with_a_label_of_people_missing_here_and_there_trains_and_is_evaluated(tmp_path):
+    root = write_pascal_miniature(tmp_path / "data")
+    (root / "sal_distill" / "2008_000001.png").unlink()
+    overrides = [o for o in short_overrides(root, tmp_path / "run") if not o.startswith("experiment=")]
+    result = train(
+        compose_config(
+            "experiment=pascal_overfit",
+            *overrides,
+            "data.size=[64,64]",
+            "data.allow_missing=true",
+            "~tasks.normals",
+            f"paths.output_dir={tmp_path / 'out'}",
+        )
+    )
+    scores = json.loads(result.folder.metrics.read_text())["last"]["val"]
+    main = {"semseg": "mIoU", "human_parts": "mIoU", "saliency": "maxF", "boundary": "odsF"}
+    assert set(scores) == set(main)
+    assert all(math.isfinite(scores[task][key]) for task, key in main.items())
+    assert list((tmp_path / "out" / "cache" / "pascal").glob("human_parts/*.png"))
+    cfg = compose_config(
+        f"ckpt={result.folder.checkpoints / 'last.ckpt'}", f"paths.run_dir={tmp_path}/e", name="evaluate"
+    )
+    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-4)

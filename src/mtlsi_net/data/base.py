@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
 from mtlsi_net.data.transforms import (
     IMAGE,
@@ -32,25 +33,6 @@ Pipeline = Callable[[Sample, np.random.Generator], Sample]
 VALID = "_valid"
 MASK_SPEC = TargetSpec(channels=1, kind="binary", fill=0.0)
 DEV_SHARE = 0.1
-
-
-class SampleReader(ABC):
-    """Reads the samples of one data set from its files. Subclasses know the layout."""
-
-    def __init__(self, root: Path, specs: Mapping[str, TargetSpec]) -> None:
-        self.root, self.specs = root, dict(specs)
-
-    @abstractmethod
-    def ids(self, split: str) -> list[str]:
-        """Return the ids of ``train`` or ``val``."""
-
-    @abstractmethod
-    def check_files(self, ids: Sequence[str]) -> None:
-        """Raise a UserError naming what is missing, before the first sample is read."""
-
-    @abstractmethod
-    def read(self, sample_id: str) -> Sample:
-        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed."""
 
 
 class MultiTaskDataset(Dataset[Any]):
@@ -104,11 +86,21 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
-        crop_guide: task whose class map the crop rule reads; loaded even when the task itself is not trained.
+        crop_guide: class map that the crop rule reads; loaded even when its task is not trained. None: read it if its
+            task is trained, otherwise take every window.
+        crop_guide_name: that task's name.
         pad_color: mean RGB in 0..1.
+        allow_missing: an image without one task's label file contributes nothing to that task, instead of being an
+            error.
+        cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
+            sets with computed labels use it.
+        files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
+            it. Only data sets in that layout use it.
         prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
     """
 
+    official: str | None = None
+    """Name of the published data set, see ``mtlsi_net.verification.official``; None for one's own."""
     dev_list: str | None = None
     """File name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 
@@ -119,7 +111,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         *,
         size: Sequence[int],
         batch_size: int,
-        crop_guide: TargetSpec,
+        crop_guide: TargetSpec | None,
         crop_guide_name: str = "semseg",
         num_workers: int = 0,
         seed: int = 0,
@@ -129,6 +121,9 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         max_train_scores: int | None = None,
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
+        allow_missing: bool = False,
+        cache_dir: str | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
         prepare: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -137,9 +132,14 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_scores = max_train_scores
-        self.pad_color, self.guide = pad_color, crop_guide_name
+        self.pad_color = pad_color
+        self.allow_missing = allow_missing
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.files = dict(files or {})
         self.targets = dict(targets)
-        self.train_specs = {crop_guide_name: crop_guide} | self.targets if augment else self.targets
+        guides = {crop_guide_name: crop_guide} if augment and crop_guide is not None else {}
+        self.train_specs = guides | self.targets
+        self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
         self.datasets: dict[str, MultiTaskDataset] = {}
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """Read one file, check it, and say which file is wrong and what to do if it is."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,20 +53,44 @@ def _open_pixels(path: Path, mode: str) -> Image.Image:
 
 def _read_classes(path: Path, spec: TargetSpec) -> Array:
     assert spec.num_classes is not None, "targets of kind 'classes' state num_classes"
-    raw = np.asarray(_open_pixels(path, "L"), dtype=np.int16)
-    wrong = np.unique(raw[raw > spec.num_classes])
-    if wrong.size:
-        shown = ", ".join(map(str, wrong[:MAX_DISTINCT_SHOWN]))
+    raw = read_gray(path).astype(np.int16)
+    _check_classes(path, raw, raw > spec.num_classes, f"0 (unlabelled) to {spec.num_classes}")
+    return np.where(raw == 0, IGNORE, raw - 1).astype(np.float32)[..., None]
+
+
+def read_stored_classes(path: Path, spec: TargetSpec) -> Array:
+    """Return a class map stored without offset, 255 invalid, (H, W, 1) float32.
+
+    Raises:
+        UserError: the file is missing, truncated, of another kind, or holds classes the spec does not have.
+    """
+    assert spec.num_classes is not None, "targets of kind 'classes' state num_classes"
+    raw = read_gray(path)
+    wrong = (raw >= spec.num_classes) & (raw != IGNORE)
+    _check_classes(path, raw, wrong, f"0 to {spec.num_classes - 1}, and 255 (void)")
+    return raw.astype(np.float32)[..., None]
+
+
+def _check_classes(path: Path, raw: NDArray[Any], wrong: NDArray[np.bool_], allowed: str) -> None:
+    if wrong.any():
+        shown = ", ".join(map(str, np.unique(raw[wrong])[:MAX_DISTINCT_SHOWN]))
         raise UserError(
-            f"{path}: class value {shown} found, but stored values go from 0 (unlabelled) to {spec.num_classes}; "
+            f"{path}: class value {shown} found, but stored values go from {allowed}; "
             "the file belongs to another label set, or the task's class list is too short"
         )
-    classes: Array = np.where(raw == 0, IGNORE, raw - 1).astype(np.float32)[..., None]
-    return classes
+
+
+def read_gray(path: Path) -> NDArray[np.uint8]:
+    """Return an 8-bit single-channel picture as stored (a palette's indices, not its colours), (H, W).
+
+    Raises:
+        UserError: the file is missing, truncated or of another kind.
+    """
+    return np.asarray(_open_pixels(path, "L"), dtype=np.uint8)
 
 
 def _read_binary(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
-    return (np.asarray(_open_pixels(path, "L"), dtype=np.float32) / np.float32(255))[..., None]
+    return (read_gray(path).astype(np.float32) / np.float32(255))[..., None]
 
 
 def _read_vectors(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature

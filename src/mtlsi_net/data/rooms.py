@@ -18,4 +18,4 @@ class RoomsDataModule(MultiTaskDataModule):
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:
         """Return the reader of the generated files."""
-        return RoomsReader(self.root, specs)
+        return RoomsReader(self.root, specs, allow_missing=self.allow_missing, files=self.files)

@@ -168,12 +168,13 @@ class TrainPipeline:
     """Random scale, category-capped crop, flip, photometric distortion, pad, mark (protocol page, section 2.1).
 
     ``guide`` names the class map that the crop rule reads: a window is redrawn, up to ten times, while it shows one
-    class only or one class covers 75 % of it. The distributions are the lineage's, the random stream is ours.
+    class only or one class covers 75 % of it; None takes the first window. The distributions are the lineage's, the
+    random stream is ours.
     """
 
     size: tuple[int, int]
     specs: Specs
-    guide: str
+    guide: str | None
     color: tuple[float, ...] = IMAGENET_MEAN
     scales: tuple[float, float] = (0.5, 2.0)
 
@@ -191,7 +192,9 @@ class TrainPipeline:
         window = (0, 0)
         for _ in range(CROP_TRIES + 1):
             window = (int(rng.integers(slack[0] + 1)), int(rng.integers(slack[1] + 1)))
-            if slack == [0, 0] or varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
+            if self.guide is None or slack == [0, 0]:
+                break
+            if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
                 break
         return window
 

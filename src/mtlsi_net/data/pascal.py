@@ -1,0 +1,112 @@
+"""PASCAL-Context with five tasks (protocol page, section 1.3)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlsi_net.data.base import MultiTaskDataModule
+from mtlsi_net.data.label_cache import LabelCache
+from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
+from mtlsi_net.data.readers import Array, read_gray, read_stored_classes, read_target
+from mtlsi_net.data.sample_reader import SampleReader, wrong_size
+from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.specs import TargetSpec
+
+SALIENT = 128
+"""Least grey value of a salient pixel."""
+
+
+class PascalReader(SampleReader):
+    """Reads the layout of ``PASCALContext.tar.gz`` (and ``PASCAL_MT.tgz``, the same inside).
+
+    Boundaries, the classes that have normals, and human parts are computed from ``.mat`` files and kept in ``cache``.
+    """
+
+    how_to_get = (
+        "get PASCALContext.tar.gz, which InvPT's data section links to, unpack it, "
+        "and set data.root to the folder that holds JPEGImages/ and ImageSets/"
+    )
+    tasks = ("semseg", "human_parts", "saliency", "normals", "boundary")
+
+    def __init__(
+        self,
+        root: Path,
+        specs: Mapping[str, TargetSpec],
+        *,
+        allow_missing: bool = False,
+        cache: LabelCache | None = None,
+    ) -> None:
+        super().__init__(root, specs, allow_missing=allow_missing)
+        self.cache = cache or LabelCache(None)
+
+    def list_path(self, split: str) -> Path:
+        """Return ``ImageSets/Context/<split>.txt``."""
+        return self.root / "ImageSets" / "Context" / f"{split}.txt"
+
+    def files(self, name: str, sample_id: str) -> list[Path]:
+        """Return the files of ``image`` or of a task; semseg is VOC's label if there is one, else PASCAL-Context's."""
+        label_map = self.root / "pascal-context" / "trainval" / f"{sample_id}.mat"
+        if name == "semseg":
+            voc, context = (self.root / "semseg" / kind / f"{sample_id}.png" for kind in ("VOC12", "pascal-context"))
+            return [voc if voc.is_file() else context]
+        return {
+            IMAGE: [self.root / "JPEGImages" / f"{sample_id}.jpg"],
+            "human_parts": [self.root / "human_parts" / f"{sample_id}.mat"],
+            "saliency": [self.root / "sal_distill" / f"{sample_id}.png"],
+            "normals": [self.root / "normals_distill" / f"{sample_id}.png", label_map],
+            "boundary": [label_map],
+        }[name]
+
+    def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
+        """Return one decoded label map.
+
+        semseg: 0 background, 1..20, 255 void. human_parts: 0..6. saliency and boundary: 0, 1. normals: x, y, z, and
+        (0, 0, 0) where there is none.
+        """
+        read: dict[str, Callable[[list[Path], tuple[int, int]], Array]] = {
+            "semseg": self._semseg,
+            "human_parts": self._parts,
+            "saliency": self._saliency,
+            "normals": self._normals,
+            "boundary": self._boundary,
+        }
+        return read[name](self.files(name, sample_id), size)
+
+    def _semseg(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
+        return read_stored_classes(files[0], self.specs["semseg"])
+
+    def _parts(self, files: list[Path], size: tuple[int, int]) -> Array:
+        return _plane(self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size)))
+
+    def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
+        return _plane(read_gray(files[0]) >= SALIENT)
+
+    def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
+        return _plane(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))
+
+    def _normals(self, files: list[Path], size: tuple[int, int]) -> Array:
+        normals = read_target(files[0], self.specs["normals"])
+        mask = self.cache.get("has_normals", files[1], lambda: has_normals(read_label_map(files[1])))
+        for file, shape in zip(files, (normals.shape, mask.shape), strict=True):
+            if shape[:2] != size:
+                raise wrong_size(file, shape, size)
+        return normals * _plane(mask)
+
+
+def _plane(values: NDArray[np.uint8] | NDArray[np.bool_]) -> Array:
+    return values.astype(np.float32)[..., None]
+
+
+class PascalDataModule(MultiTaskDataModule):
+    """PASCAL-Context: 4998 training and 5105 validation images.
+
+    Images without persons stay in runs that train human parts alone; they contribute nothing to it.
+    """
+
+    official = "pascal"
+
+    def make_reader(self, specs: Mapping[str, TargetSpec]) -> PascalReader:
+        """Return the reader; its computed labels are kept in ``cache_dir``."""
+        return PascalReader(self.root, specs, allow_missing=self.allow_missing, cache=LabelCache(self.cache_dir))

@@ -1,0 +1,171 @@
+"""What the readers of all data sets on disk share: split lists, presence of files, equal sizes."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mtlsi_net.data.readers import Array, read_image
+from mtlsi_net.data.transforms import IMAGE, Sample
+from mtlsi_net.specs import TargetSpec
+from mtlsi_net.utils.errors import UserError, nearest_names
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5
+
+
+class SampleReader(ABC):
+    """Reads the samples of one data set from its files. Subclasses know the layout.
+
+    Args:
+        root: the data set's folder; nothing is written there.
+        specs: task name -> TargetSpec of the label maps to read.
+        allow_missing: an image without one task's label file gets a map of padding for it, which is invalid
+            throughout, instead of being an error.
+
+    Raises:
+        UserError: a task that this layout has no labels for.
+    """
+
+    how_to_get: str
+    """What to do if the folder is not what was expected; ends error messages."""
+    tasks: Sequence[str]
+    """Tasks this layout can hold labels for."""
+
+    def __init__(self, root: Path, specs: Mapping[str, TargetSpec], *, allow_missing: bool = False) -> None:
+        self.root, self.specs, self.allow_missing = root, dict(specs), allow_missing
+        for name in specs:
+            if name not in self.tasks:
+                raise UserError(f"task {name!r}: this data set has no labels for it; {nearest_names(name, self.tasks)}")
+
+    @abstractmethod
+    def list_path(self, split: str) -> Path:
+        """Return the file that lists the ids of ``train`` or ``val``."""
+
+    @abstractmethod
+    def files(self, name: str, sample_id: str) -> list[Path]:
+        """Return the files that ``image`` or a task is read from; where one of several may serve, the one that would."""
+
+    @abstractmethod
+    def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
+        """Return one label map, (H, W, C) float32, of an image of ``size``; other sizes are refused later on."""
+
+    def ids(self, split: str) -> list[str]:
+        """Return the ids of ``train`` or ``val``.
+
+        Raises:
+            UserError: the list is missing, unreadable or empty, or names an id twice.
+        """
+        path = self.list_path(split)
+        try:
+            ids = path.read_text().split()
+        except (FileNotFoundError, NotADirectoryError):
+            what = f"{path} is missing" if self.root.is_dir() else f"data folder {self.root} does not exist"
+            raise UserError(f"{what}; {self.how_to_get}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); mend its permissions or replace it") from None
+        if not ids:
+            raise UserError(f"{path} lists no images; {self.how_to_get}")
+        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)[:SHOWN]
+        if twice:
+            raise UserError(f"{path} lists some ids twice ({', '.join(twice)}); remove the repetitions")
+        return ids
+
+    def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
+        """Return the files of ``image`` or a task that are not there; each folder is listed once.
+
+        Raises:
+            UserError: a folder may not be listed.
+        """
+        names = cache(names_in)
+        files = (path for sample_id in ids for path in self.files(name, sample_id))
+        return [path for path in files if path.name not in names(path.parent)]
+
+    def check_files(self, ids: Sequence[str]) -> None:
+        """Check that every image has its file and one for each task.
+
+        Raises:
+            UserError: for each task, how many files are missing, and the first few.
+        """
+        lacking = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
+        if self.allow_missing:
+            for name in lacking.keys() - {IMAGE}:
+                log.warning("%s: %d of %d images have no %s label", self.root, len(lacking[name]), len(ids), name)
+            lacking = {name: files for name, files in lacking.items() if name == IMAGE}
+        if not lacking:
+            return
+        described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in lacking.items())
+        off = "".join(f" ~tasks.{name}" for name in lacking if name != IMAGE)
+        remedy = f", or leave out what the copy lacks ({off.strip()})" if off else ""
+        raise UserError(f"{self.root}: files are missing ({described}); {self.how_to_get}{remedy}")
+
+    def describe(self, files: Sequence[Path]) -> str:
+        """Return the first few files, relative to the root, and the number of the rest."""
+        names = ", ".join(str(path.relative_to(self.root)) for path in files[:SHOWN])
+        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+        return f"{names}{more}"
+
+    def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
+        """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""
+
+    def read_image(self, sample_id: str) -> Array:
+        """Return the image, (H, W, 3) float32 in 0..255.
+
+        Raises:
+            UserError: a file that cannot be read, or of another copy of the data set.
+        """
+        (path,) = self.files(IMAGE, sample_id)
+        image = read_image(path)
+        self.check_size(path, (image.shape[0], image.shape[1]))
+        return image
+
+    def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
+        """Return one task's label map for an image of ``size`` (height, width), (H, W, C) float32, untransformed.
+
+        Raises:
+            UserError: a file that cannot be read, holds values out of range, or has another size than its image.
+        """
+        spec = self.specs[name]
+        if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
+            return np.full((*size, spec.channels), spec.fill, np.float32)
+        label = self.read_label(name, sample_id, size)
+        if label.shape[:2] != size:
+            raise wrong_size(self.files(name, sample_id)[0], label.shape, size)
+        return label
+
+    def read(self, sample_id: str) -> Sample:
+        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed.
+
+        Raises:
+            UserError: as ``read_image`` and ``read_target``.
+        """
+        image = self.read_image(sample_id)
+        size = (image.shape[0], image.shape[1])
+        return {IMAGE: image} | {name: self.read_target(name, sample_id, size) for name in self.specs}
+
+
+def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserError:
+    """Return the error of a label of size ``have`` (height, width, ...) that its image does not have."""
+    return UserError(
+        f"{path}: label of {have[0]}x{have[1]} pixels for an image of {size[0]}x{size[1]}; "
+        "labels are never resized silently, store them at the image's size"
+    )
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names of the entries of ``folder``; empty if it does not exist.
+
+    Raises:
+        UserError: the folder may not be listed.
+    """
+    try:
+        return frozenset(entry.name for entry in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from None

@@ -1,0 +1,174 @@
+"""Look into every file of a data set, on all cores."""
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from scipy import io
+
+from mtlsi_net.data.readers import Array
+from mtlsi_net.data.sample_reader import SampleReader
+from mtlsi_net.data.transforms import IMAGE, mark_invalid
+from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.verification.manifest import sha256_of
+
+CHUNK = 8
+
+
+@dataclass
+class LabelFacts:
+    """What one task's labels hold, of one image or, added up, of many.
+
+    Attributes:
+        images: number of label maps.
+        low: least valid value; infinite if there is none.
+        high: greatest valid value.
+        pixels: of all maps.
+        invalid: of those, the ones that no loss or metric counts.
+        soft: of ``binary`` maps, the pixels that are neither 0 nor 1.
+        histogram: of ``classes`` maps, pixels of each class.
+        stored: type of the values in the files -> number of files.
+    """
+
+    images: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+    pixels: int = 0
+    invalid: int = 0
+    soft: int = 0
+    histogram: Counter[int] = field(default_factory=Counter)
+    stored: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "LabelFacts") -> None:
+        """Take another image's facts in."""
+        self.images += other.images
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.pixels += other.pixels
+        self.invalid += other.invalid
+        self.soft += other.soft
+        self.histogram += other.histogram
+        self.stored += other.stored
+
+
+@dataclass
+class ImageFacts:
+    """What one sample's files hold.
+
+    Attributes:
+        sample_id: its id.
+        size: (height, width); None if the image cannot be read at all.
+        stored: type of the image file's values.
+        labels: facts of the labels that could be read.
+        errors: one line for each file that cannot be used, naming it.
+        digests: path relative to the root -> sha256.
+    """
+
+    sample_id: str
+    size: tuple[int, int] | None = None
+    stored: str = ""
+    labels: dict[str, LabelFacts] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def inspect_all(reader: SampleReader, ids: Sequence[str], workers: int) -> Iterator[ImageFacts]:
+    """Yield the facts of every sample, in order.
+
+    Args:
+        reader: of the tasks to look at.
+        ids: samples.
+        workers: processes; 0 means one for each core, 1 none but this one.
+
+    Raises:
+        UserError: a process died.
+    """
+    job = partial(inspect_sample, reader)
+    count = min(workers or os.cpu_count() or 1, (len(ids) - 1) // CHUNK + 1)
+    if count <= 1:
+        yield from map(job, ids)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
+    try:
+        with ProcessPoolExecutor(count, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            yield from pool.map(job, ids, chunksize=CHUNK)
+    except BrokenProcessPool:
+        raise UserError("verify_data: a process died, probably for want of memory; set workers=1") from None
+
+
+def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
+    """Read all files of one sample; what cannot be used is noted, not raised."""
+    facts = ImageFacts(sample_id)
+    for name in (IMAGE, *reader.specs):
+        for path in reader.files(name, sample_id):
+            _note_digest(facts, path, reader.root)
+    (image_path,) = reader.files(IMAGE, sample_id)
+    facts.size = _size_of(image_path)
+    try:
+        reader.read_image(sample_id)
+    except UserError as error:
+        facts.errors.append(str(error))
+    if facts.size is None:
+        return facts
+    facts.stored = stored_type(image_path)
+    for name, spec in reader.specs.items():
+        try:
+            label = reader.read_target(name, sample_id, facts.size)
+        except UserError as error:
+            facts.errors.append(str(error))
+            continue
+        facts.labels[name] = describe_label(label, spec)
+        facts.labels[name].stored[stored_type(reader.files(name, sample_id)[0])] += 1
+    return facts
+
+
+def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
+    """Return the facts of one untransformed label map, (H, W, C) float32."""
+    marked = mark_invalid({IMAGE: label, "label": label}, {"label": spec})["label"]
+    valid = (marked != IGNORE).all(axis=2)
+    values = marked[valid]
+    facts = LabelFacts(images=1, pixels=valid.size, invalid=int(valid.size - valid.sum()))
+    if values.size:
+        facts.low, facts.high = float(values.min()), float(values.max())
+    if spec.kind == "binary":
+        facts.soft = int(((values != 0) & (values != 1)).sum())
+    if spec.kind == "classes":
+        classes, counts = np.unique(values.astype(int), return_counts=True)
+        facts.histogram = Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+    return facts
+
+
+def _note_digest(facts: ImageFacts, path: Path, root: Path) -> None:
+    """Note the digest of one file; one that cannot be read has none, and its reader names it."""
+    name = path.relative_to(root).as_posix()
+    if name not in facts.digests:
+        with suppress(OSError):
+            facts.digests[name] = sha256_of(path)
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def stored_type(path: Path) -> str:
+    """Return the type of the values in a file that has been read already: ``uint8 RGB``, ``float32``, ``struct``."""
+    if path.suffix == ".npy":
+        return str(np.load(path, mmap_mode="r").dtype)
+    if path.suffix == ".mat":
+        return str(io.whosmat(path)[0][2])
+    with Image.open(path) as image:
+        return f"uint8 {image.mode}"

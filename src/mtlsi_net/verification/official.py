@@ -1,0 +1,114 @@
+"""What the copies behind published numbers hold (protocol page, sections 1 and 7.1)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One circulating copy: its name, the suffix of the files in some of its folders, and its images' size if known."""
+
+    name: str
+    suffixes: Mapping[str, str]
+    size: Size | None = None
+
+
+@dataclass(frozen=True)
+class Official:
+    """A data set as its protocol has it.
+
+    Attributes:
+        lists: the split lists shipped as ``<lists>_train.txt`` and ``<lists>_val.txt``.
+        copies: circulating copies, the one of the protocol first.
+        size: (height, width) of every image; None if they differ.
+        longest_side: pixels that no image exceeds.
+        farthest: metres that no depth reaches.
+    """
+
+    lists: str
+    copies: Sequence[Copy]
+    size: Size | None
+    longest_side: int
+    farthest: float = 11.0
+
+    def ids(self, split: str) -> list[str]:
+        """Return the official ids of ``train`` or ``val``."""
+        path = resources.files("mtlsi_net.data").joinpath("splits", f"{self.lists}_{split}.txt")
+        return path.read_text().split()
+
+
+OFFICIAL = {
+    "nyud": Official(
+        lists="nyud",
+        copies=(
+            Copy(
+                "NYUDv2.tar.gz, 425x560, the one of InvPT, TaskPrompter, MLoRE, MTMamba and DeMT",
+                {"images": ".png", "edge": ".png", "normals": ".png"},
+                (425, 560),
+            ),
+            Copy(
+                "NYUD_MT.tgz from Google Drive, 480x640, the one of MTI-Net and today's ATRC",
+                {"images": ".jpg", "edge": ".npy", "normals": ".npy"},
+                (480, 640),
+            ),
+            Copy("NYUD_MT.tgz from ETH, the one of ASTMT", {"images": ".jpg", "edge": ".png", "segmentation": ".mat"}),
+        ),
+        size=(425, 560),
+        longest_side=560,
+    ),
+    "pascal": Official(
+        lists="pascal",
+        copies=(
+            Copy(
+                "PASCALContext.tar.gz of the InvPT family, or PASCAL_MT.tgz, which holds the same",
+                {
+                    "JPEGImages": ".jpg",
+                    "semseg/VOC12": ".png",
+                    "semseg/pascal-context": ".png",
+                    "human_parts": ".mat",
+                    "normals_distill": ".png",
+                    "sal_distill": ".png",
+                },
+            ),
+        ),
+        size=None,
+        longest_side=500,
+    ),
+}
+
+
+def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
+    """Say which of the circulating copies lies at ``root``.
+
+    Args:
+        official: the data set.
+        root: its folder.
+        sizes: (height, width) found among its images.
+    """
+    distinct = set(sizes)
+    found = {folder: _suffix(root / folder) for copy in official.copies for folder in copy.suffixes}
+    for copy in official.copies:
+        if any(found[folder] != suffix for folder, suffix in copy.suffixes.items()):
+            continue
+        if copy.size is None or distinct <= {copy.size}:
+            return copy.name
+        names = ", ".join(f"{height}x{width}" for height, width in sorted(distinct)[:3])
+        same = [f", the size of {other.name}" for other in official.copies if distinct == {other.size}]
+        return f"like {copy.name}, but with images of {names}{''.join(same)}"
+    standard = official.copies[0]
+    lacking = [folder for folder in standard.suffixes if found[folder] is None]
+    others = [folder for folder, suffix in standard.suffixes.items() if found[folder] not in (None, suffix)]
+    words = [f"without {', '.join(lacking)}"] if lacking else []
+    words += [f"with other files in {', '.join(others)}"] if others else []
+    return f"like {standard.name}, but {' and '.join(words)}"
+
+
+def _suffix(folder: Path) -> str | None:
+    """Return the suffix of the first file of ``folder``; None if it has none."""
+    if not folder.is_dir():
+        return None
+    return next((path.suffix for path in folder.iterdir() if path.suffix), None)

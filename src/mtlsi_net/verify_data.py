@@ -1,0 +1,24 @@
+"""Check a copy of a data set: ``python -m mtlsi_net.verify_data data=nyud|pascal data.root=...``.
+
+Exit code 0: fit for comparison with published numbers; 1: usable but not comparable; 2: broken.
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from mtlsi_net.utils.errors import user_errors
+
+
+@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="verify_data", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Verify, print what was found, and leave with the exit code."""
+    with user_errors():
+        from mtlsi_net.verification.verify import verify
+
+        sys.exit(int(verify(cfg).level))
+
+
+if __name__ == "__main__":
+    main()

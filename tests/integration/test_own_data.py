@@ -1,0 +1,131 @@
+"""The README's steps to data and tasks of one's own, taken from its text and run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.miniature import compose_config, write_miniature
+from PIL import Image
+
+from mtlsi_net import assemble
+from mtlsi_net.data.sampling import Draw
+from mtlsi_net.utils.errors import UserError
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SHORT = (
+    *("data.size=[64,64]", "data.batch_size=2", "data.num_workers=0", "model.width=32", "model.head_dim=32"),
+    *("trainer.max_steps=1", "trainer.enable_progress_bar=false", "logger=csv", "pictures=1"),
+)
+SIZE = (48, 64)
+
+
+def readme_files():
+    """Return path -> content of the README's code blocks that begin with a file's name."""
+    blocks = re.findall(r"^( *)```(?:yaml|python)\n\1# (\S+)\n(.*?)^\1```", README, re.MULTILINE | re.DOTALL)
+    return {path: re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, path, text in blocks}
+
+
+def readme_command(module):
+    """Return the README's command of ``module`` that uses files of one's own."""
+    (line,) = re.findall(rf"^ *python -m (mtlsi_net\.{module} --config-dir .*)$", README, re.MULTILINE)
+    return line.split()
+
+
+@pytest.fixture
+def kitchens(tmp_path):
+    """Write photographs as JPEG, labels in the layout, and the README's files beside them; return the parent."""
+    root = write_miniature(tmp_path / "kitchens")
+    (root / "photos").mkdir()
+    (root / "shadows").mkdir()
+    for path in (root / "images").iterdir():
+        Image.open(path).save(root / "photos" / f"{path.stem}.jpg")
+        path.unlink()
+        classes = root / "segmentation" / path.name
+        Image.fromarray(np.minimum(np.asarray(Image.open(classes)), 3)).save(classes)
+        shadow = np.zeros(SIZE, np.uint8)
+        shadow[:20] = 255
+        Image.fromarray(shadow).save(root / "shadows" / path.name)
+    (root / "normals" / "0001.png").unlink()  # not a task here: nobody misses it
+    for name, text in readme_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("/path/to/kitchens", str(root)))
+    return tmp_path
+
+
+def run(cwd, *arguments):
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def test_the_readmes_files_are_found():
+    assert set(readme_files()) == {"my_conf/data/kitchens.yaml", "my_conf/tasks/kitchens.yaml", "my_tasks.py"}
+
+
+def test_a_data_set_of_ones_own_in_three_steps(kitchens):
+    checked = run(kitchens, *readme_command("verify_data"), "workers=1", "paths.run_dir=checked")
+    assert checked.returncode == 1, checked.stderr  # nothing published to compare with
+    assert "oven" in checked.stdout
+    trained = run(kitchens, *readme_command("train"), *SHORT, "paths.run_dir=trained")
+    assert trained.returncode == 0, trained.stderr
+    table = (kitchens / "trained" / "table.md").read_text()
+    assert all(name in table for name in ("semseg", "depth", "boundary"))
+    assert "normals" not in table
+
+
+def test_a_task_of_ones_own_in_three_steps(kitchens):
+    replace(
+        kitchens / "my_conf/data/kitchens.yaml", r"files: \{.*\}.*", *re.findall(r"`(files: \{image.*?\})`", README)
+    )
+    with (kitchens / "my_conf/tasks/kitchens.yaml").open("a") as file:
+        file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", README))
+    weight = re.findall(r"`(\+task_weights\S+)`", README)
+    trained = run(kitchens, *readme_command("train"), *SHORT, *weight, "paths.run_dir=trained")
+    assert trained.returncode == 0, trained.stderr
+    assert "shadow maxF" in (kitchens / "trained" / "table.md").read_text()
+
+
+def replace(path, pattern, text):
+    changed, count = re.subn(pattern, text, path.read_text())
+    assert count == 1
+    path.write_text(changed)
+
+
+def folder(root, *overrides):
+    options = (f"data.root={root}", "data.size=[32,32]", "tasks.semseg.classes=[a,b,c,d,e]", "data.num_workers=0")
+    cfg = compose_config("data=folder", *options, *overrides)
+    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+
+
+def test_any_size_serves_the_480x640_one_too(tmp_path):
+    root = write_miniature(tmp_path / "data", size=(480, 640))
+    sample = folder(root, "data.size=[480,640]").datasets["val"][Draw(0, 0)]
+    assert sample["valid"].shape == (1, 480, 640)
+    assert sample["valid"].all()
+
+
+def test_without_semseg_every_window_is_taken(tmp_path):
+    root = write_miniature(tmp_path / "data")
+    for path in (root / "segmentation").iterdir():
+        path.unlink()
+    sample = folder(root, "~tasks.semseg").datasets["train"][Draw(0, 0)]
+    assert set(sample["targets"]) == {"depth", "normals", "boundary"}
+    assert sample["image"].shape == (3, 32, 32)
+
+
+def test_more_classes_than_were_named_are_refused(tmp_path):
+    root = write_miniature(tmp_path / "data")
+    with pytest.raises(UserError, match=r"class value 5 found, but stored values go from 0 \(unlabelled\) to 2"):
+        folder(root, "tasks.semseg.classes=[a,b]").datasets["val"][Draw(0, 0)]
+
+
+@pytest.mark.parametrize("place", ["[photos]", "[photos,jpg]"])
+def test_a_folder_without_suffix_is_refused(tmp_path, place):
+    with pytest.raises(UserError, match=r"data.files.image=.*give \[folder, suffix\]"):
+        folder(write_miniature(tmp_path / "data"), f"+data.files.image={place}")
+
+
+def test_settings_without_default_are_asked_for():
+    with pytest.raises(UserError, match=r"data.root, data.size, tasks.semseg.classes must be given"):
+        assemble.check_complete(compose_config("data=folder"))

@@ -1,0 +1,113 @@
+"""Copies without some labels, and images without some task's label."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers.miniature import SIZE, compose_config, write_miniature
+from helpers.pascal_miniature import write_pascal_miniature
+from PIL import Image
+
+from mtlsi_net import assemble
+from mtlsi_net.data.sampling import Draw
+from mtlsi_net.utils.errors import UserError
+
+SETS = {"nyud": write_miniature, "pascal": write_pascal_miniature}
+
+
+def build(name, root, *overrides):
+    cfg = compose_config(f"data={name}", f"data.root={root}", "data.size=[64,64]", "data.num_workers=0", *overrides)
+    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+
+
+@pytest.fixture(params=SETS)
+def partial(request, tmp_path):
+    """Return the name and root of a data set without any normals."""
+    root = SETS[request.param](tmp_path / "data")
+    shutil.rmtree(root / {"nyud": "normals", "pascal": "normals_distill"}[request.param])
+    return request.param, root
+
+
+def test_a_copy_without_normals_serves_the_other_tasks(partial, tmp_path):
+    data = build(*partial, "~tasks.normals", f"paths.output_dir={tmp_path}")
+    batch = next(iter(data.train_dataloader()))
+    assert "normals" not in batch["targets"]
+    assert len(batch["targets"]) == {"nyud": 3, "pascal": 4}[partial[0]]
+
+
+def test_otherwise_the_error_says_what_is_missing_and_how_to_go_on(partial):
+    with pytest.raises(UserError, match=r"normals: [68], normals.*more.*\(~tasks.normals\)") as error:
+        build(*partial)
+    assert "semseg" not in str(error.value)
+
+
+def test_all_tasks_that_lack_labels_are_named(partial):
+    name, root = partial
+    shutil.rmtree(root / {"nyud": "edge", "pascal": "pascal-context"}[name])
+    with pytest.raises(UserError, match=r"normals: .*boundary: .*\(~tasks.normals ~tasks.boundary\)"):
+        build(name, root)
+
+
+def test_the_real_set_without_normals(real_data):
+    root = real_data / "PASCALContext_mini"
+    with pytest.raises(UserError, match=r"normals: 18, normals_distill/2008_000652.png"):
+        build("pascal", root)
+    assert len(build("pascal", root, "~tasks.normals").datasets["val"]) == 6
+
+
+def first_files(name):
+    folders = {
+        "nyud": {"semseg": "segmentation", "depth": "depth", "normals": "normals", "boundary": "edge"},
+        "pascal": {
+            "semseg": "semseg/VOC12",
+            "human_parts": "human_parts",
+            "saliency": "sal_distill",
+            "normals": "normals_distill",
+            "boundary": "pascal-context/trainval",
+        },
+    }[name]
+    return [(name, task, folder) for task, folder in folders.items()]
+
+
+@pytest.mark.parametrize(("name", "task", "folder"), [*first_files("nyud"), *first_files("pascal")])
+def test_images_without_one_label_contribute_nothing_to_it_if_allowed(name, task, folder, tmp_path):
+    root = SETS[name](tmp_path / "data")
+    next(path for path in sorted((root / folder).iterdir()) if "0001" in path.name).unlink()
+    with pytest.raises(UserError, match=f"{task}: 1, "):
+        build(name, root)
+
+    cfg = compose_config(f"data={name}")
+    own = assemble.build_tasks(cfg)[task]
+    data = build(name, root, "data.allow_missing=true", f"paths.output_dir={tmp_path}")
+    for split in ("train_plain", "train"):
+        for epoch in range(3):  # mirrored or not, zoomed or not
+            target = data.datasets[split][Draw(epoch, 0)]["targets"][task]
+            assert target.shape == (own.target.channels, 64, 64)
+            assert (target == 255).all()
+    with_label = data.datasets["train_plain"][Draw(0, 1)]["targets"]
+    assert all((value != 255).any() for value in with_label.values())
+
+    output = torch.randn(1, own.channels, 64, 64, requires_grad=True)
+    loss = own.loss(output, target[None])
+    loss.backward()
+    assert loss.item() == 0
+    assert output.grad is not None
+    assert not output.grad.any()
+    once, twice = own.new_metric(), own.new_metric()
+    labelled = with_label[task][None]
+    shown = own.postprocess(output.detach())
+    once.update(shown, labelled)
+    twice.update(shown, labelled)
+    twice.update(shown, target[None])
+    assert {k: float(v) for k, v in once.compute().items()} == pytest.approx(
+        {k: float(v) for k, v in twice.compute().items()}, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (47, 64), (64, 48)])
+def test_labels_of_another_size_than_their_image_are_refused(tmp_path, height, width):
+    root = write_miniature(tmp_path / "data")
+    Image.fromarray(np.ones((height, width), np.uint8)).save(root / "edge" / "0001.png")
+    with pytest.raises(UserError, match=rf"edge/0001.png: label of {height}x{width} pixels for.*{SIZE[0]}x{SIZE[1]}"):
+        build("nyud", root).datasets["train_plain"][Draw(0, 0)]
