@@ -1,8 +1,7 @@
-"""Gather the sweeps of ``run.sh`` into results.csv and table.md: one row for each network, means over seeds."""
+"""Gather the sweeps of ``run.sh`` into results.csv and table.md, one row for each run."""
 
 import csv
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import yaml
@@ -38,19 +37,12 @@ def main() -> None:
         writer = csv.DictWriter(file, list(runs[0]))
         writer.writeheader()
         writer.writerows(runs)
-    by_network = defaultdict(list)
-    for run in runs:
-        by_network[run["network"]].append(run)
     arrows = {True: "↑", False: "↓"}
     heads = [f"{task} {key} {arrows[HIGHER_IS_BETTER[task]]}" for task, key in METRICS.items()]
-    lines = [["network", "seeds", "decoder M", *heads], ["---", "---:", "---:", *["---:"] * len(heads)]]
-    for network, found in by_network.items():
-        cells = []
-        for task in METRICS:
-            values = [run[task] for run in found]
-            mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
-            cells.append(f"{mean:.3g} ± {half:.2g}" if len(values) > 1 else f"{mean:.3g}")
-        lines.append([network, ", ".join(str(r["seed"]) for r in found), f"{found[0]['decoder M']:.2f}", *cells])
+    lines = [["seed", "network", "decoder M", *heads], ["---:", "---", "---:", *["---:"] * len(heads)]]
+    for run in sorted(runs, key=lambda run: (run["seed"], str(run["network"]))):
+        scores = [f"{run[task]:.3g}" for task in METRICS]
+        lines.append([str(run["seed"]), str(run["network"]), f"{run['decoder M']:.2f}", *scores])
     (HERE / "table.md").write_text("".join("| " + " | ".join(line) + " |\n" for line in lines))
     print((HERE / "table.md").read_text())
 
