@@ -1,6 +1,7 @@
 """What all data sets share: a map-style dataset of one split and the data module around it."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -79,7 +80,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         targets: task name -> TargetSpec of the tasks to load.
         size: (height, width) that training crops and all padding go to.
         batch_size: samples of one optimiser step, over all processes.
-        num_workers: loader processes for each loader.
+        num_workers: loader processes for each loader; no more than there are cores.
         seed: of order and augmentation; the same for all processes.
         augment: False trains on the test pipeline (padding only).
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
@@ -207,6 +208,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> DataLoader[Batch]:
         ranks, rank = self._ranks()
+        workers = min(self.num_workers, os.cpu_count() or 1)
         sampler = EpochSampler(
             len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, ranks=ranks
         )
@@ -214,10 +216,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             dataset=dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=workers,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0 and shuffle,
+            persistent_workers=workers > 0 and shuffle,
         )
 
     @staticmethod
