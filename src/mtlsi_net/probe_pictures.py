@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.specs import Batch
 
 matplotlib.use("Agg")
@@ -24,7 +25,7 @@ def draw_matrices(found: Mapping[str, Any], path: Path) -> None:
     """Draw who needs whom: harm by dropping a task from context and tokens, transplants, and gradient cosines."""
     titles = {
         "context_influence": "loss of score, %, when the context\nlacks a task (row)",
-        "tokens_influence": "loss of score, %, when the tokens\nlack a task (row)",
+        "tokens_influence": "loss of score, %, when the mixed\ntokens lack a task (row)",
         "transplants": "loss of score, %, with\nanother image's",
         "gradient_cosines": "cosine of gradients\nat the encoder",
     }
@@ -77,16 +78,18 @@ def draw_gate(by_task: Mapping[str, Sequence[float]], distances: Sequence[int], 
 def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
     """Draw, for the first image, where the most focused tokens of every task look."""
     maps: list[Tensor] = []
+    network = module.network
+    assert isinstance(network, DenseNetwork)
 
     def look(stage: nn.Module, args: tuple[Tensor, Tensor | None]) -> None:
         assert isinstance(stage, SemanticTokenDistiller)
         x, valid = args
         maps.append(torch.unflatten(stage.assignment(stage.norm(x), valid), 3, x.shape[3:])[0].float().cpu())
 
-    handle = module.network.get_submodule("distiller").register_forward_pre_hook(look)
+    handle = network.get_submodule("distiller").register_forward_pre_hook(look)
     module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
     handle.remove()
-    assignment = maps[0]  # (T, M, h, w)
+    assignment, stride = maps[0], network.canvas.stride  # (T, M, h, w)
     image = batch["image"][0].permute(1, 2, 0).numpy()
     entropy = -torch.special.xlogy(assignment, assignment).sum((-1, -2))
     names = list(module.tasks)
@@ -98,10 +101,11 @@ def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
         row[0].set_title(name, fontsize=8)
         for axis, k in zip(row[1:], spread.argsort()[:shown].tolist(), strict=True):
             axis.imshow(image.mean(2), cmap="gray", alpha=0.6)
-            height, width = image.shape[:2]
+            right, bottom = (side * stride for side in (tokens.shape[-1], tokens.shape[-2]))
             axis.imshow(
-                tokens[k].numpy(), cmap="magma", alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear"
+                tokens[k].numpy(), cmap="magma", alpha=0.65, extent=(0, right, bottom, 0), interpolation="bilinear"
             )
+            axis.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))  # the grid may reach beyond the image
             axis.set_title(f"token {k}: {spread[k].exp():.0f} positions", fontsize=7)
         for axis in row:
             axis.set_axis_off()

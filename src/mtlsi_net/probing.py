@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 from torch.utils.hooks import RemovableHandle
 
+from mtlsi_net import assemble
 from mtlsi_net.evaluation import Restored, restore
 from mtlsi_net.lit.module import MultiTaskModule, Scores
 from mtlsi_net.models.distiller import SemanticTokenDistiller
-from mtlsi_net.models.fusion import OwnContext, SharedContextAttention
+from mtlsi_net.models.fusion import OwnContext, SharedContextAttention, SoftmaxContextAttention
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.models.semantic_decoder import Gate
 from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens
@@ -54,7 +55,7 @@ def drop_from_context(task: int) -> Intervention:
 
 
 def drop_from_tokens(task: int, tasks: int) -> Intervention:
-    """Take one task's tokens out of the shared set."""
+    """Take one task's tokens out of the shared set, after all tokens were mixed: the others keep what they heard of it."""
 
     def change(_: nn.Module, __: object, tokens: Tensor) -> Tensor:
         by_task = torch.unflatten(tokens, 2, (tasks, -1))
@@ -80,7 +81,11 @@ def tokens_of_another_image(network: nn.Module) -> list[RemovableHandle]:
 
 def contexts_of(network: nn.Module) -> list[nn.Module]:
     """Return the modules through which context matrices pass."""
-    return [module.context for module in network.modules() if isinstance(module, SharedContextAttention)]
+    return [
+        module.context
+        for module in network.modules()
+        if isinstance(module, SharedContextAttention) and not isinstance(module, SoftmaxContextAttention)
+    ]
 
 
 def shares_context(network: nn.Module) -> bool:
@@ -244,7 +249,9 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
         norms.append(matrix.norm(dim=1))
         unit = matrix / matrix.norm(dim=1, keepdim=True)
         cosines.append(unit @ unit.mT)
-    return torch.stack(cosines).mean(0).numpy(), torch.stack(norms).mean(0).numpy()
+    # A task without labels in a batch has no gradient there, and no say.
+    seen = torch.stack(norms)
+    return torch.stack(cosines).nanmean(0).numpy(), seen.where(seen > 0, torch.nan).nanmean(0).numpy()
 
 
 # -- the whole probe ------------------------------------------------------------------------------------------------
@@ -253,7 +260,9 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
 def probe(cfg: DictConfig) -> dict[str, Any]:
     """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
     restored = restore(cfg)
-    module, folder = restored.module.eval(), restored.folder
+    folder = restored.folder
+    trainer = assemble.build_trainer(restored.run, folder, restored.data)
+    module = restored.module.eval().to(trainer.strategy.root_device)
     if restored.data.eval_batch_size < 2:
         raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
     batches = _batches(restored, "val", cfg.images)
@@ -305,6 +314,8 @@ def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> 
     plan: dict[str, Intervention] = {}
     if contexts_of(network):
         plan["context of another image"] = context_of_another_image
+    else:
+        skipped["context transplant"] = "this network has no context matrix"
     if len(names) > 1 and shares_context(network):
         plan |= {f"context without {name}": drop_from_context(k) for k, name in enumerate(names)}
     else:
@@ -312,6 +323,8 @@ def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> 
     distiller = getattr(network, "distiller", None)
     if isinstance(distiller, SemanticTokenDistiller):
         plan["tokens of another image"] = tokens_of_another_image
+    else:
+        skipped["token transplant"] = "this network has no semantic token distiller"
     if len(names) > 1 and isinstance(distiller, SemanticTokenDistiller) and distiller.sets == 1:
         plan |= {f"tokens without {name}": drop_from_tokens(k, len(names)) for k, name in enumerate(names)}
     else:

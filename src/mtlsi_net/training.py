@@ -37,11 +37,11 @@ def train(cfg: DictConfig) -> TrainResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
     clock = {"start": time.monotonic()}
     assemble.check_complete(cfg)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    assemble.check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
     OmegaConf.save(OmegaConf.create(config), folder.config)
-    assemble.check_options(config)
     assemble.quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 

@@ -64,7 +64,8 @@ def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):
 def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path):
     checkpoint = trained(data, tmp_path / "run", "model=shared_encoder", "~tasks.boundary")
     found = probing.probe(probe_config(checkpoint, tmp_path / "probe"))
-    assert set(found["skipped"]) == {"context influence", "token influence", "tokens", "gate"}
+    parts = {"context influence", "token influence", "context transplant", "token transplant", "tokens", "gate"}
+    assert set(found["skipped"]) == parts
     assert found["transplants"] == {}
     assert set(found["gradient_norms"]) == {"semseg", "depth", "normals"}
 
@@ -125,11 +126,13 @@ def test_transplants_exchange_the_images_of_a_batch(restored):
 
 def test_a_network_that_ignores_its_tokens_is_found_out(restored):
     network = restored.module.network
+    batches = probing._batches(restored, "val", 4)
+    intact = probing.score(restored.module, batches)
+    assert probing.score(restored.module, batches, probing.tokens_of_another_image) != intact
     kept = {name: p.detach().clone() for name, p in network.named_parameters()}
     for block in network.decoder.blocks:
         torch.nn.init.zeros_(block.wide.key_value.weight)
         block.gate.weigh.weight.data[..., 32:] = 0
-    batches = probing._batches(restored, "val", 4)
     effect = probing.score(restored.module, batches, probing.tokens_of_another_image)
     assert effect == probing.score(restored.module, batches)
     network.load_state_dict(kept, strict=False)
@@ -179,6 +182,22 @@ def test_distance_to_a_boundary_is_euclidean_and_averaged_over_cells(restored):
     assert np.abs(distance[0, :6] - expected).max() < 0.05 * expected.max() + 0.1
     assert real[:, :6].all()
     assert not real[:, 6:].any()  # 48 rows of a canvas of 64
+
+
+def test_the_gate_is_averaged_by_distance(restored, monkeypatch):
+    def weights(_, local, __):  # the local branch's share is the row of the position, over 10
+        row = torch.arange(local.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
+        return (row / 10).expand(local.shape)
+
+    monkeypatch.setattr(probing.Gate, "weights", weights)
+    batches = probing._batches(restored, "val", 2)
+    found = probing.gate_by_distance(restored.module, batches)
+    distance, real = probing.distance_to_boundary(batches[0], (8, 8), 8)
+    rows = np.broadcast_to(np.arange(8)[None, :, None] / 10, distance.shape)
+    for k, (low, high) in enumerate(zip((0, *probing.DISTANCES), (*probing.DISTANCES, np.inf), strict=True)):
+        inside = real & (distance >= low) & (distance < high)
+        for values in found.values():
+            assert values[k] == pytest.approx(rows[inside].mean() if inside.any() else np.nan, nan_ok=True)
 
 
 def test_token_statistics_are_those_of_the_assignment(restored):

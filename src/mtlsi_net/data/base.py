@@ -186,6 +186,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale)
 
     def _scored(self, ids: list[str]) -> list[str]:
+        if self.max_train_scores is not None and self.max_train_scores < 1:
+            raise UserError(f"data.max_train_scores={self.max_train_scores}; give at least 1, or null for all images")
         count = min(len(ids), self.max_train_scores or len(ids))
         return [ids[index * len(ids) // count] for index in range(count)]
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+NOT_DECAYED = ("bias", "scale", "logits", "task_embedding", "position_bias")
 ENCODER_PREFIX = "encoder."
 OptimizerFactory = Callable[[Iterable[dict[str, object]]], torch.optim.Optimizer]
 
@@ -34,7 +35,7 @@ class Recipe:
         warmup_steps: optimiser steps of linear warm-up.
         decoder_lr_factor: decoder learning rate over encoder's.
         layer_decay: factor of the learning rate from one encoder block to the one below it; 1.0 is none.
-        decay_all: whether norms, biases and other one-dimensional parameters are decayed too (the lineage does).
+        decay_all: whether norms, biases, scales and embeddings are decayed too (the lineage does).
         ema_decay: of a running average of the weights, reported beside the raw ones; None is none.
     """
 
@@ -58,7 +59,7 @@ class Recipe:
             inside = name.startswith(ENCODER_PREFIX)
             depth = depths.get(name.removeprefix(ENCODER_PREFIX), top)
             lr = self.lr * (self.layer_decay ** (top - depth) if inside else self.decoder_lr_factor)
-            decay = self.weight_decay if self.decay_all or parameter.ndim > 1 else 0.0
+            decay = self.weight_decay if self.decay_all or _is_matrix(name, parameter) else 0.0
             grouped[lr, decay].append(parameter)
         return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
 
@@ -70,6 +71,13 @@ class Recipe:
             return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)
 
         return optimizer, LambdaLR(optimizer, factor)
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Say whether a parameter is a layer's matrix; a decoder's norms and biases have a task axis, so shape does not tell."""
+    owner, _, last = name.rpartition(".")
+    norm = "norm" in owner.rpartition(".")[2] and not name.startswith(ENCODER_PREFIX)
+    return parameter.ndim > 1 and last not in NOT_DECAYED and not norm
 
 
 def _encoder_depths(network: nn.Module) -> tuple[dict[str, int], int]:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.masking import align, valid_coordinates
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, NormLayer
 from mtlsi_net.models.semantic_decoder import TokenAttention
 from mtlsi_net.utils.errors import UserError
@@ -124,7 +123,7 @@ class AllPositions(nn.Module):
 
 
 class GridTokens(nn.Module):
-    """Means over a grid of M cells per task: tokens without learned assignment and without mixing.
+    """Means over a grid of M cells on the valid part per task: tokens without learned assignment and without mixing.
 
     Args:
         tasks: T.
@@ -149,14 +148,21 @@ class GridTokens(nn.Module):
         self.grid = rows, tokens // rows
         self.norm = norm(width, tasks)
 
+    def assignment(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Return each cell's shares of positions, (B or 1, 1, M, N); zeros for a cell without any."""
+        inside = []
+        for at, count in zip(valid_coordinates(valid, x_BTChw.shape[-2:]), self.grid, strict=True):
+            cells = torch.arange(count, device=at.device)[:, None]
+            inside.append((at.mul(count).floor().long()[:, None] == cells).to(x_BTChw))  # (B, cells, h or w)
+        rows, columns = inside
+        member = torch.einsum("bih,bjw->bijhw", rows, columns.to(rows)).flatten(3).flatten(1, 2)
+        return (member / member.sum(-1, keepdim=True).clamp(min=1))[:, None].to(x_BTChw)
+
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) to (B, 1, T * M, C); a cell of padding alone is zeros."""
+        """Map (B, T, C, h, w) to (B, 1, T * M, C)."""
         x = self.norm(x_BTChw)
-        batch, tasks, width = x.shape[:3]
-        real = torch.ones_like(x[:, :1, :1]) if valid is None else align(valid, x).to(x.dtype)
-        share = F.adaptive_avg_pool2d(real.flatten(1, 2), self.grid).clamp(min=1e-6)
-        means = F.adaptive_avg_pool2d((x * real).flatten(1, 2), self.grid) / share
-        return means.view(batch, tasks, width, -1).transpose(2, 3).reshape(batch, 1, -1, width)
+        means = self.assignment(x, valid) @ x.flatten(3).mT
+        return means.flatten(1, 2)[:, None]
 
 
 class MatchedTokens(nn.Module):
@@ -167,20 +173,20 @@ class MatchedTokens(nn.Module):
         width: C.
         head_dim: of the distiller replaced.
         like: factory of the distiller replaced.
-        tokens: factory of the plain tokens.
+        pooling: factory of the plain tokens.
         norm: class of the norms.
     """
 
     def __init__(
-        self, tasks: int, width: int, head_dim: int, like: Stage, tokens: Stage, norm: NormLayer = ChannelNorm
+        self, tasks: int, width: int, head_dim: int, like: Stage, pooling: Stage, norm: NormLayer = ChannelNorm
     ) -> None:
         super().__init__()
-        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=tokens, norm=norm)
-        self.tokens = tokens(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
+        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=pooling, norm=norm)
+        self.pooling = pooling(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to tokens (B, 1, L, C)."""
-        out: Tensor = self.tokens(self.convs(x_BTChw, valid), valid)
+        out: Tensor = self.pooling(self.convs(x_BTChw, valid), valid)
         return out
 
 
@@ -202,29 +208,40 @@ class TokenReader(nn.Module):
         self.norm = norm(width, tasks)
         self.read = TokenAttention(tasks, width, head_dim)
 
-    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor) -> Tensor:
+    def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:  # noqa: ARG002
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
         read = self.read(self.norm.tokens(x_BTChw), tokens_BGLC)
         return x_BTChw + RESIDUAL_GAIN * read.movedim(-1, 2)
 
 
-class TokenConvs(nn.Module):
-    """A decoder of plain convolutions that reads the tokens once: no windows, no gate.
+class PartAndConvs(nn.Module):
+    """A part of a decoder, and convolutions for all the parameters that the whole has and the part has not.
 
     Args:
         tasks: T.
         width: C.
         head_dim: channels of a head.
+        part: factory of what stays; reads features, tokens and the validity map.
         like: factory of the decoder replaced.
+        and_like: factory of a second stage replaced: the distiller, where nothing reads tokens.
         norm: class of the norms.
     """
 
-    def __init__(self, tasks: int, width: int, head_dim: int, like: Stage, norm: NormLayer = ChannelNorm) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        part: Stage,
+        like: Stage,
+        and_like: Stage | None = None,
+        norm: NormLayer = ChannelNorm,
+    ) -> None:
         super().__init__()
-        self.reader = TokenReader(tasks, width, head_dim, norm)
-        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=TokenReader, norm=norm)
+        self.part = part(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
+        self.convs = MatchedConvs(tasks, width, head_dim, like, and_like, besides=part, norm=norm)
 
     def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
-        out: Tensor = self.convs(self.reader(x_BTChw, tokens_BGLC), valid)
+        out: Tensor = self.convs(self.part(x_BTChw, tokens_BGLC, valid), valid)
         return out

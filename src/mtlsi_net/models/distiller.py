@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.masking import align, valid_coordinates
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -67,19 +67,14 @@ class TokenPositions(nn.Module):
     @staticmethod
     def moments(assignment_BTMhw: Tensor, valid: Tensor | None) -> Tensor:
         """Return mean y, mean x, and their standard deviations, (B, T, M, 4), in units where the valid part is 0..1."""
-        weights = assignment_BTMhw
-        found = []
-        for columns in (-1, -2):
-            along = weights.sum(columns)  # (B, T, M, length)
-            at = torch.arange(along.shape[-1], device=along.device, dtype=along.dtype) + 0.5
-            extent = at[-1] + 0.5 if valid is None else (at * valid.any(columns).to(at.dtype)).amax(-1)[..., None] + 0.5
-            at = at / extent  # (length,) or (B, 1, length)
-            at = at if valid is None else at[:, :, None]
-            mean = (along * at).sum(-1, keepdim=True)
-            variance = (along * (at - mean).square()).sum(-1, keepdim=True)
-            found.append((mean, (variance + 1e-6).sqrt()))
-        (y, y_std), (x, x_std) = found
-        return torch.cat([y, x, y_std, x_std], -1)
+        means, spreads = [], []
+        for at, across in zip(valid_coordinates(valid, assignment_BTMhw.shape[-2:]), (-1, -2), strict=True):
+            along = assignment_BTMhw.sum(across)  # (B, T, M, h or w)
+            place = at.to(along)[:, None, None]
+            mean = (along * place).sum(-1, keepdim=True)
+            means.append(mean)
+            spreads.append(((along * (place - mean).square()).sum(-1, keepdim=True) + 1e-6).sqrt())
+        return torch.cat([*means, *spreads], -1)
 
 
 def over_positions(logits: Tensor, valid: Tensor | None) -> Tensor:

@@ -141,7 +141,8 @@ class MixedContext(nn.Module):
         """Map (B, T, heads, d, d) and (B, T, heads, d) to the same shapes."""
         weights = self.affinity()
         mixed = torch.einsum("ts,bshde->bthde", weights.to(context.dtype), context)
-        return mixed, torch.einsum("ts,bshd->bthd", weights.to(total.dtype), total)
+        # No matrix product: under autocast it would leave float32.
+        return mixed, (weights.to(total.dtype)[:, :, None, None] * total[:, None]).sum(2)
 
 
 # -- additions after the attention ----------------------------------------------------------------------------------
@@ -346,8 +347,9 @@ class MultiScaleQueryFusion(nn.Module):
         context: what a task reads: ``sum``, the mean of all tasks' contexts [paper: one shared matrix]; ``own``, its
             own alone; ``concat``, one context of keys and values made from all tasks' features together; ``mixed``, a
             learned mean of the tasks' contexts.
-        share: weights that all tasks share: ``none``; ``kv``, those of keys and values; ``all`` but the norms, whose
-            scale and shift per task remain (the shift is the task's embedding).
+        share: weights that all tasks share: ``none``; ``kv``, those of keys and values (with ``concat`` they are one set
+            anyway); ``all`` but the norms, whose scale and shift per task remain (the shift is the task's embedding),
+            and the exchange, which is between tasks.
         local_value: ``dw3`` adds a depthwise 3x3 convolution of the values; ``none`` does not.
         exchange: let tasks inform each other at the same position.
         attention: ``linear``, or ``softmax`` over all T * N positions, the quadratic reference.

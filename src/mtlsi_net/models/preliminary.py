@@ -41,6 +41,11 @@ class TaskConvs(nn.Module):
         return x
 
 
+def unchanged(y: Tensor) -> Tensor:
+    """Return ``y``: what stands for a task's activation where it has none."""
+    return y
+
+
 class Feedback(nn.Module):
     """Adds each task's activated preliminary predictions to the features, through a 1x1 that starts at zero.
 
@@ -67,7 +72,7 @@ class Feedback(nn.Module):
 
     def forward(self, features_BTChw: Tensor, predictions: Mapping[str, Tensor]) -> Tensor:
         """Map features (B, T, C, h, w) and raw task -> (B, K, h, w) to features."""
-        values = [self.activations.get(name, torch.Tensor.float)(y) for name, y in predictions.items()]
+        values = [self.activations.get(name, unchanged)(y).to(y.dtype) for name, y in predictions.items()]
         read = [layer(x) for layer, x in zip(self.layers, self.gather(values), strict=True)]
         return features_BTChw + torch.stack(read, 1)
 

@@ -59,7 +59,10 @@ class LinearTokenAttention(TokenAttention):
 
     def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Map queries (B * T, heads, N, d) and keys and values (B * T, heads, L, d) to (B * T, heads, N, d)."""
-        q, k = F.relu(q), F.relu(k) / k.shape[2]  # means, not sums: they fit into half precision
+        if q.dtype == torch.float16:  # the normaliser's inverse would not fit
+            with torch.autocast(q.device.type, enabled=False):
+                return self.read(q.float(), k.float(), v.float()).to(q.dtype)
+        q, k = F.relu(q), F.relu(k) / k.shape[2]
         total = (q.float() * k.float().sum(2, keepdim=True)).sum(-1, keepdim=True)
         return (q @ (k.mT @ v)) * (total + EPS).reciprocal().to(q.dtype)
 

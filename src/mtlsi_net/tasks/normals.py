@@ -32,7 +32,7 @@ class NormalsTask(Task):
 
     def activate(self, output: Tensor) -> Tensor:
         """Return unit vectors."""
-        return F.normalize(output, dim=1)
+        return F.normalize(output.float(), dim=1)
 
     def postprocess(self, output: Tensor) -> Tensor:
         """Return unit vectors, (B, 3, H, W)."""

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.miniature import compose_config
-from helpers.modules import CHANNELS, PatchEncoder
+from helpers.modules import CHANNELS, PatchEncoder, randomise
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
+from torch.nn import functional as F
 
 from mtlsi_net import assemble
 from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
@@ -65,7 +66,10 @@ def test_ablations_are_short(ablation):
         ("fusion_convs", ["fusion"]),
         ("distiller_convs", ["distiller"]),
         ("grid_tokens_convs", ["distiller"]),
-        ("decoder_convs", ["decoder"]),
+        ("decoder_convs", ["distiller", "decoder"]),
+        ("local_only_convs", ["distiller", "decoder"]),
+        ("global_only_convs", ["decoder"]),
+        ("single_scale_matched", ["fusion"]),
         ("blocks_010", ["fusion", "decoder"]),
         ("blocks_110", ["decoder"]),
         ("blocks_000", ["fusion", "distiller", "decoder"]),
@@ -153,16 +157,28 @@ def test_positions_as_tokens_are_the_normalised_features():
     torch.testing.assert_close(tokens, expected)
 
 
-def test_grid_tokens_are_means_over_valid_positions():
+def test_grid_tokens_are_means_over_cells_of_the_valid_part():
     stage, x = GridTokens(3, 64, 32, tokens=4), torch.rand(2, 3, 64, 4, 6)
     assert stage.grid == (2, 2)
-    valid = torch.ones(2, 1, 4, 6, dtype=torch.bool)
-    valid[..., 1:, 3:] = False
-    tokens = stage(x, valid).view(2, 3, 2, 2, 64)
     y = stage.norm(x)
-    torch.testing.assert_close(tokens[:, :, 0, 0], y[..., :2, :3].mean((-1, -2)))
-    torch.testing.assert_close(tokens[:, :, 0, 1], y[..., 0, 3:].mean(-1))
-    assert tokens[:, :, 1, 1].abs().max() == 0
+    cells = torch.stack([y[..., r : r + 2, c : c + 3].mean((-1, -2)) for r in (0, 2) for c in (0, 3)], 2)
+    torch.testing.assert_close(stage(x, None).view(2, 3, 4, 64), cells)
+    padded, valid = (F.pad(t, (1, 3, 2, 5)) for t in (x, torch.ones(2, 1, 4, 6, dtype=torch.bool)))
+    torch.testing.assert_close(stage(padded, valid).view(2, 3, 4, 64), cells)
+
+
+@pytest.mark.parametrize("ablation", [name for name in ABLATIONS if name not in ("no_padding_mask", "batch_norm")])
+def test_more_padding_changes_nothing_with_any_ablation(ablation):
+    overrides = [] if "width" in ablation else ["model.width=64"]
+    net = randomise(network_of(f"ablation={ablation}", *overrides).double()).eval()
+    image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
+    margins = (128, 32, 128, 64)  # left and top by whole windows, so that the windows' grid stays in place
+    canvas, valid = (F.pad(t, margins) for t in (image, torch.ones(1, 1, 64, 96, dtype=torch.bool)))
+    with torch.no_grad():
+        alone, padded = net(image), net(canvas, valid)
+    for name in CHANNELS:
+        found = padded.final[name][..., 128 : 128 + 64, 128 : 128 + 96]
+        torch.testing.assert_close(found, alone.final[name], rtol=1e-4, atol=1e-4)
 
 
 # -- presets --------------------------------------------------------------------------------------------------------

@@ -253,8 +253,8 @@ def test_token_moments_are_mean_and_spread_of_where_it_looks():
     spread_y = ((weights * (y - mean_y[..., None, None]) ** 2).sum((-1, -2)) + 1e-6).sqrt()
     spread_x = ((weights * (x - mean_x[..., None, None]) ** 2).sum((-1, -2)) + 1e-6).sqrt()
     torch.testing.assert_close(found, torch.stack([mean_y, mean_x, spread_y, spread_x], -1))
-    padded = F.pad(weights, (0, 3, 0, 2))
-    valid = F.pad(torch.ones(B, 1, 5, 6, dtype=torch.bool), (0, 3, 0, 2))
+    padded = F.pad(weights, (1, 3, 4, 2))
+    valid = F.pad(torch.ones(B, 1, 5, 6, dtype=torch.bool), (1, 3, 4, 2))
     torch.testing.assert_close(TokenPositions.moments(padded, valid), found)
 
 
@@ -279,6 +279,24 @@ def test_linear_reading_of_tokens_ignores_zero_tokens():
         torch.testing.assert_close(layer(x, tokens)[:, t].flatten(1, 2).double(), y.flatten(2), rtol=1e-4, atol=1e-4)
     longer = torch.cat([tokens, torch.zeros(B, 1, 30, WIDTH)], 2)
     torch.testing.assert_close(layer(x, longer), layer(x, tokens), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_linear_reading_is_finite_in_half_precision(dtype):
+    layer = LinearTokenAttention(T, WIDTH, HEAD).to(dtype)
+    tokens = torch.randn(B, 1, 50, WIDTH).to(dtype)
+    for factor in (0.0, 1e-6, 1.0, 100.0):
+        assert layer((factor * torch.randn(B, T, 3, 4, WIDTH)).to(dtype), tokens).isfinite().all()
+        assert layer(torch.randn(B, T, 3, 4, WIDTH).to(dtype), factor * tokens).isfinite().all()
+
+
+def test_mixed_totals_stay_in_float32_under_autocast():
+    layer = SharedContextAttention(T, WIDTH, HEAD, SCALES, context="mixed")
+    seen = []
+    layer.context.register_forward_hook(lambda _m, _a, out: seen.append(out[1].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(features(dtype=torch.float32), None)
+    assert seen == [torch.float32]
 
 
 # -- branches and norms ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 FOCUS = 3
 """Power of the focused map, as in its paper."""
-TINY = 1e-30
+TINY = 1e-20
 
 FeatureMap = Callable[[Tensor, int], Tensor]
 
@@ -22,8 +22,8 @@ def relu(x: Tensor, heads: int) -> Tensor:  # noqa: ARG001 - one signature for a
 
 
 def elu1(x: Tensor, heads: int) -> Tensor:  # noqa: ARG001
-    """Return elu(x) + 1, always positive (Katharopoulos et al., 2020)."""
-    return F.elu(x) + 1
+    """Return elu(x) + 1, always positive (Katharopoulos et al., 2020); written so that it stays so in half precision."""
+    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
 
 
 def focused(x: Tensor, heads: int) -> Tensor:

@@ -39,6 +39,26 @@ def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
     return F.adaptive_max_pool2d(valid.float(), (size[0], size[1])) > 0
 
 
+def valid_coordinates(valid: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return where the centres of rows (B or 1, h) and columns (B or 1, w) lie between 0 and 1, the valid part's edges.
+
+    Args:
+        valid: (B, 1, h, w) bool, a rectangle of True per image, anywhere; or None.
+        size: (h, w).
+    """
+    if valid is None:
+        rows, columns = ((torch.arange(n) + 0.5)[None] / n for n in size)
+        return rows, columns
+    found = []
+    for across in (3, 2):
+        real = valid.any(across)[:, 0]
+        at = torch.arange(real.shape[1], device=valid.device).expand_as(real)
+        first = at.masked_fill(~real, real.shape[1]).amin(1, keepdim=True)
+        last = at.masked_fill(~real, -1).amax(1, keepdim=True)
+        found.append((at - first + 0.5) / (last - first + 1).clamp(min=1))
+    return found[0], found[1]
+
+
 def masked_resize(x: Tensor, size: tuple[int, int], valid: Tensor | None) -> Tensor:
     """Resize bilinearly (align_corners False), weighing valid positions alone.
 
