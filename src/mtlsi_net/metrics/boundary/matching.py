@@ -1,4 +1,7 @@
-"""Exact maximum matching of predicted to true boundary pixels within a distance."""
+"""Exact maximum matching of predicted to true boundary pixels within a distance.
+
+Pixels are flat indices into an image with a frame at least as wide as the distance, so that no neighbour falls outside.
+"""
 
 import numpy as np
 from numba import njit
@@ -6,6 +9,9 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+Links = NDArray[np.int32]
+
+NONE = -1
 
 
 def disc_offsets(radius: float, width: int) -> Indices:
@@ -19,75 +25,151 @@ def disc_offsets(radius: float, width: int) -> Indices:
 
 
 @njit(cache=True, nogil=True)
-def _match(predicted: Mask, truth: Indices, offsets: Indices, partner: Indices, owner: Indices) -> int:
-    """Extend a matching to a maximum one; return its size.
+def _search(
+    root: int, offsets: Indices, open_: Mask, mate: Links, came_from: Links, queue: Links, reached: Links
+) -> tuple[int, int]:
+    """Search, breadth first, an alternating path from the unmatched ``root`` to an unmatched pixel of the other side.
 
-    partner[g] is the pixel matched to true pixel number g, owner[p] the true pixel matched to pixel p; -1 is none.
+    Args:
+        root: where the search starts.
+        offsets: to the neighbours on the other side.
+        open_: pixels of the other side that may be entered; those reached are closed.
+        mate: pixel of the other side -> its partner, or NONE.
+        came_from: is given, for each pixel reached, the pixel it was reached from.
+        queue: is filled with the pixels of the root's side.
+        reached: is filled with the pixels of the other side.
+
+    Returns:
+        The end of the path, or NONE, and the number of pixels in ``reached``.
     """
-    for g in range(truth.size):  # a warm start may hold pixels that are not predicted any more
-        if partner[g] >= 0 and not predicted[partner[g]]:
-            owner[partner[g]] = -1
-            partner[g] = -1
-    for offset in offsets:  # greedy, nearest first
-        for g in range(truth.size):
-            if partner[g] < 0:
-                p = truth[g] + offset
-                if predicted[p] and owner[p] < 0:
-                    partner[g], owner[p] = p, g
-    came_from = np.full(predicted.size, -1, np.int64)  # pixel -> true pixel that reached it; kept where a search failed
-    queue = np.empty(truth.size, np.int64)
-    touched = np.empty(predicted.size, np.int64)
-    size = 0
-    for root in range(truth.size):
-        if partner[root] >= 0:
-            size += 1
-            continue
-        head, tail, reached, free = 0, 1, 0, -1
-        queue[0] = root
-        while head < tail and free < 0:
-            g = queue[head]
-            head += 1
-            for offset in offsets:
-                p = truth[g] + offset
-                if predicted[p] and came_from[p] < 0:
-                    came_from[p] = g
-                    touched[reached] = p
-                    reached += 1
-                    if owner[p] < 0:
-                        free = p
-                        break
-                    queue[tail] = owner[p]
-                    tail += 1
-        if free < 0:
-            continue  # the tree is dead: no later search can succeed through it
-        while free >= 0:
-            g = came_from[free]
-            before = partner[g]
-            partner[g], owner[free] = free, g
-            free = before if g != root else -1
-        for k in range(reached):
-            came_from[touched[k]] = -1
-        size += 1
-    return size
+    queue[0] = root
+    head, tail = 0, 1
+    while head < tail:
+        here = queue[head]
+        head += 1
+        for offset in offsets:
+            there = here + offset
+            if open_[there]:
+                open_[there] = False
+                came_from[there] = here
+                reached[tail - 1] = there
+                if mate[there] == NONE:
+                    return there, tail
+                queue[tail] = mate[there]
+                tail += 1
+    return NONE, tail - 1
+
+
+@njit(cache=True, nogil=True)
+def _flip(end: int, root: int, came_from: Links, mate: Links, own: Links) -> None:
+    """Match along the path that ``came_from`` tells from ``end`` back to ``root``, whose side ``own`` belongs to."""
+    while end != NONE:
+        here = came_from[end]
+        before = own[here]
+        own[here], mate[end] = end, here
+        end = before if here != root else NONE
+
+
+@njit(cache=True, nogil=True)
+def _update(
+    removed: Indices,
+    added: Indices,
+    offsets: Indices,
+    short: Mask,
+    spare: Mask,
+    partner: Links,
+    owner: Links,
+    came_from: Links,
+    queue: Links,
+    reached: Links,
+) -> int:
+    """Turn a maximum matching into one for a changed prediction; return by how many pairs it has grown.
+
+    ``partner[g]`` and ``owner[p]`` are the pixels matched to true pixel g and to predicted pixel p. ``short`` is a set
+    of true pixels whose predicted neighbours are all matched into the set; ``spare`` are the other predicted pixels.
+    While ``short`` holds every unmatched true pixel, no augmenting path exists and the matching is maximum
+    (Dulmage and Mendelsohn's decomposition).
+
+    A removed pixel leaves the set as it should be. An added pixel beside the set either finds an unmatched pixel in
+    it, or shows that those it reaches are not short: they leave it. At last every unmatched true pixel outside either
+    finds a spare pixel, or enters the set with all it reaches.
+    """
+    waiting = np.empty(removed.size, np.int64)
+    grown, count = 0, 0
+    for p in removed:
+        g = owner[p]
+        spare[p] = False
+        if g != NONE:
+            owner[p], partner[g] = NONE, NONE
+            grown -= 1
+            if not short[g]:
+                waiting[count] = g
+                count += 1
+    for p in added:
+        end, size = _search(p, offsets, short, partner, came_from, queue, reached)
+        if end == NONE:
+            spare[p] = True
+            for k in range(size):
+                spare[partner[reached[k]]] = True
+        else:
+            for k in range(size):
+                short[reached[k]] = True
+            _flip(end, p, came_from, partner, owner)
+            grown += 1
+    for g in waiting[:count]:
+        end, size = _search(g, offsets, spare, owner, came_from, queue, reached)
+        if end == NONE:
+            short[g] = True
+            for k in range(size):
+                short[owner[reached[k]]] = True
+        else:
+            for k in range(size):
+                spare[reached[k]] = True
+            _flip(end, g, came_from, owner, partner)
+            grown += 1
+    return grown
+
+
+@njit(cache=True, nogil=True)
+def _near(truth: Mask, offsets: Indices) -> Mask:
+    near = np.zeros(truth.size, np.bool_)
+    for g in np.flatnonzero(truth):
+        for offset in offsets:
+            near[g + offset] = True
+    return near
 
 
 class Matcher:
-    """Matches predictions to one ground truth; successive predictions start from the last matching.
+    """Keeps a maximum matching of one ground truth and a prediction that changes.
 
     Args:
-        truth: (H, W) true boundary pixels.
+        truth: (H, W) true boundary pixels, with a frame of more than ``radius`` zeros.
         radius: largest distance of a match, in pixels.
+
+    Attributes:
+        size: pairs in the matching.
     """
 
     def __init__(self, truth: Mask, radius: float) -> None:
-        self.border = int(radius) + 1
-        padded = np.pad(truth, self.border)
-        self.truth = np.flatnonzero(padded).astype(np.int64)
-        self.offsets = disc_offsets(radius, padded.shape[1])
-        self.partner = np.full(self.truth.size, -1, np.int64)
-        self.owner = np.full(padded.size, -1, np.int64)
+        self.size = 0
+        self.offsets = disc_offsets(radius, truth.shape[1])
+        self.short = truth.ravel().copy()  # without a prediction every pixel is
+        self.near = _near(self.short, self.offsets)
+        self.spare = np.zeros(truth.size, bool)
+        self.partner, self.owner = np.full((2, truth.size), NONE, np.int32)
+        self.came_from, self.queue, self.reached = np.empty((3, truth.size), np.int32)
 
-    def count(self, predicted: Mask) -> int:
-        """Return the size of a maximum matching with the (H, W) prediction."""
-        padded = np.pad(predicted, self.border).ravel()
-        return int(_match(padded, self.truth, self.offsets, self.partner, self.owner))
+    def update(self, removed: Indices, added: Indices) -> None:
+        """Take away and add flat indices of predicted pixels."""
+        self.size += _update(
+            removed[self.near[removed]],
+            added[self.near[added]],
+            self.offsets,
+            self.short,
+            self.spare,
+            self.partner,
+            self.owner,
+            self.came_from,
+            self.queue,
+            self.reached,
+        )

@@ -1,8 +1,8 @@
 """The boundary metric: counts for each threshold, pooled over the data set."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from mtlsi_net.metrics.boundary.matching import Matcher
 from mtlsi_net.metrics.boundary.nms import suppress_non_maxima
 from mtlsi_net.metrics.boundary.scores import Counts, boundary_scores, precision_recall_f
-from mtlsi_net.metrics.boundary.thinning import Mask, seg2bmap, thin
+from mtlsi_net.metrics.boundary.thinning import BITS, FRAME, Mask, differences, frame, pack, seg2bmap, thin, thin_words
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.utils.errors import UserError, nearest_names
 
@@ -55,28 +55,43 @@ def count_matches(soft: NDArray[np.uint8], truth: Mask, preset: Preset) -> Count
         truth: (H, W) boundary pixels as stored.
         preset: the rules.
     """
-    strength = soft.astype(np.float32) / np.float32(255)
-    if preset.nms:
-        strength = suppress_non_maxima(strength)
-    exact = strength.astype(np.float64)
     if preset.label_boundaries:
         truth = thin(seg2bmap(truth))
-    matcher = Matcher(truth, preset.max_dist * float(np.hypot(*truth.shape)))
-    above: Callable[[NDArray[np.float64], float], Mask] = np.greater if preset.nms else np.greater_equal
+    radius = preset.max_dist * float(np.hypot(*truth.shape))
+    border = max(int(radius) + 1, FRAME)
+    passed = frame(thresholds_passed(soft, preset), border)
+    matcher = Matcher(frame(truth, border), radius)
+    sum_truth, sum_predicted = int(truth.sum()), 0
     counts = np.zeros((len(preset.thresholds), 4), np.int64)
-    before = -1
-    for row in reversed(range(len(preset.thresholds))):  # from few pixels to many, so that matchings carry over
-        predicted = above(exact, preset.thresholds[row])
-        size = int(predicted.sum())
-        if size == before:  # masks grow as the threshold falls: as many pixels are the same pixels
-            counts[row] = counts[row + 1]
-            continue
-        before = size
-        if preset.thin:
-            predicted = thin(predicted)
-        matched = matcher.count(predicted)
-        counts[row] = matched, matcher.truth.size, matched, int(predicted.sum())
+    before = thinned_before = np.zeros((passed.shape[0], passed.shape[1] // BITS), np.uint64)
+    for row in reversed(
+        range(len(preset.thresholds))
+    ):  # from few pixels to many: neighbours have most pixels in common
+        words = pack(passed > row)
+        if not np.array_equal(words, before):
+            thinned = words.copy()
+            if preset.thin:
+                thin_words(thinned.ravel(), thinned.shape[1])
+            removed, added = differences(thinned_before.view(np.uint8).ravel(), thinned.view(np.uint8).ravel())
+            matcher.update(removed, added)
+            sum_predicted += added.size - removed.size
+            before, thinned_before = words, thinned
+        counts[row] = matcher.size, sum_truth, matcher.size, sum_predicted
     return counts
+
+
+def thresholds_passed(soft: NDArray[np.uint8], preset: Preset) -> NDArray[np.integer]:
+    """Return how many of the preset's rising thresholds each pixel of an (H, W) map passes."""
+    kind = np.min_scalar_type(len(preset.thresholds))
+    side: Literal["left", "right"] = "left" if preset.nms else "right"
+    if not preset.nms:
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
+        return np.searchsorted(preset.thresholds, values.astype(np.float64), side).astype(kind)[soft]
+    strength = suppress_non_maxima(soft.astype(np.float32) / np.float32(255))
+    passed = np.zeros(soft.shape, kind)
+    kept = strength > 0
+    passed[kept] = np.searchsorted(preset.thresholds, strength[kept].astype(np.float64), side)
+    return passed
 
 
 class BoundaryMetric(Metric):

@@ -1,75 +1,119 @@
-"""Thinning to one-pixel lines, and boundaries of a label map."""
+"""Thinning to one-pixel lines, and boundaries of a label map.
+
+Masks are thinned as bits: the pixels of an image, row after row, 64 to a word, with a frame of zeros around them.
+"""
+
+from typing import TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+Words = NDArray[np.uint64]
+Indices = NDArray[np.int64]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
-
-def _deletable() -> NDArray[np.bool_]:
-    """Return, for each sub-iteration and 8-neighbourhood code, whether Guo and Hall's conditions delete the pixel.
-
-    Bit k of the code is neighbour k counter-clockwise from east: E, NE, N, NW, W, SW, S, SE.
-    """
-    table = np.zeros((2, 256), bool)
-    for code in range(256):
-        x = [bool(code >> k & 1) for k in range(8)]
-        crossings = sum(not x[2 * i] and (x[2 * i + 1] or x[(2 * i + 2) % 8]) for i in range(4))
-        one = sum(x[2 * k] or x[2 * k + 1] for k in range(4))
-        other = sum(x[2 * k + 1] or x[(2 * k + 2) % 8] for k in range(4))
-        if crossings == 1 and 2 <= min(one, other) <= 3:
-            table[0, code] = not ((x[1] or x[2] or not x[7]) and x[0])
-            table[1, code] = not ((x[5] or x[6] or not x[3]) and x[4])
-    return table
-
-
-DELETABLE = _deletable()
+BITS = 64
+FRAME = 2
+ONE, LAST = np.uint64(1), np.uint64(BITS - 1)
 
 
 @njit(cache=True, nogil=True)
-def _thin(padded: Mask, pixels: NDArray[np.int64], width: int, deletable: NDArray[np.bool_]) -> None:
-    """Thin the flat, zero-bordered map ``padded`` (rows of ``width``) in place; ``pixels`` lists its foreground."""
-    count = pixels.size
-    doomed = np.empty(count, np.int64)
-    changed = True
-    while changed:
-        changed = False
-        for half in range(2):
-            marked = 0
-            for k in range(count):
-                p = pixels[k]
-                code = (
-                    padded[p + 1]
-                    | padded[p - width + 1] << 1
-                    | padded[p - width] << 2
-                    | padded[p - width - 1] << 3
-                    | padded[p - 1] << 4
-                    | padded[p + width - 1] << 5
-                    | padded[p + width] << 6
-                    | padded[p + width + 1] << 7
-                )
-                if deletable[half, code]:
-                    doomed[marked] = p
-                    marked += 1
-            for k in range(marked):
-                padded[doomed[k]] = False
-            if marked:
-                changed = True
-                kept = 0
-                for k in range(count):
-                    if padded[pixels[k]]:
-                        pixels[kept] = pixels[k]
-                        kept += 1
-                count = kept
+def _doomed(words: Words, at: int, row: int, half: int, doomed: Words) -> bool:
+    """Write to ``doomed`` which pixels of the ``row`` words from ``at`` on a sub-iteration deletes; say if any.
+
+    Guo and Hall's conditions on the neighbours x1 .. x8, counter-clockwise from east, one bit of each word a pixel.
+    """
+    up_west, up, up_east = words[at - row - 1 :], words[at - row :], words[at - row + 1 :]
+    west, here, east = words[at - 1 :], words[at:], words[at + 1 :]
+    down_west, down, down_east = words[at + row - 1 :], words[at + row :], words[at + row + 1 :]
+    found = np.uint64(0)
+    for j in range(row):
+        x1, x5 = here[j] >> ONE | east[j] << LAST, here[j] << ONE | west[j] >> LAST
+        x2, x3, x4 = up[j] >> ONE | up_east[j] << LAST, up[j], up[j] << ONE | up_west[j] >> LAST
+        x8, x7, x6 = down[j] >> ONE | down_east[j] << LAST, down[j], down[j] << ONE | down_west[j] >> LAST
+        a, b, c, d = ~x1 & (x2 | x3), ~x3 & (x4 | x5), ~x5 & (x6 | x7), ~x7 & (x8 | x1)
+        one_crossing = (a ^ b ^ c ^ d) & ~(a & b) & ~(c & d)
+        a, b, c, d = x1 | x2, x3 | x4, x5 | x6, x7 | x8
+        two, four = a & b | c & d | (a | b) & (c | d), a & b & c & d
+        a, b, c, d = x2 | x3, x4 | x5, x6 | x7, x8 | x1
+        two &= a & b | c & d | (a | b) & (c | d)
+        four &= a & b & c & d
+        side = (x2 | x3 | ~x8) & x1 if half == 0 else (x6 | x7 | ~x4) & x5
+        doomed[j] = here[j] & one_crossing & two & ~four & ~side
+        found |= doomed[j]
+    return found != 0
+
+
+@njit(cache=True, nogil=True)
+def thin_words(words: Words, row: int) -> None:
+    """Thin bits in place to convergence, ``row`` words a row; a row is looked at again only after a change beside it.
+
+    The first and last ``FRAME`` rows, and the first and last bit of every row, must be 0.
+    """
+    rows = words.size // row
+    due = np.ones((2, rows), np.bool_)
+    due[:, :FRAME] = due[:, rows - FRAME :] = False
+    doomed = np.zeros((rows, row), np.uint64)
+    changed = np.empty(rows, np.int64)
+    half, idle = 0, 0
+    while idle < 2:
+        count = 0
+        for r in range(FRAME, rows - FRAME):
+            if due[half, r]:
+                due[half, r] = False
+                if _doomed(words, r * row, row, half, doomed[r]):
+                    changed[count] = r
+                    count += 1
+        for k in range(count):
+            r = changed[k]
+            for j in range(row):
+                words[r * row + j] &= ~doomed[r, j]
+            for other in range(max(r - 1, FRAME), min(r + 2, rows - FRAME)):
+                due[0, other] = due[1, other] = True
+        idle = 0 if count else idle + 1
+        half = 1 - half
+
+
+def frame(array: NDArray[Pixel], border: int) -> NDArray[Pixel]:
+    """Return an (H, W) array with at least ``border`` zeros on every side and whole words in each row."""
+    width = array.shape[1] + 2 * border
+    return np.pad(array, ((border, border), (border, border - width % -BITS)))
+
+
+def pack(framed: Mask) -> Words:
+    """Return the bits of an (H, 64 words) mask, (H, words)."""
+    return np.packbits(framed, axis=1, bitorder="little").view(np.uint64)
+
+
+@njit(cache=True, nogil=True)
+def differences(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[Indices, Indices]:
+    """Return the flat indices of the pixels that left and that came, of bits viewed as bytes."""
+    count = 0
+    for i in range(before.size):
+        count += before[i] != after[i]
+    removed, added = np.empty(8 * count, np.int64), np.empty(8 * count, np.int64)
+    gone, new = 0, 0
+    for i in range(before.size):
+        if before[i] != after[i]:
+            for k in range(8):
+                if (before[i] ^ after[i]) >> k & 1:
+                    if after[i] >> k & 1:
+                        added[new] = 8 * i + k
+                        new += 1
+                    else:
+                        removed[gone] = 8 * i + k
+                        gone += 1
+    return removed[:gone], added[:new]
 
 
 def thin(mask: Mask) -> Mask:
-    """Return the (H, W) mask thinned to convergence; equals ``skimage.morphology.thin``."""
-    padded = np.pad(mask, 1)
-    flat = padded.ravel()
-    _thin(flat, np.flatnonzero(flat), padded.shape[1], DELETABLE)
-    return padded[1:-1, 1:-1]
+    """Return the (H, W) mask thinned to convergence by Guo and Hall's rules; equals ``skimage.morphology.thin``."""
+    words = pack(frame(mask, FRAME))
+    thin_words(words.ravel(), words.shape[1])
+    thinned = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").view(bool)
+    return thinned[FRAME:-FRAME, FRAME : FRAME + mask.shape[1]]
 
 
 def seg2bmap(labels: NDArray[np.generic]) -> Mask:
