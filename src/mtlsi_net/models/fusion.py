@@ -4,7 +4,6 @@ Paper: linear attention with one context shared by the tasks, and queries at sev
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -190,10 +189,6 @@ class TaskExchange(nn.Module):
 
 
 # -- the block ------------------------------------------------------------------------------------------------------
-
-
-Context = Literal["sum", "own", "concat", "mixed"]
-Share = Literal["none", "kv", "all"]
 
 
 class SharedContextAttention(nn.Module):
