@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 
 from mtlsi_net import probing
 from mtlsi_net.evaluation import restore
+from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
 
@@ -214,3 +215,20 @@ def test_token_statistics_are_those_of_the_assignment(restored):
     off = pairs[:, ~torch.eye(pairs.shape[1], dtype=torch.bool)]
     assert found.cosine["depth"] == pytest.approx(off.mean().item(), abs=1e-4)
     assert found.positions_of_image == 48
+
+
+def test_softmax_attention_has_no_context_to_take_away():
+    linear, softmax = (MultiScaleQueryFusion(4, 64, 32, attention=kind) for kind in ("linear", "softmax"))
+    assert len(probing.contexts_of(linear)) == 1
+    assert probing.contexts_of(softmax) == []  # hooks there would never be called, and report that nothing changes
+    assert not probing.shares_context(softmax)
+
+
+def test_a_batch_without_a_tasks_labels_has_no_say_in_its_cosines(restored):
+    batches = probing._batches(restored, "train_scored", 4)
+    expected, norms = probing.gradient_cosines(restored.module, batches[:1])
+    unlabelled = {**batches[1]["targets"], "depth": torch.full_like(batches[1]["targets"]["depth"], 255)}
+    cosines, with_empty = probing.gradient_cosines(restored.module, [batches[0], {**batches[1], "targets": unlabelled}])
+    depth = TASKS.index("depth")
+    assert cosines[depth] == pytest.approx(expected[depth], abs=1e-4)
+    assert with_empty[depth] == pytest.approx(norms[depth], rel=1e-4)

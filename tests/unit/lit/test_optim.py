@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from mtlsi_net.lit.optim import Recipe, poly_factor
+from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.fusion import MultiScaleQueryFusion
+from mtlsi_net.models.semantic_decoder import SemanticDecoder
 
 LR = json.loads((Path(__file__).parents[2] / "fixtures" / "metric_vectors.json").read_text())[
     "poly_lr_base2e-5_max40000_power0.9"
@@ -77,3 +80,33 @@ def test_frozen_parameters_are_left_out():
     network = TwoBlocks()
     network.encoder.requires_grad_(False)
     assert sum(len(g["params"]) for g in recipe().parameter_groups(network)) == 2
+
+
+def test_norms_and_embeddings_with_a_task_axis_are_not_decayed():
+    tasks, width = 3, 64
+    network = nn.ModuleDict(
+        {
+            "fusion": MultiScaleQueryFusion(tasks, width, 32, context="mixed"),
+            "distiller": SemanticTokenDistiller(tasks, width, 32),
+            "decoder": SemanticDecoder(tasks, width, 32),
+        }
+    )
+    groups = recipe(decay_all=False).parameter_groups(network)
+    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    by_name = dict(network.named_parameters())
+    for name in (
+        "fusion.blocks.0.norm.weight",
+        "fusion.blocks.0.attention.context.logits",
+        "fusion.blocks.0.attention.query.bias",
+        "distiller.scale",
+        "distiller.task_embedding",
+        "decoder.blocks.0.local.position_bias",
+        "decoder.blocks.1.feed_forward.norm.bias",
+    ):
+        assert id(by_name[name]) not in decayed, name
+    for name in (
+        "fusion.blocks.0.attention.query.weight",
+        "distiller.mixer.qkv.weight",
+        "decoder.blocks.0.gate.weigh.weight",
+    ):
+        assert id(by_name[name]) in decayed, name
