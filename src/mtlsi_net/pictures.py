@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from mtlsi_net.data.transforms import IMAGE, Sample, mark_invalid
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.base import Task, valid_window
 
 matplotlib.use("Agg")
 
@@ -77,13 +77,8 @@ def _rows(module: MultiTaskModule, batch: Batch) -> list[list[Picture]]:
 
 
 def _row(batch: Batch, values: Mapping[str, Tensor], tasks: Mapping[str, Task], index: int) -> list[Picture]:
-    window = _window(batch["valid"][index, 0])
+    window = valid_window(batch["valid"][index, 0])
     row = [(batch["image"][index][:, *window].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)]
     for name, task in tasks.items():
         row += [task.colorize(maps[index][:, *window]) for maps in (batch["targets"][name], values[name])]
     return row
-
-
-def _window(valid: Tensor) -> tuple[slice, slice]:
-    rows, columns = (torch.nonzero(valid.any(dim=axis)).flatten() for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -115,7 +115,7 @@ def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Int
         for batch in batches:
             prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
             for name, task in module.tasks.items():
-                metrics[name].update(task.postprocess(prediction.final[name].float()).cpu(), batch["targets"][name])
+                task.update(metrics[name], task.postprocess(prediction.final[name].float()).cpu(), batch)
     return {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}
 
 
@@ -123,7 +123,7 @@ def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, fl
     """Return task -> relative loss of its main metric, positive where an intervention made it worse; NaN from 0."""
     found = {}
     for name, task in module.tasks.items():
-        a, b = (scores[name][task.main_metric] for scores in (before, after))
+        a, b = (scores[name][task.main_key(scores[name])] for scores in (before, after))
         sign = -1 if task.higher_is_better else 1
         found[name] = sign * (b - a) / a if a != 0 else float("nan")
     return found

@@ -7,12 +7,20 @@ In a batch every invalid target value is 255, whatever the task (``IGNORE``).
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import register_dataclass
 
 IGNORE = 255
+
+SUBSET = "subset"
+SCORE_GROUPS = ("", "partial", "all", SUBSET)
+"""Images that a score with a reference is taken over, as suffixes of its name, the main one first: the official test
+list, or the whole split of a data set without one; what is there of an incomplete official list; all images of the
+split where the official list is a part of it; the few that estimate the score during training."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class TargetSpec:
         invalid: which pixels become 255 after cropping and padding: ``none`` beyond those stored as 255, ``zero``
             (missing depth), ``short_vector`` (length below 0.5: no normal), ``background_only`` (a map without any
             foreground class is unlabelled as a whole: human parts).
+        reference: whether scores compare with the label files themselves, at their own size, instead of the transformed
+            label map (boundaries: a protocol's truth is not the training label).
     """
 
     channels: int
@@ -46,6 +56,25 @@ class TargetSpec:
     flip_sign: tuple[float, ...] = (1.0,)
     zoom_divides: bool = False
     invalid: Literal["none", "zero", "short_vector", "background_only"] = "none"
+    reference: bool = False
+
+
+class Reference(NamedTuple):
+    """What one sample's boundaries are scored against; a plain tuple, so that it travels through loaders.
+
+    maps: (A, H, W) integers of A annotators, at the size of the files; none if the sample has no label.
+    kind: ``boundaries`` (0 to 255, boundary from 128 on) or ``labels`` (segment numbers).
+    groups: which of ``SCORE_GROUPS`` the sample counts in.
+    """
+
+    maps: NDArray[np.integer[Any]]
+    kind: Literal["boundaries", "labels"]
+    groups: tuple[str, ...] = ("",)
+
+
+def score_name(metric: str, group: str) -> str:
+    """Return the name of a metric taken over one of ``SCORE_GROUPS``."""
+    return f"{metric}_{group}" if group else metric
 
 
 class Batch(TypedDict):
@@ -55,12 +84,14 @@ class Batch(TypedDict):
     valid: (B, 1, H, W) bool, False on padding.
     id: B sample ids.
     targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
+    references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
     """
 
     image: Tensor
     valid: Tensor
     id: list[str]
     targets: dict[str, Tensor]
+    references: dict[str, list[Reference]]
 
 
 @dataclass

@@ -110,7 +110,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
     results["constant"] = module.constant_scores
-    results["best"] = _best_scores(trainer, evaluator, folder, gain)
+    results["best"] = _best_scores(trainer, evaluator, folder, module.gain(stage, estimate=True))
     return results, gain
 
 

@@ -43,14 +43,15 @@ def test_the_run_folder_is_complete(run, data):
     with (root / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert any(row["val/semseg/mIoU"] for row in rows)
+    assert any(row["val/boundary/odsF_subset"] and not row.get("val/boundary/odsF_partial") for row in rows)
 
 
 def test_metrics_are_nested_and_cover_every_task(run):
     metrics = json.loads(run.folder.metrics.read_text())
     assert set(metrics) == {"last", "best", "constant", "model"}
-    main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean", "boundary": "odsF"}
-    for stage in ("val", "train"):
-        for task, key in main.items():
+    main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean"}
+    for stage, boundary in {"val": "odsF_partial", "train": "odsF"}.items():  # val: two of the official images
+        for task, key in {**main, "boundary": boundary}.items():
             assert math.isfinite(metrics["last"][stage][task][key])
             assert math.isfinite(metrics["constant"][stage][task][key])
     assert "mIoU_present" in metrics["last"]["val"]["semseg"]
@@ -115,7 +116,7 @@ def test_best_is_never_worse_than_last_and_never_an_older_runs(data, tmp_path):
 def test_a_better_earlier_checkpoint_is_reported_as_best(data, tmp_path, monkeypatch):
     from mtlsi_net.lit.module import MultiTaskModule
 
-    def earlier_is_better(self, stage):  # noqa: ARG001 - the method's signature
+    def earlier_is_better(self, stage, estimate=False):  # noqa: ARG001 - the method's signature
         return -float(self.global_step)
 
     monkeypatch.setattr(MultiTaskModule, "gain", earlier_is_better)
@@ -203,7 +204,7 @@ def test_pascal_with_a_label_of_people_missing_here_and_there_trains_and_is_eval
         )
     )
     scores = json.loads(result.folder.metrics.read_text())["last"]["val"]
-    main = {"semseg": "mIoU", "human_parts": "mIoU", "saliency": "maxF", "boundary": "odsF"}
+    main = {"semseg": "mIoU", "human_parts": "mIoU", "saliency": "maxF", "boundary": "odsF_partial"}
     assert set(scores) == set(main)
     assert all(math.isfinite(scores[task][key]) for task, key in main.items())
     assert list((tmp_path / "out" / "cache" / "pascal").glob("human_parts/*.png"))

@@ -4,7 +4,6 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
 from mtlsi_net.data.transforms import (
@@ -25,7 +25,7 @@ from mtlsi_net.data.transforms import (
     mark_invalid,
     reduce,
 )
-from mtlsi_net.specs import Batch, TargetSpec
+from mtlsi_net.specs import SUBSET, Batch, Reference, TargetSpec
 from mtlsi_net.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -37,13 +37,29 @@ DEV_SHARE = 0.1
 
 
 class MultiTaskDataset(Dataset[Any]):
-    """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``."""
+    """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``.
+
+    Args:
+        reader: of the files.
+        ids: samples.
+        pipeline: of transforms.
+        seed: of their draws.
+        scale: see ``MultiTaskDataModule``.
+        groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
+    """
 
     def __init__(
-        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, *, seed: int, scale: float
+        self,
+        reader: SampleReader,
+        ids: Sequence[str],
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        scale: float,
+        groups: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
-        self.seed, self.scale = seed, scale
+        self.seed, self.scale, self.groups = seed, scale, groups
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,6 +72,7 @@ class MultiTaskDataset(Dataset[Any]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         sample_id = self.ids[draw.sample]
         sample = self.reader.read(sample_id)
+        references = self._references(sample_id, sample[IMAGE].shape)
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)
         sample[VALID] = np.ones((*sample[IMAGE].shape[:2], 1), np.float32)
@@ -65,6 +82,16 @@ class MultiTaskDataset(Dataset[Any]):
             "valid": _to_tensor(sample[VALID]) > 0,
             "id": sample_id,
             "targets": {name: _to_tensor(sample[name]) for name in self.reader.specs},
+            "references": references,
+        }
+
+    def _references(self, sample_id: str, shape: tuple[int, ...]) -> dict[str, Reference]:
+        if self.groups is None:
+            return {}
+        return {
+            name: self.reader.reference(name, sample_id, (shape[0], shape[1]))._replace(groups=self.groups[sample_id])
+            for name, spec in self.reader.specs.items()
+            if spec.reference
         }
 
 
@@ -86,6 +113,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
+        estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
         crop_guide: class map that the crop rule reads; loaded even when its task is not trained. None: read it if its
             task is trained, otherwise take every window.
@@ -101,9 +129,9 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     """
 
     official: str | None = None
-    """Name of the published data set, see ``mtlsi_net.verification.official``; None for one's own."""
+    """Name of the published data set, see ``mtlsi_net.data.official``; None for one's own."""
     dev_list: str | None = None
-    """File name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
+    """Name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 
     def __init__(
         self,
@@ -120,6 +148,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         scale: float = 1.0,
         dev_split: bool = False,
         max_train_scores: int | None = None,
+        estimate_images: int = 64,
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         allow_missing: bool = False,
@@ -132,7 +161,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.root, self.size = Path(root), (int(size[0]), int(size[1]))
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
-        self.max_train_scores = max_train_scores
+        self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
         self.pad_color = pad_color
         self.allow_missing = allow_missing
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
@@ -173,10 +202,31 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         plain = self._dataset(reader, train_ids, TestPipeline(self.size, self._masked(self.targets), self.pad_color))
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self._dataset(reader, self._scored(train_ids), plain.pipeline),
+            "train_scored": self._scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
             "train": self._training_dataset(train_ids) if self.augment else plain,
-            "val": self._dataset(reader, val_ids, plain.pipeline),
+            "val": self._scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
         }
+
+    def _scored_dataset(
+        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str
+    ) -> MultiTaskDataset:
+        groups = self._score_groups(ids, stage)
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
+
+    def _score_groups(self, ids: Sequence[str], stage: str) -> dict[str, tuple[str, ...]]:
+        """Return which of ``SCORE_GROUPS`` each id counts in; official lists are those of the test set."""
+        official = OFFICIAL.get(self.official or "") if stage == "val" else None
+        groups = dict.fromkeys(ids, ("",)) if official is None else official.score_groups(ids)
+        partial = sum("partial" in own for own in groups.values())
+        if official is not None and partial and any(spec.reference for spec in self.targets.values()):
+            log.warning(
+                "%s: boundary scores over %d images end in _partial, those over the official %d are published",
+                self.root,
+                partial,
+                len(shipped_ids(official.reference_list)),
+            )
+        estimated = set(_evenly(list(ids), self.estimate_images))
+        return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
     def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         pipeline = TrainPipeline(self.size, self._masked(self.train_specs), self.guide, self.pad_color)
@@ -188,8 +238,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def _scored(self, ids: list[str]) -> list[str]:
         if self.max_train_scores is not None and self.max_train_scores < 1:
             raise UserError(f"data.max_train_scores={self.max_train_scores}; give at least 1, or null for all images")
-        count = min(len(ids), self.max_train_scores or len(ids))
-        return [ids[index * len(ids) // count] for index in range(count)]
+        return _evenly(ids, self.max_train_scores or len(ids))
 
     @staticmethod
     def _masked(specs: Mapping[str, TargetSpec]) -> dict[str, TargetSpec]:
@@ -199,7 +248,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if self.dev_list is None:
             cut = len(ids) - max(1, round(DEV_SHARE * len(ids)))
             return ids[:cut], ids[cut:]
-        held = set(resources.files("mtlsi_net.data").joinpath("splits", self.dev_list).read_text().split())
+        held = set(shipped_ids(self.dev_list))
         kept, out = [i for i in ids if i not in held], [i for i in ids if i in held]
         if not out or not kept:
             raise UserError(
@@ -250,9 +299,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return self.eval_dataloader("val")
 
 
+def _evenly(ids: list[str], count: int) -> list[str]:
+    """Return ``count`` ids at even distances, all if they are fewer."""
+    count = min(len(ids), count)
+    return [ids[index * len(ids) // count] for index in range(count)]
+
+
 def _collate(samples: list[dict[str, Any]]) -> Batch:
     sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
     if len(sizes) > 1:
         raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
+    references = [sample.pop("references") for sample in samples]
     batch: Batch = default_collate(samples)
+    batch["references"] = {name: [own[name] for own in references] for name in references[0]}
     return batch

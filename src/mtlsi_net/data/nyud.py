@@ -87,7 +87,7 @@ class NYUDDataModule(MultiTaskDataModule):
     """NYUDv2: 795 training and 654 test images (called ``val``)."""
 
     official = "nyud"
-    dev_list = "nyud_dev.txt"
+    dev_list = "nyud_dev"
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:
         """Return a reader that accepts the comparable copy only."""

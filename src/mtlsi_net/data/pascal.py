@@ -12,7 +12,7 @@ from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map
 from mtlsi_net.data.readers import Array, read_gray, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import SampleReader, wrong_size
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.specs import TargetSpec
+from mtlsi_net.specs import Reference, TargetSpec
 
 SALIENT = 128
 """Least grey value of a salient pixel."""
@@ -73,6 +73,10 @@ class PascalReader(SampleReader):
             "boundary": self._boundary,
         }
         return read[name](self.files(name, sample_id), size)
+
+    def read_reference(self, name: str, sample_id: str) -> Reference:
+        """Return the label map: published boundary scores compare with its regions, not with the training label."""
+        return Reference(read_label_map(self.files(name, sample_id)[0])[None], "labels")
 
     def _semseg(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
         return read_stored_classes(files[0], self.specs["semseg"])

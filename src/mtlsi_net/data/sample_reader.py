@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.data.readers import Array, read_image
+from mtlsi_net.data.readers import Array, read_gray, read_image
 from mtlsi_net.data.transforms import IMAGE, Sample
-from mtlsi_net.specs import TargetSpec
+from mtlsi_net.specs import Reference, TargetSpec
 from mtlsi_net.utils.errors import UserError, nearest_names
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,14 @@ class SampleReader(ABC):
     @abstractmethod
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
         """Return one label map, (H, W, C) float32, of an image of ``size``; other sizes are refused later on."""
+
+    def read_reference(self, name: str, sample_id: str) -> Reference:
+        """Return what a task's scores compare with: boundaries as stored in the label file.
+
+        Raises:
+            UserError: a file that cannot be read.
+        """
+        return Reference(read_gray(self.files(name, sample_id)[0])[None], "boundaries")
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of ``train`` or ``val``.
@@ -137,6 +145,19 @@ class SampleReader(ABC):
         if label.shape[:2] != size:
             raise wrong_size(self.files(name, sample_id)[0], label.shape, size)
         return label
+
+    def reference(self, name: str, sample_id: str, size: tuple[int, int]) -> Reference:
+        """Return the reference of one task for an image of ``size``; without annotators if its label is missing.
+
+        Raises:
+            UserError: a file that cannot be read, or has another size than its image.
+        """
+        if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
+            return Reference(np.empty((0, *size), np.uint8), "boundaries")
+        reference = self.read_reference(name, sample_id)
+        if reference.maps.shape[1:] != size:
+            raise wrong_size(self.files(name, sample_id)[0], reference.maps.shape[1:], size)
+        return reference
 
     def read(self, sample_id: str) -> Sample:
         """Return image (0..255) and all label maps, (H, W, C) float32, untransformed.

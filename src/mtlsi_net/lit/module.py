@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
@@ -48,6 +49,7 @@ class MultiTaskModule(L.LightningModule):
         self.stage = "val"
         self.scores: dict[str, Scores] = {}
         self.constant_scores: dict[str, Scores] = {}
+        self._estimated: set[str] = set()  # stages whose constant scores are estimates
         # Plain dictionaries: running metric states are no part of a checkpoint.
         self._metrics: dict[str, Metric] = {}
         self._constant_metrics: dict[str, Metric] = {}
@@ -118,21 +120,25 @@ class MultiTaskModule(L.LightningModule):
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Start new metrics; the constant prediction is scored once for each stage."""
-        self._metrics = self._new_metrics()
-        self._constant_metrics = {} if self.stage in self.constant_scores else self._new_metrics()
+        """Start new metrics: estimates during training; the constant prediction is scored once for each stage."""
+        estimate = self.trainer.state.fn == TrainerFn.FITTING
+        self._metrics = self._new_metrics(estimate)
+        known = self.stage in self.constant_scores and (estimate or self.stage not in self._estimated)
+        self._constant_metrics = {} if known else self._new_metrics(estimate)
+        if not known:
+            (self._estimated.add if estimate else self._estimated.discard)(self.stage)
 
-    def _new_metrics(self) -> dict[str, Metric]:
-        return {name: task.new_metric().to(self.device) for name, task in self.tasks.items()}
+    def _new_metrics(self, estimate: bool) -> dict[str, Metric]:
+        return {name: task.new_metric(estimate).to(self.device) for name, task in self.tasks.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Update all metrics with one batch."""
         prediction = self(batch["image"], batch["valid"])
         for name, task in self.tasks.items():
-            target = batch["targets"][name]
-            self._metrics[name].update(task.postprocess(prediction.final[name].float()), target)
+            task.update(self._metrics[name], task.postprocess(prediction.final[name].float()), batch)
             if name in self._constant_metrics:
-                self._constant_metrics[name].update(task.postprocess(self._constant(name, target)), target)
+                constant = self._constant(name, batch["targets"][name])
+                task.update(self._constant_metrics[name], task.postprocess(constant), batch)
 
     def _constant(self, name: str, target: Tensor) -> Tensor:
         prior = self.priors[name].to(target.device)
@@ -146,15 +152,18 @@ class MultiTaskModule(L.LightningModule):
         self.scores[self.stage] = scores
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
         self.log_dict(flat)
-        self.log(f"{self.stage}/gain", self.gain(self.stage), prog_bar=True)
+        self.log(f"{self.stage}/gain", self.gain(self.stage, estimate=True), prog_bar=True)
 
-    def gain(self, stage: str) -> float:
-        """Return the mean over tasks of the share of the constant prediction's error that the network removes."""
-        ours, constant = self.scores[stage], self.constant_scores[stage]
-        gains = [
-            gain_over_constant(ours[name][task.main_metric], constant[name][task.main_metric], task.higher_is_better)
-            for name, task in self.tasks.items()
-        ]
+    def gain(self, stage: str, estimate: bool = False) -> float:
+        """Return the mean over tasks of the share of the constant prediction's error that the network removes.
+
+        ``estimate`` takes what validation during training can tell, so that its steps compare with the final weights.
+        """
+        gains = []
+        for name, task in self.tasks.items():
+            ours, constant = self.scores[stage][name], self.constant_scores[stage][name]
+            key = task.main_key(ours, estimate)
+            gains.append(gain_over_constant(ours[key], constant[key], task.higher_is_better))
         return sum(gains) / len(gains)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What a task owns, whatever the network and the data."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.specs import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
 from mtlsi_net.utils.errors import UserError
 
 RAREST = 1e-4
@@ -42,8 +43,26 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def new_metric(self) -> Metric:
-        """Return a fresh metric: ``update(postprocessed, target)``, ``compute()`` -> name -> scalar."""
+    def new_metric(self, estimate: bool = False) -> Metric:
+        """Return a fresh metric; ``compute()`` -> name -> scalar.
+
+        Args:
+            estimate: where scoring is slow, score a subset only, under a name that says so; for use during training.
+        """
+
+    def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
+        """Add a batch's post-processed predictions, (B, C, H, W) as ``postprocess`` returns them, to ``metric``."""
+        metric.update(value, batch["targets"][self.name])
+
+    def main_key(self, scores: Mapping[str, float], estimate: bool = False) -> str:
+        """Return under which name ``scores`` hold the main metric: its own, or that over other images, if need be.
+
+        Args:
+            scores: as ``new_metric().compute()`` gives them.
+            estimate: rather the one over the subset that is scored during training, so that both can be compared.
+        """
+        groups = (SUBSET, *SCORE_GROUPS) if estimate else SCORE_GROUPS
+        return next(name for group in groups if (name := score_name(self.main_metric, group)) in scores)
 
     @abstractmethod
     def postprocess(self, output: Tensor) -> Tensor:
@@ -92,3 +111,9 @@ def count_classes(target: Tensor, num_classes: int) -> Tensor:
     label = target.long()
     bins = torch.where(label != IGNORE, label, num_classes)
     return torch.bincount(bins.flatten(), minlength=num_classes + 1)[:num_classes].double()
+
+
+def valid_window(valid: Tensor) -> tuple[slice, slice]:
+    """Return rows and columns of the rectangle that an (H, W) validity mask leaves of a padded image."""
+    rows, columns = (torch.nonzero(valid.any(dim=axis)).flatten() for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics import Metric
 
 from mtlsi_net.losses import boundary_loss
-from mtlsi_net.specs import IGNORE, TargetSpec
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.specs import IGNORE, Batch, TargetSpec
+from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.tasks.colors import color_shares
 from mtlsi_net.utils.errors import UserError
 
@@ -26,7 +27,7 @@ class BoundaryTask(Task):
 
     name = "boundary"
     channels = 1
-    target = TargetSpec(channels=1, kind="binary")
+    target = TargetSpec(channels=1, kind="binary", reference=True)
     main_metric = "odsF"
     higher_is_better = True
 
@@ -39,12 +40,23 @@ class BoundaryTask(Task):
         """Return the weighted binary cross-entropy, averaged over valid pixels."""
         return boundary_loss(output, target, self.positive_weight)
 
-    def new_metric(self) -> Metric:
-        """Return odsF (main), oisF, AP and threshold."""
+    def new_metric(self, estimate: bool = False) -> Metric:
+        """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
         from mtlsi_net.metrics.boundary import BoundaryMetric  # compiles its matching: only if boundaries are scored
 
-        metric: Metric = BoundaryMetric(self.preset)
+        metric: Metric = BoundaryMetric(self.preset, estimate)
         return metric
+
+    def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
+        """Add predictions at the size of the label files: padding is cut away, reduced images are enlarged again."""
+        references = batch["references"][self.name]
+        natives = []
+        for probability, valid, reference in zip(value, batch["valid"], references, strict=True):
+            cut, size = probability[:, *valid_window(valid[0])], reference.maps.shape[1:]
+            if cut.shape[1:] != size:
+                cut = F.interpolate(cut[None], size, mode="bilinear", align_corners=False)[0]
+            natives.append(cut)
+        metric.update(natives, references)
 
     def activate(self, output: Tensor) -> Tensor:
         """Return the probability of a boundary."""

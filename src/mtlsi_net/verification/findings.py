@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mtlsi_net.data.official import Official, Size
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.verification.inspection import ImageFacts, LabelFacts
-from mtlsi_net.verification.official import Official, Size
 
 SHOWN = 5
 

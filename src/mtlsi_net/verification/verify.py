@@ -16,6 +16,7 @@ from rich.table import Table
 
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
+from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.pictures import Picture, draw_grid, label_pictures
@@ -27,7 +28,6 @@ from mtlsi_net.verification import findings as checks
 from mtlsi_net.verification.findings import Finding, Level, shown
 from mtlsi_net.verification.inspection import ImageFacts, LabelFacts, inspect_all
 from mtlsi_net.verification.manifest import compare, manifest_text, read_manifest, sha256_of, text_sha256
-from mtlsi_net.verification.official import OFFICIAL, Official, Size, identify
 
 log = logging.getLogger(__name__)
 

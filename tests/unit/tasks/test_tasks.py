@@ -1,12 +1,11 @@
-import sys
-from types import SimpleNamespace
-
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torch.nn import functional as F
 
+from mtlsi_net.specs import Reference
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.boundary import BoundaryTask
 from mtlsi_net.tasks.colors import INVALID_COLOR
@@ -94,18 +93,47 @@ def test_metric_has_the_promised_scores_and_a_perfect_prediction_is_perfect(name
     assert task.new_metric() is not metric
 
 
-def test_boundary_metric_is_imported_on_demand_with_the_preset(monkeypatch):
-    class Recorder(Metric):
-        def __init__(self, preset: str) -> None:
-            super().__init__()
-            self.preset = preset
+def padded_boundary_batch(stored, top, left):
+    """Return a batch of one image padded by ``top`` and ``left`` pixels (and one more at the other sides)."""
+    height, width = stored.shape
+    valid = torch.zeros(1, 1, height + 2 * top + 1, width + 2 * left + 1, dtype=torch.bool)
+    valid[..., top : top + height, left : left + width] = True
+    return {"valid": valid, "references": {"boundary": [Reference(stored[None], "boundaries")]}}
 
-        def update(self) -> None: ...
 
-        def compute(self) -> None: ...
+def test_boundaries_are_scored_at_the_size_of_their_files_without_padding():
+    rng = np.random.default_rng(0)
+    stored = (255 * (rng.random((40, 48)) < 0.05)).astype(np.uint8)
+    soft = torch.tensor(rng.random((1, 1, 40, 48)), dtype=torch.float32)
+    task = BoundaryTask(preset="plain")
+    native, padded, reduced = (task.new_metric() for _ in range(3))
+    native.update(list(soft), [Reference(stored[None], "boundaries")])
+    task.update(padded, F.pad(soft, (3, 4, 2, 3), value=0.9), padded_boundary_batch(stored, 2, 3))
+    assert padded.compute() == native.compute()
 
-    monkeypatch.setitem(sys.modules, "mtlsi_net.metrics.boundary", SimpleNamespace(BoundaryMetric=Recorder))
-    assert BoundaryTask(preset="pascal").new_metric().preset == "pascal"
+    enlarged = cv2.resize(stored, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    task.update(
+        reduced,
+        soft,
+        {
+            **padded_boundary_batch(stored, 0, 0),
+            "valid": torch.ones(1, 1, 40, 48, dtype=torch.bool),
+            "references": {"boundary": [Reference(enlarged[None], "boundaries")]},
+        },
+    )
+    twice = task.new_metric()
+    smooth = cv2.resize(soft[0, 0].numpy(), (96, 80), interpolation=cv2.INTER_LINEAR)
+    twice.update([torch.tensor(smooth)[None]], [Reference(enlarged[None], "boundaries")])
+    assert reduced.compute()["odsF"] == pytest.approx(float(twice.compute()["odsF"]), abs=0.01)
+
+
+def test_main_score_is_named_after_the_images_it_is_taken_over():
+    task = BoundaryTask()
+    assert task.main_key({"odsF_all": 0, "odsF": 0, "odsF_subset": 0}) == "odsF"
+    assert task.main_key({"odsF_partial": 0, "odsF_subset": 0}) == "odsF_partial"
+    assert task.main_key({"odsF_subset": 0}) == "odsF_subset"
+    assert task.main_key({"odsF": 0, "odsF_subset": 0}, estimate=True) == "odsF_subset"
+    assert TASKS["depth"].main_key({"abs_rel": 0, "rmse": 0}, estimate=True) == "rmse"
 
 
 # -- constructors ---------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from helpers.pascal_miniature import CASES, write_pascal_miniature
 from PIL import Image
 
 from mtlsi_net.data.nyud import NYUDReader
+from mtlsi_net.data.official import OFFICIAL, identify
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.verification.findings import Level, check_ids, check_overlap
 from mtlsi_net.verification.inspection import describe_label, inspect_all
-from mtlsi_net.verification.official import OFFICIAL, identify
 from mtlsi_net.verification.verify import verify
 
 WRITERS = {"nyud": write_miniature, "pascal": write_pascal_miniature}

@@ -61,7 +61,7 @@ def _search(
 
 
 @njit(cache=True, nogil=True)
-def _flip(end: int, root: int, came_from: Links, mate: Links, own: Links) -> None:
+def flip(end: int, root: int, came_from: Links, mate: Links, own: Links) -> None:
     """Match along the path that ``came_from`` tells from ``end`` back to ``root``, whose side ``own`` belongs to."""
     while end != NONE:
         here = came_from[end]
@@ -114,7 +114,7 @@ def _update(
         else:
             for k in range(size):
                 short[reached[k]] = True
-            _flip(end, p, came_from, partner, owner)
+            flip(end, p, came_from, partner, owner)
             grown += 1
     for g in waiting[:count]:
         end, size = _search(g, offsets, spare, owner, came_from, queue, reached)
@@ -125,7 +125,7 @@ def _update(
         else:
             for k in range(size):
                 spare[reached[k]] = True
-            _flip(end, g, came_from, owner, partner)
+            flip(end, g, came_from, owner, partner)
             grown += 1
     return grown
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+STEPS = 100
+"""Between two thresholds, where the best F is sought by interpolation."""
+
 
 class BoundaryScores(TypedDict):
     """Scores in [0, 1]; ``threshold``, ``precision`` and ``recall`` are those of odsF."""
@@ -20,15 +23,31 @@ class BoundaryScores(TypedDict):
     recall: float
 
 
-def precision_recall_f(counts: Counts) -> tuple[Floats, Floats, Floats]:
-    """Return precision, recall and F of (..., 4) counts; no truth: R = 1, P = 0; no prediction: R = 0, P = 1."""
+def precision_recall(counts: Counts, zero_over_zero: bool = False) -> tuple[Floats, Floats]:
+    """Return precision and recall of (..., 4) counts.
+
+    Args:
+        counts: cntR, sumR, cntP, sumP.
+        zero_over_zero: count 0/0 as 0, as BSDS does. False: without truth R = 1 and P = 0, without prediction R = 0 and
+            P = 1, as SEISM does. F is 0 in both.
+    """
     hits_r, sum_r, hits_p, sum_p = np.moveaxis(counts.astype(np.float64), -1, 0)
-    recall = np.where(sum_r > 0, hits_r / np.maximum(sum_r, 1), 1.0)
-    precision = np.where(sum_p > 0, hits_p / np.maximum(sum_p, 1), 1.0)
-    precision = np.where(sum_r > 0, precision, 0.0)
-    recall = np.where((sum_p > 0) | (sum_r == 0), recall, 0.0)
+    recall, precision = hits_r / np.maximum(sum_r, 1), hits_p / np.maximum(sum_p, 1)
+    if not zero_over_zero:
+        precision = np.where(sum_r > 0, np.where(sum_p > 0, precision, 1.0), 0.0)
+        recall = np.where(sum_r > 0, recall, 1.0)
+    return precision, recall
+
+
+def f_measure(precision: Floats, recall: Floats) -> Floats:
+    """Return the harmonic mean of precision and recall; 0 where both are 0."""
     total = precision + recall
-    return precision, recall, np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0.0)
+    return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0.0)
+
+
+def best_of(counts: Counts, zero_over_zero: bool = False) -> Counts:
+    """Return the (4,) counts of one image, (thresholds, 4), at its best threshold, the first of equal ones."""
+    return counts[int(np.argmax(f_measure(*precision_recall(counts, zero_over_zero))))]
 
 
 def average_precision(precision: Floats, recall: Floats) -> float:
@@ -40,21 +59,33 @@ def average_precision(precision: Floats, recall: Floats) -> float:
     return float(sampled.sum() / 100)
 
 
-def boundary_scores(total: Counts, best: Counts, thresholds: Floats) -> BoundaryScores:
+def boundary_scores(total: Counts, best: Counts, thresholds: Floats, interpolate: bool = False) -> BoundaryScores:
     """Return the scores of a data set.
 
     Args:
         total: (thresholds, 4) counts summed over images.
         best: (4,) counts summed over images, each at its own best threshold.
-        thresholds: (thresholds,).
+        thresholds: (thresholds,), rising.
+        interpolate: BSDS's rules: the best F is sought between thresholds too, 0/0 is 0.
     """
-    precision, recall, f = precision_recall_f(total)
+    precision, recall = precision_recall(total, interpolate)
+    curve = np.stack([thresholds, precision, recall])
+    if interpolate:
+        curve = _refine(curve)
+    f = f_measure(curve[1], curve[2])
     at = int(np.argmax(f))
     return {
         "odsF": float(f[at]),
-        "oisF": float(precision_recall_f(best)[2]),
+        "oisF": float(f_measure(*precision_recall(best, interpolate))),
         "AP": average_precision(precision, recall),
-        "threshold": float(thresholds[at]),
-        "precision": float(precision[at]),
-        "recall": float(recall[at]),
+        "threshold": float(curve[0, at]),
+        "precision": float(curve[1, at]),
+        "recall": float(curve[2, at]),
     }
+
+
+def _refine(curve: Floats) -> Floats:
+    """Return a (rows, thresholds) curve with ``STEPS`` linear steps between neighbouring thresholds."""
+    share = np.linspace(0, 1, STEPS)
+    between = curve[:, :-1, None] * (1 - share) + curve[:, 1:, None] * share
+    return np.concatenate([curve[:, :1], between.reshape(len(curve), -1)], axis=1)

@@ -8,6 +8,11 @@ from pathlib import Path
 Size = tuple[int, int]
 
 
+def shipped_ids(name: str) -> list[str]:
+    """Return the ids of a list that comes with the package."""
+    return resources.files("mtlsi_net.data").joinpath("splits", f"{name}.txt").read_text().split()
+
+
 @dataclass(frozen=True)
 class Copy:
     """One circulating copy: its name, the suffix of the files in some of its folders, and its images' size if known."""
@@ -23,6 +28,7 @@ class Official:
 
     Attributes:
         lists: the split lists shipped as ``<lists>_train.txt`` and ``<lists>_val.txt``.
+        reference_list: name of the shipped list that scores with a reference are published on.
         copies: circulating copies, the one of the protocol first.
         size: (height, width) of every image; None if they differ.
         longest_side: pixels that no image exceeds.
@@ -30,6 +36,7 @@ class Official:
     """
 
     lists: str
+    reference_list: str
     copies: Sequence[Copy]
     size: Size | None
     longest_side: int
@@ -37,13 +44,24 @@ class Official:
 
     def ids(self, split: str) -> list[str]:
         """Return the official ids of ``train`` or ``val``."""
-        path = resources.files("mtlsi_net.data").joinpath("splits", f"{self.lists}_{split}.txt")
-        return path.read_text().split()
+        return shipped_ids(f"{self.lists}_{split}")
+
+    def score_groups(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return which of ``specs.SCORE_GROUPS`` each of the test ``ids`` counts in.
+
+        All ids of the published list make the main score, fewer a partial one, over all ids if none is published.
+        """
+        published, own = set(shipped_ids(self.reference_list)), set(ids)
+        main = "" if published <= own else "partial"
+        counted = (published & own) or own
+        everything = ("all",) if published < set(self.ids("val")) <= own else ()
+        return {sample_id: ((main,) if sample_id in counted else ()) + everything for sample_id in ids}
 
 
 OFFICIAL = {
     "nyud": Official(
         lists="nyud",
+        reference_list="nyud_val",
         copies=(
             Copy(
                 "NYUDv2.tar.gz, 425x560, the one of InvPT, TaskPrompter, MLoRE, MTMamba and DeMT",
@@ -62,6 +80,7 @@ OFFICIAL = {
     ),
     "pascal": Official(
         lists="pascal",
+        reference_list="pascal_test_new",
         copies=(
             Copy(
                 "PASCALContext.tar.gz of the InvPT family, or PASCAL_MT.tgz, which holds the same",

@@ -1,0 +1,78 @@
+"""The rules of the boundary protocols that published numbers follow (edge-evaluation page)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mtlsi_net.utils.errors import UserError, choose
+
+HUNDREDTHS = tuple(k / 100 for k in range(1, 100))
+HED = (0.001, *HUNDREDTHS, 0.999)
+THRESHOLDS: Mapping[Any, tuple[float, ...]] = {"99": HUNDREDTHS, "hed": HED}
+COMPARE = ("gt", "ge")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Rules of one boundary protocol.
+
+    Attributes:
+        max_dist: largest distance of a match, as a share of the image diagonal.
+        nms: suppress non-maxima before thresholds are applied, as SEISM does.
+        thin: thin the prediction at every threshold.
+        thresholds: rising, in (0, 1).
+        compare: a pixel is predicted if it is greater than the threshold (``gt``), or also if it is equal (``ge``).
+        truth: what ground-truth pictures hold: ``boundaries``; ``boundaries_as_labels``, passed through seg2bmap and
+            thinning as if they were a label map, as SEISM does with NYUDv2's; ``labels``, a map of segments.
+        interpolate: seek the best F between thresholds too, and count 0/0 as 0, as BSDS does.
+    """
+
+    max_dist: float
+    nms: bool
+    thin: bool
+    thresholds: tuple[float, ...]
+    compare: Literal["gt", "ge"]
+    truth: Literal["boundaries", "boundaries_as_labels", "labels"]
+    interpolate: bool = False
+
+
+PRESETS = {
+    "nyud": Preset(0.011, nms=True, thin=True, thresholds=HED, compare="gt", truth="boundaries_as_labels"),
+    "pascal": Preset(0.0075, nms=True, thin=True, thresholds=HED, compare="gt", truth="labels"),
+    "pascal_mti": Preset(0.0075, nms=False, thin=True, thresholds=HUNDREDTHS, compare="ge", truth="labels"),
+    "bsds": Preset(0.0075, False, True, HUNDREDTHS, compare="ge", truth="boundaries", interpolate=True),
+    "plain": Preset(0.0075, nms=False, thin=True, thresholds=HUNDREDTHS, compare="ge", truth="boundaries"),
+}
+
+
+def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
+    """Return a preset, with some of ``max_dist, nms, thin, compare, thresholds`` changed.
+
+    Args:
+        name: key of ``PRESETS``.
+        changes: None stands for no change; thresholds are ``99``, ``hed`` or a list.
+
+    Raises:
+        UserError: an unknown preset, or a value out of range.
+    """
+    preset = choose("preset", name, PRESETS)
+    wanted = {key: value for key, value in (changes or {}).items() if value is not None}
+    if "thresholds" in wanted:
+        wanted["thresholds"] = _thresholds(wanted["thresholds"])
+    if not 0 < wanted.get("max_dist", preset.max_dist) < 1:
+        raise UserError(f"max_dist={wanted['max_dist']}: give a share of the image diagonal, such as 0.0075")
+    if wanted.get("compare", preset.compare) not in COMPARE:
+        raise UserError(f"compare={wanted['compare']} is not known; known: {', '.join(COMPARE)}")
+    return replace(preset, **wanted)
+
+
+def _thresholds(given: str | int | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(given, str | int):
+        return choose("thresholds", str(given), THRESHOLDS)
+    try:
+        values = tuple(float(value) for value in given)
+    except (TypeError, ValueError):
+        values = ()
+    if not values or any(a >= b for a, b in zip((0.0, *values), (*values, 1.0), strict=True)):
+        raise UserError(f"thresholds={given}: give 99, hed, or a list of rising numbers between 0 and 1")
+    return values
