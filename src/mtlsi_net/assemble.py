@@ -1,6 +1,5 @@
 """From a configuration to objects: the only wiring code."""
 
-import inspect
 import logging
 import warnings
 from collections.abc import Mapping
@@ -10,9 +9,9 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -21,49 +20,13 @@ from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 MAX_PRIOR_IMAGES = 500
 """Training images read for the priors, evenly spaced (our choice: all of NYUDv2 would change the third digit)."""
-
-
-def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it.
-
-    An ablation sets options of a stage; on a network without that stage, or with another one there, they would end in
-    a constructor's traceback.
-
-    Raises:
-        UserError: names the option, and the nearest that the class has.
-    """
-    if not isinstance(node, Mapping):
-        return
-    if "_target_" in node:
-        try:
-            accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{path}._target_={node['_target_']} cannot be imported: {error}") from None
-        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values())
-        for key in (str(key) for key in node if not str(key).startswith("_")):
-            if key not in accepted and not anything:
-                owner = str(node["_target_"]).rpartition(".")[2]
-                raise UserError(f"{path}.{key} is set, but {owner} has no {key!r}; {nearest_names(key, accepted)}")
-    for key, value in node.items():
-        check_options(value, f"{path}.{key}".lstrip("."))
-
-
-def check_complete(cfg: DictConfig) -> None:
-    """Check that every setting that has no default (``???``) was given.
-
-    Raises:
-        UserError: names those that were not.
-    """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
 def build_tasks(cfg: DictConfig) -> dict[str, Task]:

@@ -103,7 +103,7 @@ def restore(cfg: DictConfig) -> Restored:
     run.backbone.pretrained = False  # the checkpoint's own weights follow
     assert isinstance(run, DictConfig)
     folder = RunFolder(Path(cfg.paths.run_dir))
-    folder.create()
+    folder.create(folder.pictures)
     config: Any = OmegaConf.to_container(run, resolve=True)
     OmegaConf.save(OmegaConf.create(config), folder.config)
     assemble.quieten_lightning()

@@ -18,6 +18,7 @@ from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import Scores
 from mtlsi_net.pictures import write_grid
 from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
 
@@ -36,11 +37,11 @@ class TrainResult:
 def train(cfg: DictConfig) -> TrainResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
     clock = {"start": time.monotonic()}
-    assemble.check_complete(cfg)
+    check_complete(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    assemble.check_options(config)
+    check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
-    folder.create()
+    folder.create(folder.checkpoints, folder.pictures)
     OmegaConf.save(OmegaConf.create(config), folder.config)
     assemble.quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -1,5 +1,6 @@
 """The commands themselves, in processes of their own: exit codes, one-line errors, the wheel."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,26 @@ def test_every_job_of_a_sweep_keeps_a_folder_of_its_own(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").glob("nyud_overfit/sweep_*/[01]/metrics.json"))) == 2
+
+
+def test_boundary_scores_folders_and_names_what_is_missing(tmp_path):
+    fixture = ROOT / "tests" / "fixtures" / "edge"
+    for folder, kind in (("pred", "pred"), ("gt", "gt")):
+        (tmp_path / folder).mkdir()
+        for case in ("c00_clean", "c02_noisy"):
+            shutil.copy(fixture / f"{case}_{kind}.png", tmp_path / folder / f"{case}.png")
+    options = ("pred=pred", "gt=gt", "preset=bsds", "out=out")
+    done = command("mtlsi_net.boundary", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {f.name for f in (tmp_path / "out").iterdir()} >= {
+        "counts.csv",
+        "per_image.csv",
+        "summary.json",
+        "precision_recall.png",
+    }
+    (tmp_path / "gt" / "c00_clean.png").unlink()
+    done = command("mtlsi_net.boundary", *options, cwd=tmp_path)
+    assert_one_line_error(done, "1 predictions have no ground truth (c00_clean)")
 
 
 def test_verify_data_leaves_with_the_verdict(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mtlsi_net import assemble
 from mtlsi_net.data.sampling import Draw
+from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -128,4 +129,4 @@ def test_a_folder_without_suffix_is_refused(tmp_path, place):
 
 def test_settings_without_default_are_asked_for():
     with pytest.raises(UserError, match=r"data.root, data.size, tasks.semseg.classes must be given"):
-        assemble.check_complete(compose_config("data=folder"))
+        check_complete(compose_config("data=folder"))

@@ -12,11 +12,9 @@ import numpy as np
 from mtlsi_net.data.readers import Array, read_gray, read_image
 from mtlsi_net.data.transforms import IMAGE, Sample
 from mtlsi_net.specs import Reference, TargetSpec
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import UserError, nearest_names, shown
 
 log = logging.getLogger(__name__)
-
-SHOWN = 5
 
 
 class SampleReader(ABC):
@@ -79,9 +77,9 @@ class SampleReader(ABC):
             raise UserError(f"{path}: cannot be read ({error}); mend its permissions or replace it") from None
         if not ids:
             raise UserError(f"{path} lists no images; {self.how_to_get}")
-        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)[:SHOWN]
+        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)
         if twice:
-            raise UserError(f"{path} lists some ids twice ({', '.join(twice)}); remove the repetitions")
+            raise UserError(f"{path} lists some ids twice ({shown(twice)}); remove the repetitions")
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
@@ -114,9 +112,7 @@ class SampleReader(ABC):
 
     def describe(self, files: Sequence[Path]) -> str:
         """Return the first few files, relative to the root, and the number of the rest."""
-        names = ", ".join(str(path.relative_to(self.root)) for path in files[:SHOWN])
-        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-        return f"{names}{more}"
+        return shown(str(path.relative_to(self.root)) for path in files)
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
         """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""

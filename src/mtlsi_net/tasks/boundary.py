@@ -42,7 +42,9 @@ class BoundaryTask(Task):
 
     def new_metric(self, estimate: bool = False) -> Metric:
         """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
-        from mtlsi_net.metrics.boundary import BoundaryMetric  # compiles its matching: only if boundaries are scored
+        from mtlsi_net.metrics.boundary.metric import (
+            BoundaryMetric,
+        )  # compiles its matching: only if boundaries are scored
 
         metric: Metric = BoundaryMetric(self.preset, estimate)
         return metric

@@ -58,14 +58,14 @@ class RunFolder:
         """Folder of PNG pictures."""
         return self.root / "pictures"
 
-    def create(self) -> None:
-        """Make the folder and check that it can be written.
+    def create(self, *subfolders: Path) -> None:
+        """Make the folder, and the named ones inside it, and check that it can be written.
 
         Raises:
             UserError: it cannot.
         """
         try:
-            for folder in (self.root, self.checkpoints, self.pictures):
+            for folder in (self.root, *subfolders):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_text("")

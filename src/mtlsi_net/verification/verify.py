@@ -22,10 +22,11 @@ from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.pictures import Picture, draw_grid, label_pictures
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.semseg import SemsegTask
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.errors import UserError, shown
 from mtlsi_net.utils.run_folder import describe_run, write_json
 from mtlsi_net.verification import findings as checks
-from mtlsi_net.verification.findings import Finding, Level, shown
+from mtlsi_net.verification.findings import Finding, Level
 from mtlsi_net.verification.inspection import ImageFacts, LabelFacts, inspect_all
 from mtlsi_net.verification.manifest import compare, manifest_text, read_manifest, sha256_of, text_sha256
 
@@ -69,7 +70,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     Raises:
         UserError: there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
     """
-    assemble.check_complete(cfg)
+    check_complete(cfg)
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))

@@ -10,10 +10,10 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from mtlsi_net import assemble
 from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
+from mtlsi_net.utils.config_checks import check_options
 from mtlsi_net.utils.errors import UserError, user_errors
 from mtlsi_net.utils.model_size import measure_size
 
@@ -25,7 +25,7 @@ TOLERANCE = 0.02
 
 def network_of(*overrides, encoder=None, channels=CHANNELS):
     cfg = compose_config("experiment=rooms_demo", "data.size=[128,160]", *overrides)
-    assemble.check_options(cfg.model, "model")
+    check_options(cfg.model, "model")
     return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=channels)
 
 
