@@ -106,7 +106,8 @@ def _reading(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise ArchiveError(f"is damaged or no archive ({error})") from None
+        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists on further lines what it tried
+        raise ArchiveError(f"is damaged or no archive ({reason})") from None
 
 
 def _is_zip(archive: Path) -> bool:

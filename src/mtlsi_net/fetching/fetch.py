@@ -125,7 +125,7 @@ class Place:
         raise UserError(
             f"{self.source.file} could not be downloaded [{' | '.join(failures) or 'source.mirrors is empty'}]; "
             f"get it by hand and put it at {self.archive}, or pass source.archive=FILE, and run this again; "
-            "other addresses: 'source.mirrors=[URL,...]'"
+            "other addresses: source.mirrors=\"['URL',...]\""
         )
 
     def _fetch(self, mirror: Mirror, connection: Connection) -> None:

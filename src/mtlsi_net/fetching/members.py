@@ -65,7 +65,7 @@ def _objection(
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         return "leads out of the folder"
     if member.kind not in KINDS:
-        return f"is a {member.kind}"
+        return f"is not unpacked ({member.kind})"
     if path in symlinks and path in seen:
         return "stands there twice, and as a link"
     if any(parent in symlinks for parent in path.parents):

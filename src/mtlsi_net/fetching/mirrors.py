@@ -65,10 +65,13 @@ class Source:
 
     def objection(self, path: Path) -> str | None:
         """Say why ``path`` is not this archive, as far as size and sha256 are known; None if it may be."""
-        if self.size is not None and (size := path.stat().st_size) != self.size:
-            return f"has {size} bytes instead of {self.size}"
-        if self.sha256 is not None and (digest := sha256_of(path)) != self.sha256.lower():
-            return f"has sha256 {digest} instead of {self.sha256}"
+        try:
+            if self.size is not None and (size := path.stat().st_size) != self.size:
+                return f"has {size} bytes instead of {self.size}"
+            if self.sha256 is not None and (digest := sha256_of(path)) != self.sha256.lower():
+                return f"has sha256 {digest} instead of {self.sha256}"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
         return None
 
 

@@ -90,8 +90,8 @@ UNSAFE = {
     "hardlink out": ([entry("a", tarfile.LNKTYPE, "../x")], "link to '../x', which is no file before it"),
     "absolute hardlink": ([entry("a", tarfile.LNKTYPE, "/etc/passwd")], "which is no file before it"),
     "hardlink to a link": ([LINK, entry("a", tarfile.LNKTYPE, "NYUDv2/link")], "which is no file before it"),
-    "device": ([entry("NYUDv2/null", tarfile.CHRTYPE)], "is a device or pipe"),
-    "pipe": ([entry("NYUDv2/pipe", tarfile.FIFOTYPE)], "is a device or pipe"),
+    "device": ([entry("NYUDv2/null", tarfile.CHRTYPE)], r"is not unpacked \(device or pipe\)"),
+    "pipe": ([entry("NYUDv2/pipe", tarfile.FIFOTYPE)], r"is not unpacked \(device or pipe\)"),
 }
 
 
@@ -118,7 +118,8 @@ def zip_encrypted(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("../x", "leads out"), ("/tmp/x", "leads out"), (zip_link(), "is a link in a zip")]
+    ("name", "words"),
+    [("../x", "leads out"), ("/tmp/x", "leads out"), (zip_link(), r"is not unpacked \(link in a zip\)")],
 )
 def test_unsafe_zips_are_refused_before_anything_is_written(tmp_path, root, name, words):
     with pytest.raises(ArchiveError, match=f"is not safe to unpack: its entry .*{words}"):
@@ -129,7 +130,7 @@ def test_unsafe_zips_are_refused_before_anything_is_written(tmp_path, root, name
 def test_encrypted_zips_are_refused(tmp_path, root):
     archive = write_zip(tmp_path / "archive")
     zip_encrypted(archive)
-    with pytest.raises(ArchiveError, match="is a encrypted file"):
+    with pytest.raises(ArchiveError, match=r"is not unpacked \(encrypted file\)"):
         install(archive, root)
 
 
@@ -142,8 +143,8 @@ DAMAGED = {
     "flipped bytes": lambda data: spoil(data, len(data) // 2),
     "wrong checksum": lambda data: spoil(data, len(data) - 8),
     "cut by its checksum": lambda data: data[:-8],
-    "a text": lambda data: b"this is no archive" * 100,
-    "empty": lambda data: b"",
+    "a text": lambda _: b"this is no archive" * 100,
+    "empty": lambda _: b"",
 }
 
 
@@ -161,19 +162,21 @@ def test_an_archive_without_the_lists_is_another_data_set(tmp_path, root):
     with tarfile.open(tmp_path / "archive", "w:gz") as tar:
         for number in range(7):
             tar.addfile(*entry(f"folder{number}/train.txt"))
-    with pytest.raises(ArchiveError, match=r"gt_sets/train.txt and gt_sets/val.txt are neither.*folder0.*folder4, \.\."):
+    with pytest.raises(
+        ArchiveError, match=r"gt_sets/train.txt and gt_sets/val.txt are neither.*folder0.*folder4, \.\."
+    ):
         install(tmp_path / "archive", root)
 
 
 def test_a_bomb_is_not_even_read_to_its_end(tmp_path, root, monkeypatch):
     archive = write_tar(tmp_path / "archive")
-    size = archive.stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9000, 5000, 4000))
     with archive.open("ab") as file:
-        file.write(b"never reached")
-    with pytest.raises(UserError, match=r"archive unpacked takes at least 5.0 kB but the disk of .*data has 4.0 kB fre"):
+        file.write(b"an ArchiveError if it is reached")
+    with pytest.raises(
+        UserError, match=r"archive unpacked takes at least 5.0 kB but the disk of .*data has 4.0 kB fre"
+    ):
         install(archive, root)
-    assert size < 9000
     assert os.listdir(root.parent) == []
 
 
@@ -202,7 +205,7 @@ def test_what_appears_at_the_root_meanwhile_is_not_overwritten(tmp_path, root):
     archive = write_tar(tmp_path / "archive")
     root.mkdir()
     (root / "mine").touch()
-    with pytest.raises(UserError, match="cannot be unpacked to .*not empty"):
+    with pytest.raises(UserError, match=r"cannot be unpacked to .*not empty"):
         install(archive, root)
     assert os.listdir(root) == ["mine"]
 

@@ -107,7 +107,7 @@ def test_code_416_means_whole_or_changed(server, target):
     assert target.read_bytes() == BODY
     part.begin('"one"')
     part.path.write_bytes(BODY + b"more")
-    with pytest.raises(TransferError, match="has changed since the part was fetched$"):
+    with pytest.raises(TransferError, match=r"has changed since the part was fetched$"):
         fetch(url, target)
     assert leftovers(target) == [target.name]
 
@@ -162,9 +162,9 @@ def test_absent_files_and_servers(server, target):
     assert len(server.requests) == 1  # there is no use in asking again
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(TransferError, match="cannot be reached .*refused"):
+        with pytest.raises(TransferError, match=r"cannot be reached .*refused"):
             fetch(f"http://127.0.0.1:{unused.getsockname()[1]}/a", target)
-    with pytest.raises(TransferError, match="cannot be reached .*No such file"):
+    with pytest.raises(TransferError, match=r"cannot be reached .*No such file"):
         fetch((target.parent / "nothing").as_uri(), target, retries=3)
 
 
