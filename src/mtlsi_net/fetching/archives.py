@@ -82,7 +82,7 @@ def unpack(archive: Path, contents: Contents, root: Path, *, progress: bool) -> 
         UserError: ``root`` cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.unpacking-", dir=root.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f"{root.name}.unpacking-", dir=root.parent) as temporary:
             folder = Path(temporary, "content")
             folder.mkdir()
             with Progress(transient=True, disable=not progress) as bar:

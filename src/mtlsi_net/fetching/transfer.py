@@ -113,13 +113,13 @@ def _attempt(url: str, part: Part, size: int | None, connection: Connection) -> 
     if response is None:
         return
     with response:
-        start, total = _extent(response.status, response.headers, part.resumable)
+        start, total = _extent(response.status, response.headers)
         tag = _tag(response.headers)
         if response.headers.get_content_type() == "text/html":
             raise TransferError(WEB_PAGE)
         if None not in (size, total) and size != total:
             raise TransferError(f"has {total} bytes instead of {size}")
-        if start and tag not in {"", part.tag}:
+        if start and (start != part.resumable or tag not in {"", part.tag}):
             raise _changed(part)
         check_room(part.path.parent, (total or start) - start, f"the rest of {url}" if start else url)
         if not start:
@@ -147,16 +147,15 @@ def _open(url: str, part: Part, timeout: float) -> Any:  # noqa: ANN401 - urllib
         raise TransferError(f"cannot be reached ({reason})", again=not url.startswith("file:")) from None
 
 
-def _extent(status: int | None, headers: Message, have: int) -> tuple[int, int | None]:
-    """Return where the answer's bytes belong, and how many the whole file has, None if the server does not say."""
+def _extent(status: int | None, headers: Message) -> tuple[int, int | None]:
+    """Return the place of the answer's first byte in the file (-1: not told), and the file's size if it is told."""
     length = headers.get("Content-Length", "")
     size = int(length) if length.isdigit() else None
     if status != 206:
         return 0, size
     place, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    if place.partition("-")[0] != str(have):
-        raise TransferError(f"was asked to go on at byte {have} but gives bytes {place or 'it does not name'}")
-    return have, int(total) if total.isdigit() else None if size is None else have + size
+    first = place.partition("-")[0]
+    return int(first) if first.isdigit() else -1, int(total) if total.isdigit() else None
 
 
 def _tag(headers: Message) -> str:
@@ -166,8 +165,9 @@ def _tag(headers: Message) -> str:
 
 
 def _changed(part: Part) -> TransferError:
+    """Return the error of a server that cannot go on where ``part`` ends; the part is gone, so the next try is anew."""
     part.discard()
-    return TransferError("the file there has changed since the part was fetched", again=True)
+    return TransferError("does not go on where it broke off: the file there is another by now", again=True)
 
 
 def _append(response: Any, part: Part, start: int, total: int | None, progress: bool) -> None:  # noqa: ANN401
