@@ -87,6 +87,11 @@ def test_verify_data_leaves_with_the_verdict(tmp_path):
     assert_one_line_error(done, "val.txt lists no images")
 
 
+def test_data_without_mirrors_is_not_downloaded(tmp_path):
+    done = command("mtlsi_net.download", "data=rooms", cwd=tmp_path)
+    assert_one_line_error(done, "no list of mirrors", "data=nyud", "source=")
+
+
 def test_a_typo_gets_hydras_own_message(tmp_path):
     done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
     assert done.returncode == 1
@@ -94,7 +99,9 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data"])
+@pytest.mark.parametrize(
+    "module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data", "mtlsi_net.download"]
+)
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -25,8 +25,8 @@ class PascalReader(SampleReader):
     """
 
     how_to_get = (
-        "get PASCALContext.tar.gz, which InvPT's data section links to, unpack it, "
-        "and set data.root to the folder that holds JPEGImages/ and ImageSets/"
+        "get PASCALContext.tar.gz, as InvPT uses it, by python -m mtlsi_net.download data=pascal, "
+        "or set data.root to the folder that holds JPEGImages/ and ImageSets/"
     )
     tasks = ("semseg", "human_parts", "saliency", "normals", "boundary")
 
