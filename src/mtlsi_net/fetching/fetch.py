@@ -9,13 +9,13 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.fetching.archives import look_through, unpack
 from mtlsi_net.fetching.members import ArchiveError
 from mtlsi_net.fetching.mirrors import Mirror, Source
 from mtlsi_net.fetching.part import Part
 from mtlsi_net.fetching.transfer import Connection, TransferError, transfer
+from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.verification.verify import SPLITS, verify
 
@@ -31,10 +31,10 @@ def download(cfg: DictConfig) -> int:
     Raises:
         UserError: nothing is known of where this data set can be had, or no way there led to it.
     """
-    assemble.check_complete(cfg)
+    check_complete(cfg)
     if cfg.get("source") is None:
         raise UserError("this data set has no list of mirrors; data=nyud and data=pascal have one, or give source=...")
-    assemble.check_options(cfg.source, "source")
+    check_options(cfg.source, "source")
     source: Source = instantiate(cfg.source, _convert_="all")
     module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets={})
     reader = module.make_reader({})
