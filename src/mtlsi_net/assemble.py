@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -39,6 +39,8 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
     Raises:
         UserError: names the option, and the nearest that the class has.
     """
+    if isinstance(node, list | ListConfig):
+        node = dict(enumerate(node))
     if not isinstance(node, Mapping):
         return
     if "_target_" in node:

@@ -73,7 +73,9 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data", "mtlsi_net.bench"])
+@pytest.mark.parametrize(
+    "module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data", "mtlsi_net.bench"]
+)
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
     assert done.returncode == 0

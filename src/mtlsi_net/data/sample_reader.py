@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.data.readers import Array, read_image
-from mtlsi_net.data.transforms import IMAGE, Sample
+from mtlsi_net.data.readers import read_image
+from mtlsi_net.data.transforms import IMAGE, Array, Sample
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError, nearest_names
 
@@ -53,7 +53,7 @@ class SampleReader(ABC):
 
     @abstractmethod
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
-        """Return one label map, (H, W, C) float32, of an image of ``size``; other sizes are refused later on."""
+        """Return one label map, (H, W, C), stored or decoded, of an image of ``size``; others are refused later on."""
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of ``train`` or ``val``.
@@ -114,7 +114,7 @@ class SampleReader(ABC):
         """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""
 
     def read_image(self, sample_id: str) -> Array:
-        """Return the image, (H, W, 3) float32 in 0..255.
+        """Return the image, (H, W, 3) uint8.
 
         Raises:
             UserError: a file that cannot be read, or of another copy of the data set.
@@ -125,7 +125,7 @@ class SampleReader(ABC):
         return image
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
-        """Return one task's label map for an image of ``size`` (height, width), (H, W, C) float32, untransformed.
+        """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
 
         Raises:
             UserError: a file that cannot be read, holds values out of range, or has another size than its image.
@@ -139,7 +139,7 @@ class SampleReader(ABC):
         return label
 
     def read(self, sample_id: str) -> Sample:
-        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed.
+        """Return image and all label maps, untransformed, as ``transforms`` describes a sample.
 
         Raises:
             UserError: as ``read_image`` and ``read_target``.
