@@ -99,6 +99,7 @@ def restore(cfg: DictConfig) -> Restored:
     checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
+    changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
     run = OmegaConf.merge(run, {"data": changed, "trainer": cfg.trainer, "paths": cfg.paths, "logger": None})
     run.backbone.pretrained = False  # the checkpoint's own weights follow
     assert isinstance(run, DictConfig)

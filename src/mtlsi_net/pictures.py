@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mtlsi_net.data.transforms import IMAGE, Sample, mark_invalid
+from mtlsi_net.data.transforms import IMAGE, Sample, finish_label
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task, valid_window
@@ -61,8 +61,7 @@ def draw_grid(
 
 def label_pictures(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
     """Return the picture of an untransformed sample's image, and of each task's label with invalid pixels marked."""
-    marked = mark_invalid(sample, {name: task.target for name, task in tasks.items()})
-    labels = {name: torch.from_numpy(marked[name].transpose(2, 0, 1).copy()) for name in tasks}
+    labels = {name: torch.from_numpy(finish_label(sample[name], task.target)) for name, task in tasks.items()}
     return [sample[IMAGE].astype(np.uint8), *(task.colorize(labels[name]) for name, task in tasks.items())]
 
 

@@ -100,7 +100,7 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data", "mtlsi_net.download"]
+    "module", [f"mtlsi_net.{name}" for name in ("train", "evaluate", "verify_data", "download", "boundary", "bench")]
 )
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.data.readers import Array, read_target
+from mtlsi_net.data.readers import read_target
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils.errors import UserError, nearest_names
 
@@ -19,6 +19,8 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
     Raises:
         UserError: names the option, and the nearest that the class has.
     """
+    if isinstance(node, list | ListConfig):
+        node = dict(enumerate(node))
     if not isinstance(node, Mapping):
         return
     if "_target_" in node:

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy import io
 
-from mtlsi_net.data.readers import Array
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.transforms import IMAGE, mark_invalid
+from mtlsi_net.data.transforms import IMAGE, Array, finish_label
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.processes import map_in_processes
@@ -117,10 +116,10 @@ def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
 
 
 def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
-    """Return the facts of one untransformed label map, (H, W, C) float32."""
-    marked = mark_invalid({IMAGE: label, "label": label}, {"label": spec})["label"]
-    valid = (marked != IGNORE).all(axis=2)
-    values = marked[valid]
+    """Return the facts of one untransformed label map, (H, W, C), stored or decoded."""
+    planes = finish_label(label, spec)
+    valid = (planes != IGNORE).all(axis=0)
+    values = planes[:, valid]
     facts = LabelFacts(images=1, pixels=valid.size, invalid=int(valid.size - valid.sum()))
     if values.size:
         facts.low, facts.high = float(values.min()), float(values.max())
