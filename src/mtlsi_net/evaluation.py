@@ -15,13 +15,15 @@ from torch import Tensor
 
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.pictures import write_grid
-from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.record import describe_scores
+from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import measure_size
-from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
+from mtlsi_net.utils.run_folder import RunFolder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +129,9 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     log.info("scored %s, step %d", cfg.ckpt, restored.step)
     size = measure_size(module.network, data.size)
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
-    write_json(folder.record, describe_run(restored.run.seed, {}))
+    write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
+    write_classes(module.class_scores, folder)
     write_grid(module, data.val_dataloader(), restored.run.pictures, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], str(cfg.ckpt): scores}
-    print_table(rows, tasks, f"{data.root} ({stage})")
-    (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    publish(rows, tasks, f"{data.root} ({stage})", folder)
     return EvaluateResult(folder, module.gain(stage))

@@ -15,11 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
-from mtlsi_net.lit.module import Scores
 from mtlsi_net.pictures import write_grid
-from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.record import describe_scores
+from mtlsi_net.report import publish, write_classes
+from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.model_size import ModelSize, measure_size
-from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
+from mtlsi_net.utils.run_folder import RunFolder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +69,10 @@ def train(cfg: DictConfig) -> TrainResult:
     write_json(folder.metrics, {**results, "model": size})
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
-    write_json(folder.record, describe_run(cfg.seed, {"setup": spans.pop("start"), **spans}))
+    write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}))
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
-    print_table(rows, tasks, f"{folder.root} ({stage})")
-    (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    publish(rows, tasks, f"{folder.root} ({stage})", folder)
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
 
@@ -100,7 +100,10 @@ def _announce(size: ModelSize, tasks: int) -> None:
 
 
 def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -> tuple[dict[str, Any], float]:
-    """Score the averaged, last and best weights; return the scores and the last weights' gain."""
+    """Score the averaged, last and best weights; return the scores and the last weights' gain.
+
+    Scores of single classes are written for the last weights only.
+    """
     module, stage = evaluator.module, evaluator.data.val_stage
     average = next((c for c in _callbacks(trainer) if isinstance(c, ExponentialAverage)), None)
     results: dict[str, Any] = {}
@@ -109,6 +112,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
             results["ema"] = {stage: evaluator.score("val")}
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
+    write_classes(module.class_scores, folder)
     results["constant"] = module.constant_scores
     results["best"] = _best_scores(trainer, evaluator, folder, gain)
     return results, gain

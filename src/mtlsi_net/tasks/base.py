@@ -1,6 +1,7 @@
 """What a task owns, whatever the network and the data."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ class Task(ABC):
 
     Attributes:
         name: key in batches, predictions and logs.
+        aliases: what others call it, in names of folders and files of predictions.
         channels: K, outputs of the network's head.
         target: what the label map is.
         main_metric: key of ``new_metric().compute()`` that tables and gains use.
@@ -27,6 +29,7 @@ class Task(ABC):
     """
 
     name: str
+    aliases: tuple[str, ...] = ()
     channels: int
     target: TargetSpec
     main_metric: str
@@ -44,6 +47,17 @@ class Task(ABC):
     @abstractmethod
     def new_metric(self) -> Metric:
         """Return a fresh metric: ``update(postprocessed, target)``, ``compute()`` -> name -> scalar."""
+
+    @abstractmethod
+    def variant(self) -> dict[str, Any]:
+        """Return the rules of the metric that other code bases handle otherwise, as JSON values; kept with every score.
+
+        Scores of equal rules can be compared.
+        """
+
+    def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:  # noqa: ARG002 - for tasks with classes
+        """Return class name -> ``IoU`` and labelled ``pixels`` from a fed metric; empty for a task without classes."""
+        return {}
 
     @abstractmethod
     def postprocess(self, output: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """Object boundaries."""
 
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ class BoundaryTask(Task):
     """
 
     name = "boundary"
+    aliases = ("edge", "edges")
     channels = 1
     target = TargetSpec(channels=1, kind="binary")
     main_metric = "odsF"
@@ -45,6 +49,13 @@ class BoundaryTask(Task):
 
         metric: Metric = BoundaryMetric(self.preset)
         return metric
+
+    def variant(self) -> dict[str, Any]:
+        """Return the preset and what it stands for; of the thresholds their number."""
+        from mtlsi_net.metrics.boundary import PRESETS
+
+        rules = asdict(PRESETS[self.preset])
+        return {"preset": self.preset} | rules | {"thresholds": len(rules["thresholds"])}
 
     def activate(self, output: Tensor) -> Tensor:
         """Return the probability of a boundary."""
