@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.models.network import DenseNetwork
+from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.models.network import Network
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.run_folder import RunFolder
@@ -83,14 +85,23 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModul
     return data
 
 
-def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> DenseNetwork:
-    """Return the network with its encoder's weights loaded."""
-    encoder = instantiate(cfg.backbone, _convert_="all")
-    network: DenseNetwork = instantiate(cfg.model, _convert_="all")(
-        encoder=encoder,
-        task_channels={name: task.channels for name, task in tasks.items()},
-        activations={name: task.activate for name, task in tasks.items()},
-    )
+def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
+    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
+
+    Raises:
+        UserError: the network takes an encoder, and the configuration has none.
+    """
+    factory = instantiate(cfg.model, _convert_="all")
+    parts: dict[str, Any] = {
+        "task_channels": {name: task.channels for name, task in tasks.items()},
+        "activations": {name: task.activate for name, task in tasks.items()},
+    }
+    if "encoder" in inspect.signature(factory).parameters:
+        if cfg.get("backbone") is None:
+            name = str(cfg.model._target_).rpartition(".")[2]
+            raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
+        parts["encoder"] = instantiate(cfg.backbone, _convert_="all")
+    network: Network = factory(**parts)
     return network
 
 
@@ -117,11 +128,22 @@ def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task],
     return MultiTaskModule(network, tasks, weighting, recipe, **rest)
 
 
-def build_trainer(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> L.Trainer:
-    """Return the trainer with loggers and callbacks."""
+def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
+    """Return a LightningModule that is scored and never trained; ``rest`` holds its priors and config."""
+    weighting = FixedWeights(dict.fromkeys(tasks, 1.0))
+    return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
+
+
+def build_trainer(cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
+    bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
-        cfg.trainer, logger=loggers, callbacks=_callbacks(cfg, folder, data), default_root_dir=str(folder.root)
+        cfg.trainer,
+        logger=loggers,
+        callbacks=[*callbacks, *bar],
+        enable_checkpointing=bool(callbacks),
+        default_root_dir=str(folder.root),
     )
     return trainer
 
@@ -131,15 +153,14 @@ def best_name(data: MultiTaskDataModule) -> str:
     return "best" if data.dev_split else "best_on_test"
 
 
-def _callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> list[Callback]:
+def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> list[Callback]:
+    """Return what keeps checkpoints, records the learning rate and averages weights."""
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
     callbacks: list[Callback] = [
         ModelCheckpoint(filename="last", every_n_train_steps=cfg.checkpoint_every, **options),
         ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
     ]
-    if cfg.trainer.get("enable_progress_bar", True):
-        callbacks.append(RichProgressBar(leave=False))
     if cfg.get("logger"):
         callbacks.append(LearningRateMonitor("step"))
     if cfg.optim.ema_decay is not None:

@@ -262,8 +262,10 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
 def probe(cfg: DictConfig) -> dict[str, Any]:
     """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
     restored = restore(cfg)
+    if not isinstance(restored.module.network, DenseNetwork):
+        raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
     folder = restored.folder
-    trainer = assemble.build_trainer(restored.run, folder, restored.data)
+    trainer = assemble.build_trainer(restored.run, folder)
     module = restored.module.eval().to(trainer.strategy.root_device)
     if restored.data.eval_batch_size < 2:
         raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")

@@ -1,6 +1,7 @@
 """One training run, from configuration to run folder."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,7 +56,7 @@ def train(cfg: DictConfig) -> TrainResult:
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = assemble.build_trainer(cfg, folder, data)
+    trainer = assemble.build_trainer(cfg, folder, assemble.training_callbacks(cfg, folder, data))
 
     clock["fit"] = time.monotonic()
     trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=data.val_dataloader())
@@ -88,6 +89,9 @@ def _labels(name: str, stage: str) -> dict[str, str]:
 
 
 def _announce(size: ModelSize, tasks: int) -> None:
+    if math.isnan(size["decoder_gflop"]):
+        log.info("%.1f M parameters, %.1f GFLOP", size["parameters_m"], size["gflop"])
+        return
     log.info(
         "encoder %.1f M parameters, %.1f GFLOP; decoder %.1f M, %.1f GFLOP (%.1f a task) at %dx%d, 2 per multiply-add",
         size["encoder_parameters_m"],
