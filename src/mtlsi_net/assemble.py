@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -76,10 +77,31 @@ def build_tasks(cfg: DictConfig) -> dict[str, Task]:
     return tasks
 
 
-def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
-    """Return the data module, its files generated where it can and all of them checked."""
+def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
+    """Return the run folder with the resolved configuration in it, and that configuration.
+
+    Raises:
+        UserError: an option that its class does not have, or a folder that cannot be written.
+    """
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_options(config)
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    folder.create()
+    OmegaConf.save(OmegaConf.create(config), folder.config)
+    quieten_lightning()
+    return folder, config
+
+
+def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
+    """Return the data module, nothing read yet."""
     targets = {name: task.target for name, task in tasks.items()}
     data: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets=targets)
+    return data
+
+
+def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
+    """Return the data module, its files generated where it can and all of them checked."""
+    data = open_data(cfg, tasks)
     data.prepare_data()
     data.setup()
     return data

@@ -103,12 +103,10 @@ def restore(cfg: DictConfig) -> Restored:
     """
     if cfg.ckpt is None:
         raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
-    chosen = [group for group in ("data", "model") if "_target_" in (cfg.get(group) or {})]
-    if chosen or cfg.tasks:
-        names = ", ".join(f"{group}=" for group in (*chosen, *(["tasks"] if cfg.tasks else [])))
-        raise UserError(
-            f"ckpt={cfg.ckpt} holds its own data, tasks and model; leave out {names} (data.root=... may stay)"
-        )
+    chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
+    if any(chosen.values()):
+        names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
+        raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
     checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
@@ -117,7 +115,7 @@ def restore(cfg: DictConfig) -> Restored:
     for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
         if setting in (run.get(part) or {}):
             run[part][setting] = off  # the checkpoint's own weights follow
-    folder, config = _open_folder(run)
+    folder, config = assemble.open_run(run)
 
     tasks = assemble.build_tasks(run)
     data = assemble.build_data(run, tasks)
@@ -139,24 +137,13 @@ def assemble_external(cfg: DictConfig) -> Restored:
     if "_target_" not in cfg.data:
         raise UserError("model=external needs data=nyud, data=pascal or another data set")
     assemble.check_complete(cfg)
-    folder, config = _open_folder(cfg)
-    assemble.check_options(config)
+    folder, config = assemble.open_run(cfg)
     tasks = assemble.build_tasks(cfg)
     network = assemble.build_network(cfg, tasks)
     data = assemble.build_data(cfg, tasks)
     priors = assemble.fit_priors(data, tasks)
     module = assemble.build_scored_module(network, tasks, priors=priors, config=config)
-    return Restored(str(cfg.model.target), cfg, folder, tasks, data, module)
-
-
-def _open_folder(run: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run folder with the configuration in it, and the configuration resolved."""
-    folder = RunFolder(Path(run.paths.run_dir))
-    folder.create()
-    config: Any = OmegaConf.to_container(run, resolve=True)
-    OmegaConf.save(OmegaConf.create(config), folder.config)
-    assemble.quieten_lightning()
-    return folder, config
+    return Restored(str(cfg.model.get("target", cfg.model._target_)), cfg, folder, tasks, data, module)
 
 
 def evaluate(cfg: DictConfig) -> EvaluateResult:

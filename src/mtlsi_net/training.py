@@ -5,13 +5,12 @@ import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
@@ -39,12 +38,7 @@ def train(cfg: DictConfig) -> TrainResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
     clock = {"start": time.monotonic()}
     assemble.check_complete(cfg)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    assemble.check_options(config)
-    folder = RunFolder(Path(cfg.paths.run_dir))
-    folder.create()
-    OmegaConf.save(OmegaConf.create(config), folder.config)
-    assemble.quieten_lightning()
+    folder, config = assemble.open_run(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)

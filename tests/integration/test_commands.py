@@ -66,6 +66,15 @@ def test_verify_data_leaves_with_the_verdict(tmp_path):
     assert_one_line_error(done, "val.txt lists no images")
 
 
+def test_score_ends_with_one_line_where_there_is_nothing_to_score(tmp_path):
+    data = write_miniature(tmp_path / "data")
+    (tmp_path / "pred").mkdir()
+    done = command("mtlsi_net.score", "pred=pred", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred holds no predictions of this data set")
+    done = command("mtlsi_net.score", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred must be given")
+
+
 def test_a_typo_gets_hydras_own_message(tmp_path):
     done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
     assert done.returncode == 1
@@ -73,7 +82,9 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data"])
+@pytest.mark.parametrize(
+    "module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data", "mtlsi_net.score"]
+)
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
     assert done.returncode == 0

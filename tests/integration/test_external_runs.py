@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.peer import CHANNELS, Peer
+from helpers.readme import readme_command, readme_files, run
 from PIL import Image
 
 from mtlsi_net import assemble
@@ -80,6 +81,16 @@ def test_every_class_is_printed_on_request(data, tmp_path, capsys):
     assert "night stand" in capsys.readouterr().out
 
 
+def test_the_readmes_commands(data, tmp_path):
+    (tmp_path / "my_model.py").write_text(readme_files()["my_model.py"])
+    quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false", "paths.run_dir=run")
+    for command in ("evaluate model=external", "train model=external"):
+        short = ("trainer.max_steps=1", "logger=csv") if command.startswith("train") else ()
+        done = run(tmp_path, *readme_command(command, NYUDv2=data), *quick, *short)
+        assert done.returncode == 0, done.stderr
+        assert "semseg mIoU" in (tmp_path / "run" / "table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -91,7 +102,7 @@ def test_every_class_is_printed_on_request(data, tmp_path, capsys):
         (["model=shared_encoder", "data=nyud"], "SharedEncoderNet needs a backbone; .* ckpt=FILE"),
         (
             ["ckpt=last.ckpt", *PEER, "data=nyud"],
-            "holds its own data, tasks and model; leave out data=, model=, tasks=",
+            "holds data, tasks and model; leave out data=, tasks=, model=",
         ),
         (["ckpt=last.ckpt", "tasks=nyud"], "leave out tasks="),
     ],

@@ -165,9 +165,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if self.datasets:
             return
         reader = self.make_reader(self.targets)
-        train_ids, val_ids = reader.ids("train"), reader.ids("val")
-        if self.dev_split:
-            train_ids, val_ids = self._hold_out(train_ids)
+        train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
         plain = self._dataset(reader, train_ids, TestPipeline(self.size, self._masked(self.targets), self.pad_color))
@@ -177,6 +175,11 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             "train": self._training_dataset(train_ids) if self.augment else plain,
             "val": self._dataset(reader, val_ids, plain.pipeline),
         }
+
+    def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
+        """Return the ids to train on and to validate on."""
+        train_ids, val_ids = reader.ids("train"), reader.ids("val")
+        return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
 
     def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         pipeline = TrainPipeline(self.size, self._masked(self.train_specs), self.guide, self.pad_color)

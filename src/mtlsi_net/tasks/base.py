@@ -21,7 +21,6 @@ class Task(ABC):
 
     Attributes:
         name: key in batches, predictions and logs.
-        aliases: what others call it, in names of folders and files of predictions.
         channels: K, outputs of the network's head.
         target: what the label map is.
         main_metric: key of ``new_metric().compute()`` that tables and gains use.
@@ -29,7 +28,6 @@ class Task(ABC):
     """
 
     name: str
-    aliases: tuple[str, ...] = ()
     channels: int
     target: TargetSpec
     main_metric: str

@@ -28,7 +28,6 @@ class BoundaryTask(Task):
     """
 
     name = "boundary"
-    aliases = ("edge", "edges")
     channels = 1
     target = TargetSpec(channels=1, kind="binary")
     main_metric = "odsF"

@@ -19,7 +19,6 @@ class NormalsTask(Task):
     """Unit surface normals, x, y, z; x changes sign when the image is mirrored."""
 
     name = "normals"
-    aliases = ("normal",)
     channels = 3
     target = TargetSpec(channels=3, kind="vector", fill=0.0, flip_sign=(-1.0, 1.0, 1.0), invalid="short_vector")
     main_metric = "mean"

@@ -18,7 +18,6 @@ class SaliencyTask(Task):
     """Salient objects, as two classes: the rest and the salient."""
 
     name = "saliency"
-    aliases = ("sal",)
     channels = 2
     target = TargetSpec(channels=1, kind="binary")
     main_metric = "maxF"

@@ -32,14 +32,17 @@ class TaskMetrics:
         self._metrics = {name: task.new_metric().to(device) for name, task in self.tasks.items()}
 
     def update(self, values: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
-        """Add post-processed values (B, C, H, W) of every task against its labels (B, C, H, W), 255 invalid."""
-        for name, metric in self._metrics.items():
-            metric.update(values[name], targets[name])
+        """Add post-processed values (B, C, H, W) of some or all tasks against labels (B, C, H, W), 255 invalid."""
+        for name, value in values.items():
+            self._metrics[name].update(value, targets[name])
 
     def merge(self, other: "TaskMetrics") -> None:
-        """Take in what another of the same tasks has seen."""
-        for name, metric in self._metrics.items():
-            metric.merge_state(other._metrics[name])
+        """Take in what another of the same tasks has seen, which is of no use any more after that."""
+        for name, theirs in other._metrics.items():
+            if not self._metrics[name].update_called:
+                self._metrics[name] = theirs
+            elif theirs.update_called:
+                self._metrics[name].merge_state(theirs)
 
     def compute(self) -> Scores:
         """Return task -> metric -> value."""

@@ -28,7 +28,6 @@ class SemsegTask(Task):
     """
 
     name = "semseg"
-    aliases = ("segmentation",)
     main_metric = "mIoU"
     higher_is_better = True
 
@@ -91,7 +90,6 @@ class HumanPartsTask(SemsegTask):
     """
 
     name = "human_parts"
-    aliases = ("parts",)
 
     def __init__(self, classes: str | Sequence[str] = "parts7") -> None:
         super().__init__(classes)
