@@ -65,9 +65,9 @@ def _gflop(network: nn.Module, image_size: tuple[int, int]) -> tuple[float, floa
     try:
         with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
             functional_call(network, on_meta, (torch.empty(1, 3, *image_size, device="meta"),))
-    except UserError:
+    except UserError:  # the network's own word on its output
         raise
-    except Exception as error:
+    except Exception as error:  # a network from outside may look at values, or call kernels of its own
         log.warning("operations cannot be counted: %s on the meta device (%s)", type(error).__name__, brief(error))
         return math.nan, math.nan
     finally:
