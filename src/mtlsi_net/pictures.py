@@ -16,6 +16,7 @@ from mtlsi_net.data.transforms import IMAGE, Sample, finish_label
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task, valid_window
+from mtlsi_net.tasks.scores import postprocess
 
 matplotlib.use("Agg")
 
@@ -71,7 +72,7 @@ def _rows(module: MultiTaskModule, batch: Batch) -> list[list[Picture]]:
     module.eval()
     prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
     module.train(training)
-    values = {name: task.postprocess(prediction.final[name].float()).cpu() for name, task in module.tasks.items()}
+    values = {name: value.cpu() for name, value in postprocess(module.tasks, prediction.final).items()}
     return [_row(batch, values, module.tasks, index) for index in range(len(batch["id"]))]
 
 

@@ -92,6 +92,15 @@ def test_data_without_mirrors_is_not_downloaded(tmp_path):
     assert_one_line_error(done, "no list of mirrors", "data=nyud", "source=")
 
 
+def test_score_ends_with_one_line_where_there_is_nothing_to_score(tmp_path):
+    data = write_miniature(tmp_path / "data")
+    (tmp_path / "pred").mkdir()
+    done = command("mtlsi_net.score", "pred=pred", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred holds no predictions of this data set")
+    done = command("mtlsi_net.score", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred must be given")
+
+
 def test_a_typo_gets_hydras_own_message(tmp_path):
     done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
     assert done.returncode == 1
@@ -100,7 +109,8 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [f"mtlsi_net.{name}" for name in ("train", "evaluate", "verify_data", "download", "boundary", "bench")]
+    "module",
+    [f"mtlsi_net.{name}" for name in ("train", "evaluate", "verify_data", "download", "boundary", "score", "bench")],
 )
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)

@@ -187,22 +187,26 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if self.datasets:
             return
         reader = self.make_reader(self.targets)
-        train_ids, val_ids = reader.ids("train"), reader.ids("val")
-        if self.dev_split:
-            train_ids, val_ids = self._hold_out(train_ids)
+        train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
         plain = self._dataset(reader, train_ids, TestPipeline(self.size, self.targets, self.pad_color))
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self._scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
+            "train_scored": self.scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
             "train": self._training_dataset(train_ids) if self.augment else plain,
-            "val": self._scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
+            "val": self.scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
         }
 
-    def _scored_dataset(
+    def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
+        """Return the ids to train on and to validate on."""
+        train_ids, val_ids = reader.ids("train"), reader.ids("val")
+        return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
+
+    def scored_dataset(
         self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str
     ) -> MultiTaskDataset:
+        """Return samples with references, for scoring as ``stage``."""
         groups = self._score_groups(ids, stage)
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
 
@@ -259,7 +263,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             worker_init_fn=_use_one_thread,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,
@@ -301,11 +305,16 @@ def _use_one_thread(worker: int) -> None:  # noqa: ARG001 - DataLoader's signatu
     cv2.setNumThreads(0)  # torch limits its own threads in workers, OpenCV does not
 
 
-def _collate(samples: list[dict[str, Any]]) -> Batch:
+def collate(samples: Sequence[dict[str, Any]]) -> Batch:
+    """Return samples of one size as a batch.
+
+    Raises:
+        UserError: their sizes differ.
+    """
     sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
     if len(sizes) > 1:
         raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
     references = [sample.pop("references") for sample in samples]
-    batch: Batch = default_collate(samples)
+    batch: Batch = default_collate(list(samples))
     batch["references"] = {name: [own[name] for own in references] for name in references[0]}
     return batch

@@ -17,7 +17,8 @@ from mtlsi_net.fetching.part import Part
 from mtlsi_net.fetching.transfer import Connection, TransferError, transfer
 from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.verification.verify import SPLITS, verify
+from mtlsi_net.verification.digests import SPLITS
+from mtlsi_net.verification.verify import verify
 
 log = logging.getLogger(__name__)
 

@@ -44,6 +44,16 @@ class RunFolder:
         return self.root / "metrics.json"
 
     @property
+    def table(self) -> Path:
+        """The main metrics as a Markdown table."""
+        return self.root / "table.md"
+
+    @property
+    def classes(self) -> Path:
+        """IoU of every class (CSV), of tasks that have classes."""
+        return self.root / "classes.csv"
+
+    @property
     def record(self) -> Path:
         """Command, commit, seed, versions, hardware, durations."""
         return self.root / "run.json"
