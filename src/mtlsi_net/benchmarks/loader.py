@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -19,7 +17,7 @@ from rich.table import Table
 
 from mtlsi_net import assemble
 from mtlsi_net.data.augmentation import TrainPipeline
-from mtlsi_net.data.base import MultiTaskDataset
+from mtlsi_net.data.base import MultiTaskDataset, prepare_worker
 from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
@@ -47,8 +45,7 @@ def bench_loader(cfg: DictConfig) -> Seconds:
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     data = assemble.build_data(cfg, assemble.build_tasks(cfg))
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    prepare_worker(0)
     train, plain = data.datasets["train"], data.datasets["train_plain"]
     if not isinstance(train.pipeline, TrainPipeline):
         raise UserError("data.augment=false: there is no training pipeline to measure; set it to true")
