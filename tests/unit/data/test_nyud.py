@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from albumentations import GaussNoise
 from helpers.miniature import SIZE, write_miniature
 from PIL import Image
 
@@ -53,10 +54,33 @@ def test_augmentation_is_a_function_of_seed_epoch_and_id(root):
     assert sample_rng(0, 0, "0001").random() != sample_rng(0, 0, "0002").random()
 
 
+def flat(batch):
+    """Return all arrays of a batch as one, and its ids."""
+    maps = [batch["image"], batch["valid"], *batch["targets"].values()]
+    return torch.cat([m.flatten().float() for m in maps]), batch["id"]
+
+
 def test_workers_do_not_change_the_batches(root):
-    batches = [next(iter(data_module(root, num_workers=n).train_dataloader())) for n in (0, 2)]
-    assert batches[0]["id"] == batches[1]["id"]
-    assert torch.equal(batches[0]["image"], batches[1]["image"])
+    noise = [GaussNoise(p=0.5)]
+    runs = [list(data_module(root, num_workers=n, extra_augmentations=noise).train_dataloader()) for n in (0, 2)]
+    assert len(runs[0]) == len(runs[1]) == 2
+    for alone, shared in zip(*runs, strict=True):
+        (first, ids), (second, same_ids) = flat(alone), flat(shared)
+        assert ids == same_ids
+        assert torch.equal(first, second)
+
+
+def test_every_seed_epoch_and_id_draws_anew_whatever_the_rank(root):
+    """Two ranks hold datasets of their own; a sample's draws follow it to whichever rank reads it."""
+    rank_0, rank_1, other_seed = (data_module(root, seed=seed).datasets["train"] for seed in (3, 3, 4))
+    for name in ("images", "depth", "segmentation", "normals", "edge"):  # the same files under all ids
+        for path in (root / name).iterdir():
+            path.write_bytes((root / name / f"0001{path.suffix}").read_bytes())
+    draws = [Draw(epoch, sample) for epoch in range(2) for sample in range(4)]
+    seen = [flat(rank_0[draw])[0] for draw in draws]
+    assert len({array.numpy().tobytes() for array in seen}) == len(draws)
+    assert all(torch.equal(array, flat(rank_1[draw])[0]) for array, draw in zip(seen, draws, strict=True))
+    assert not any(torch.equal(array, flat(other_seed[draw])[0]) for array, draw in zip(seen, draws, strict=True))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
