@@ -56,7 +56,9 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
             if mode == "RGB":
                 return np.asarray(image.convert("RGB"))
             if image.mode not in ("L", "P", "1"):
-                raise UserError(f"{path}: expected an 8-bit single-channel PNG, found mode {image.mode}")
+                raise UserError(
+                    f"{path}: expected an 8-bit single-channel PNG, found mode {image.mode}; store one byte a pixel"
+                )
             return np.asarray(image).astype(np.uint8, copy=False)  # a palette's indices; 0 and 1 of a 1-bit picture
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
@@ -124,7 +126,9 @@ def _read_metres(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the r
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: cannot be read as .npy ({error}); replace the file from its source") from None
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
-        raise UserError(f"{path}: expected a 2-D array of metres, found shape {depth.shape} of {depth.dtype}")
+        raise UserError(
+            f"{path}: expected a 2-D array of metres, found shape {depth.shape} of {depth.dtype}; store one number a pixel"
+        )
     if not (depth.min(initial=0) >= 0 and depth.max(initial=0) < np.inf):  # NaN is not
         bad = ~np.isfinite(depth) | (depth < 0)
         raise UserError(

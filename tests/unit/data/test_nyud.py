@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -161,28 +164,81 @@ def truncate(file):
     return spoil
 
 
+GET = "get NYUDv2.tar.gz"
+REPLACE = "replace the file from its source"
 BAD_FILES = [
-    (lambda root: (root / "normals" / "0001.png").unlink(), "normals/0001.png"),
-    (truncate("images/0001.png"), "images/0001.png.*cannot be read"),
-    (truncate("segmentation/0001.png"), "segmentation/0001.png.*cannot be read"),
-    (truncate("depth/0001.npy"), "depth/0001.npy.*cannot be read"),
-    (spoil_depth(np.nan), "depth/0001.npy.*1 depth values are NaN"),
-    (spoil_depth(-0.5), "depth/0001.npy.*negative"),
-    (save("segmentation", np.full(SIZE, 41, np.uint8)), "segmentation/0001.png.*class value 41"),
-    (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64"),
-    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel"),
-    (save("images", np.zeros((480, 640, 3), np.uint8)), "480x640 copy"),
-    (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images"),
-    (lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"), "0001.*remove the repetitions"),
-    (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing"),
+    (lambda root: (root / "normals" / "0001.png").unlink(), "normals/0001.png", f"{GET}.*~tasks.normals"),
+    (lambda root: (root / "images" / "0001.png").unlink(), "images/0001.png", GET),
+    (truncate("images/0001.png"), "images/0001.png: cannot be read as an image", REPLACE),
+    (truncate("segmentation/0001.png"), "segmentation/0001.png: cannot be read as an image", REPLACE),
+    (truncate("normals/0001.png"), "normals/0001.png: cannot be read as an image", REPLACE),
+    (truncate("depth/0001.npy"), "depth/0001.npy: cannot be read as .npy", REPLACE),
+    (lambda root: (root / "edge" / "0001.png").write_bytes(b""), "edge/0001.png: cannot be read as an image", REPLACE),
+    (spoil_depth(np.nan), "depth/0001.npy: 1 depth values are NaN", "store metres, and 0 where depth is missing"),
+    (spoil_depth(-0.5), "depth/0001.npy: 1 depth values are .*negative", "store metres, and 0 where"),
+    (
+        lambda root: np.save(root / "depth" / "0001.npy", np.zeros((*SIZE, 3))),
+        "depth/0001.npy: expected a 2-D",
+        "store one number a pixel",
+    ),
+    (
+        save("segmentation", np.full(SIZE, 41, np.uint8)),
+        "segmentation/0001.png: class value 41 found, but stored values go from 0 .unlabelled. to 40",
+        "another label set, or the task's class list is too short",
+    ),
+    (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64", "at the image's size"),
+    (save("edge", np.zeros((96, 128), np.uint8)), "edge/0001.png: label of 96x128 pixels", "at the image's size"),
+    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel.*RGB", "store one byte a pixel"),
+    (save("segmentation", np.zeros(SIZE, np.uint16)), "segmentation/0001.png.*I;16", "store one byte a pixel"),
+    (save("images", np.zeros((480, 640, 3), np.uint8)), "images/0001.png: this is the 480x640 copy", GET),
+    (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images", GET),
+    (lambda root: (root / "gt_sets" / "val.txt").write_text(" \n"), "val.txt lists no images", GET),
+    (
+        lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"),
+        "train.txt lists some ids twice .0001.",
+        "remove the repetitions",
+    ),
+    (
+        lambda root: (root / "gt_sets" / "train.txt").write_bytes(b"\xff\xfe\x80"),
+        "train.txt: cannot be read",
+        "mend its permissions or replace it",
+    ),
+    (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing", GET),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_FILES)
-def test_bad_files_are_named(root, spoil, message):
+@pytest.mark.parametrize(("spoil", "what", "remedy"), BAD_FILES)
+def test_bad_files_are_named_with_the_remedy(root, spoil, what, remedy):
     spoil(root)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as error:
         data_module(root).datasets["train"][Draw(0, 0)]
+    assert re.fullmatch(f".*{what}.*{remedy}.*", str(error.value)), error.value  # a dot is no line break: one line
+
+
+@pytest.mark.parametrize(
+    ("method", "what"), [("iterdir", "images: cannot be listed"), ("read_text", "train.txt: cannot")]
+)
+def test_folders_and_lists_without_permission_are_named(root, monkeypatch, method, what):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(UserError) as error:
+        data_module(root)
+    assert re.fullmatch(f".*{what}.*Permission denied.*; mend its permissions.*", str(error.value)), error.value
+
+
+def test_an_image_without_permission_is_named(root, monkeypatch):
+    dataset = data_module(root).datasets["train"]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(
+        UserError, match=r"images/0001.png: cannot be read as an image \(.*Permission denied.*\); replace"
+    ):
+        dataset[Draw(0, 0)]
 
 
 def test_missing_folder_says_what_to_get(tmp_path):
