@@ -48,7 +48,7 @@ def bench_loader(cfg: DictConfig) -> Seconds:
     prepare_worker(0)
     train, plain = data.datasets["train"], data.datasets["train_plain"]
     if not isinstance(train.pipeline, TrainPipeline):
-        raise UserError("data.augment=false: there is no training pipeline to measure; set it to true")
+        raise UserError("what=loader: data.augment=false, so there is no training pipeline to measure; set it to true")
     count = min(cfg.images, len(train))
     samples = [index * len(train) // count for index in range(count)]
     jobs: list[Job] = [
@@ -92,10 +92,8 @@ def timed(name: str, work: Callable[[int, int], object]) -> Job:
 def time_steps(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str, float]:
     """Return the seconds of reading and of each step of training, for the draws of one epoch and sample."""
     assert isinstance(dataset.pipeline, TrainPipeline)
-    sample_id, steps = (
-        dataset.ids[sample],
-        dataset.pipeline.seeded(sample_rng(dataset.seed, number, dataset.ids[sample])),
-    )
+    sample_id = dataset.ids[sample]
+    steps = dataset.pipeline.seeded(sample_rng(dataset.seed, number, sample_id))
     marks = [time.perf_counter()]
     maps = dataset.reader.read(sample_id)
     marks.append(time.perf_counter())

@@ -19,15 +19,6 @@ PLAIN = {"RGB": bytes([8, 2]), "L": bytes([8, 0])}
 """Bit depth and colour type of PNGs that need no conversion."""
 
 
-def read_image(path: Path) -> Array:
-    """Return an RGB image, (H, W, 3) uint8.
-
-    Raises:
-        UserError: the file is missing, truncated or no image.
-    """
-    return read_pixels(path, "RGB")
-
-
 def read_target(path: Path, spec: TargetSpec) -> Array:
     """Return a label map in the NYUDv2 encoding (protocol page, section 1.2), (H, W, spec.channels).
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.data.readers import read_image
+from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.transforms import IMAGE, Array, Sample
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError, nearest_names
@@ -120,7 +120,7 @@ class SampleReader(ABC):
             UserError: a file that cannot be read, or of another copy of the data set.
         """
         (path,) = self.files(IMAGE, sample_id)
-        image = read_image(path)
+        image = read_pixels(path, "RGB")
         self.check_size(path, (image.shape[0], image.shape[1]))
         return image
 

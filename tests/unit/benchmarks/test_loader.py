@@ -1,8 +1,10 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from helpers.miniature import compose_config, write_miniature
 from helpers.pascal_miniature import write_pascal_miniature
 
@@ -13,6 +15,15 @@ from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 
 STEPS = ["read and check", "RandomScale", "RandomCrop", "Flip", "PhotometricDistortion", "Finish"]
+
+
+@pytest.fixture(autouse=True)
+def own_threads():
+    """Leave the other tests the threads that the benchmark takes away."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
 
 
 def run(out, *overrides):
@@ -68,5 +79,5 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"\.mat: what=loader compares .* take data=nyud"):
         run(tmp_path / "out", "what=loader", "data=pascal", f"data.root={data}", f"paths.output_dir={tmp_path}")
     data = write_miniature(tmp_path / "other")
-    with pytest.raises(UserError, match=r"data.augment=false: there is no training pipeline"):
+    with pytest.raises(UserError, match=r"data.augment=false, so there is no training pipeline"):
         run(tmp_path / "out", "what=loader", "data=nyud", f"data.root={data}", "data.augment=false")
