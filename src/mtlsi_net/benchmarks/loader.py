@@ -165,7 +165,7 @@ def draw(seconds: Seconds, path: Path) -> None:
         bars = axis.barh(list(values), list(values.values()), color="#4878a8")
         axis.bar_label(bars, fmt=form, padding=2, fontsize=8)
         axis.invert_yaxis()
-        axis.margins(x=0.12)
+        axis.margins(x=0.16)
         axis.set_xlabel(label)
         axis.tick_params(labelsize=8)
     figure.savefig(path, dpi=120)
