@@ -15,7 +15,8 @@ from rich.progress import track
 from torch import Tensor
 
 from mtlsi_net import assemble
-from mtlsi_net.data.base import MultiTaskDataModule, MultiTaskDataset, collate
+from mtlsi_net.data.base import MultiTaskDataModule
+from mtlsi_net.data.dataset import MultiTaskDataset, collate
 from mtlsi_net.data.predictions import PredictionFiles, find_predictions, names_of, read_prediction
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline

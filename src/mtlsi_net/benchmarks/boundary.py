@@ -46,7 +46,7 @@ def bench_boundary(cfg: DictConfig) -> dict[str, NDArray[np.float64]]:
     """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``; write table, plot and record to ``cfg.paths.run_dir``.
 
     Returns:
-        Setting -> seconds for one image on one core, one value a round.
+        Setting -> processor seconds for one image on one core, one value a round.
 
     Raises:
         UserError: files that cannot be used.
@@ -82,14 +82,14 @@ def bench_boundary(cfg: DictConfig) -> dict[str, NDArray[np.float64]]:
 
 
 def measure(job: Job, rounds: int) -> dict[str, NDArray[np.float64]]:
-    """Return each setting's seconds for one image in this thread, round by round; the settings take turns."""
+    """Return each setting's processor seconds of this thread for one image, round by round; settings take turns."""
     soft, reference = read_prediction(job[0]), read_reference(job[1], SETTINGS["101 thresholds, NMS"])
     seconds = {name: np.zeros(rounds + 1) for name in SETTINGS}
     for number in track(range(rounds + 1), "boundary", transient=True):
         for name, preset in SETTINGS.items():
-            start = time.perf_counter()
+            start = time.thread_time()
             count_matches(soft, true_boundaries(reference, preset), preset)
-            seconds[name][number] = time.perf_counter() - start
+            seconds[name][number] = time.thread_time() - start
     return {name: values[1:] for name, values in seconds.items()}  # the first round warms up
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mtlsi_net import assemble
 from mtlsi_net.data.augmentation import TrainPipeline
-from mtlsi_net.data.base import MultiTaskDataset, prepare_worker
+from mtlsi_net.data.dataset import MultiTaskDataset, prepare_worker
 from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng

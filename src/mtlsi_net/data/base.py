@@ -1,4 +1,4 @@
-"""What all data sets share: a map-style dataset of one split and the data module around it."""
+"""What all data sets share: the data module around its splits."""
 
 import logging
 import os
@@ -7,82 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
+from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
-from mtlsi_net.data.transforms import IMAGE, IMAGENET_MEAN, VALID, Sample, TestPipeline, finish_label, reduce
-from mtlsi_net.specs import SUBSET, Batch, Reference, TargetSpec
+from mtlsi_net.data.sampling import EpochSampler
+from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
+from mtlsi_net.specs import SUBSET, Batch, TargetSpec
 from mtlsi_net.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Pipeline = Callable[[Sample, np.random.Generator], Sample]
 DEV_SHARE = 0.1
-
-
-class MultiTaskDataset(Dataset[Any]):
-    """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``.
-
-    Args:
-        reader: of the files.
-        ids: samples.
-        pipeline: of transforms.
-        seed: of their draws.
-        scale: see ``MultiTaskDataModule``.
-        groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
-    """
-
-    def __init__(
-        self,
-        reader: SampleReader,
-        ids: Sequence[str],
-        pipeline: Pipeline,
-        *,
-        seed: int,
-        scale: float,
-        groups: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> None:
-        self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
-        self.seed, self.scale, self.groups = seed, scale, groups
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def labels(self, index: int) -> dict[str, Tensor]:
-        """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
-        sample = self.reader.read(self.ids[index])
-        return {name: torch.from_numpy(finish_label(sample[name], spec)) for name, spec in self.reader.specs.items()}
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        sample_id = self.ids[draw.sample]
-        sample = self.reader.read(sample_id)
-        references = self._references(sample_id, sample[IMAGE].shape)
-        if self.scale != 1.0:
-            sample = reduce(sample, self.scale, self.reader.specs)
-        sample = self.pipeline(sample, sample_rng(self.seed, draw.epoch, sample_id))
-        return {
-            "image": torch.from_numpy(sample[IMAGE]),
-            "valid": torch.from_numpy(sample[VALID]),
-            "id": sample_id,
-            "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
-            "references": references,
-        }
-
-    def _references(self, sample_id: str, shape: tuple[int, ...]) -> dict[str, Reference]:
-        if self.groups is None:
-            return {}
-        return {
-            name: self.reader.reference(name, sample_id, (shape[0], shape[1]))._replace(groups=self.groups[sample_id])
-            for name, spec in self.reader.specs.items()
-            if spec.reference
-        }
 
 
 class MultiTaskDataModule(L.LightningDataModule, ABC):
@@ -299,27 +238,3 @@ def _evenly(ids: list[str], count: int) -> list[str]:
     """Return ``count`` ids at even distances, all if they are fewer."""
     count = min(len(ids), count)
     return [ids[index * len(ids) // count] for index in range(count)]
-
-
-def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
-    """Set up a process that loads samples; DataLoader calls this in each of its workers."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    # glibc keeps freed memory up to twice the largest block ever freed, instead of handing it to the system, which
-    # clears it anew for every image. This block is the largest that it counts.
-    np.empty(31 << 20, np.uint8)
-
-
-def collate(samples: Sequence[dict[str, Any]]) -> Batch:
-    """Return samples of one size as a batch.
-
-    Raises:
-        UserError: their sizes differ.
-    """
-    sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
-    if len(sizes) > 1:
-        raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
-    references = [sample.pop("references") for sample in samples]
-    batch: Batch = default_collate(list(samples))
-    batch["references"] = {name: [own[name] for own in references] for name in references[0]}
-    return batch
