@@ -112,7 +112,7 @@ def fit_priors(data: MultiTaskDataModule, tasks: Mapping[str, Task]) -> dict[str
 
 def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return the LightningModule; ``rest`` holds its priors and config."""
-    weighting = instantiate(cfg.task_weights, _convert_="all")
+    weighting = instantiate(cfg.task_weights, tasks=list(tasks), _convert_="all")
     recipe = instantiate(cfg.optim, _convert_="all")
     return MultiTaskModule(network, tasks, weighting, recipe, **rest)
 
