@@ -33,14 +33,23 @@ class TrainResult:
     rows: dict[str, Scores]
 
 
-def train(cfg: DictConfig) -> TrainResult:
-    """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
+def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> TrainResult:
+    """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
+
+    Args:
+        cfg: of the run.
+        command: that repeats it, for the record; None: this process's own.
+        resume: a checkpoint of this run to go on from: weights, optimiser, schedule, step, epoch, learned loss weights.
+            Not exact yet: random streams start anew (dropout), and what is left of the epoch draws its first images.
+    """
     clock = {"start": time.monotonic()}
     assemble.check_complete(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     assemble.check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
+    if resume is not None:
+        folder.keep_history()
     OmegaConf.save(OmegaConf.create(config), folder.config)
     assemble.quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -57,7 +66,7 @@ def train(cfg: DictConfig) -> TrainResult:
     trainer = assemble.build_trainer(cfg, folder, data)
 
     clock["fit"] = time.monotonic()
-    trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=data.val_dataloader())
+    trainer.fit(module, data.train_dataloader(), data.val_dataloader(), ckpt_path=resume)
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
@@ -65,14 +74,14 @@ def train(cfg: DictConfig) -> TrainResult:
     write_grid(module, data.eval_dataloader("train_scored"), cfg.pictures, folder.pictures / "train.png")
     clock["end"] = time.monotonic()
 
-    write_json(folder.metrics, {**results, "model": size})
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
-    write_json(folder.record, describe_run(cfg.seed, {"setup": spans.pop("start"), **spans}))
+    write_json(folder.record, describe_run(cfg.seed, {"setup": spans.pop("start"), **spans}, command))
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     print_table(rows, tasks, f"{folder.root} ({stage})")
     (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
 

@@ -54,7 +54,7 @@ class Trained:
             use_distributed_sampler=False,
             callbacks=[self.logged, *stopper],
         )
-        self.trainer.fit(self.module, module_data.train_dataloader(), ckpt_path=ckpt, weights_only=True)
+        self.trainer.fit(self.module, module_data.train_dataloader(), ckpt_path=ckpt)
 
 
 class StopAfter(L.Callback):
