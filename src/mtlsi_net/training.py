@@ -66,7 +66,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     trainer = assemble.build_trainer(cfg, folder, data)
 
     clock["fit"] = time.monotonic()
-    trainer.fit(module, data.train_dataloader(), data.val_dataloader(), ckpt_path=resume)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)

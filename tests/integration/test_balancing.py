@@ -1,6 +1,7 @@
 """Every choice of ``task_weights=`` in short real training, through Lightning's loop."""
 
 import math
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +10,8 @@ import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
 from mtlsi_net import assemble
+from mtlsi_net.evaluation import evaluate
+from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
 
 CHOICES = sorted(p.stem for p in (Path(__file__).parents[2] / "conf" / "task_weights").glob("[a-z]*.yaml"))
@@ -120,3 +123,12 @@ def test_gradient_methods_equal_the_plain_sum_where_their_weights_are_one(data, 
 def test_float16_is_refused_for_gradient_methods_before_the_first_step(data):
     with pytest.raises(UserError, match="bf16-mixed"):
         Trained(data, "task_weights=pcgrad", precision="16-true")
+
+
+@pytest.mark.parametrize("choice", ["famo", "pcgrad"])
+def test_a_checkpoint_is_evaluated_from_its_file_without_torchjd(data, tmp_path, monkeypatch, choice):
+    result = train(compose_config(*short_overrides(data, tmp_path / "run"), f"task_weights={choice}"))
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    ckpt = result.folder.checkpoints / "last.ckpt"
+    cfg = compose_config(f"ckpt={ckpt}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
+    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-5)

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,8 +31,7 @@ class GradientWeights(FixedWeights):
         method: one of ``METHODS``.
         options: of torchjd's class of that name.
 
-    Raises:
-        UserError: torchjd, or what this method needs besides, is not installed; unknown method or option.
+    Torchjd is needed for training only: a checkpoint is evaluated without it.
     """
 
     def __init__(
@@ -44,7 +44,26 @@ class GradientWeights(FixedWeights):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(tasks, weights, aux)
-        self.weigh = _weighting(method, options or {})
+        self.method, self.options = method, dict(options or {})
+
+    @cached_property
+    def weigh(self) -> Callable[[Tensor], Tensor]:
+        """Torchjd's function from inner products (T, T) to weights (T,).
+
+        Raises:
+            UserError: torchjd, or what this method needs besides, is not installed; unknown method or option.
+        """
+        name = choose("task_weights.method", self.method, {known: f"{known}Weighting" for known in METHODS})
+        try:
+            found: Callable[[Tensor], Tensor] = getattr(importlib.import_module("torchjd.aggregation"), name)(
+                **self.options
+            )
+        except ImportError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"task_weights.method={self.method} needs torchjd: {INSTALL} ({reason})") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"task_weights.options={self.options} do not fit {self.method}: {error}") from None
+        return found
 
     def forward(self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter] = ()) -> Tensor:
         """Return the losses' sum under weights found from their gradients at ``parameters``."""
@@ -57,7 +76,12 @@ class GradientWeights(FixedWeights):
         return (found * self.stack(scaled)).sum()
 
     def check_trainer(self, precision: str, processes: int) -> None:
-        """Raise a UserError for several processes, which would each find weights of their own, and for float16."""
+        """Check what would otherwise fail in the first step.
+
+        Raises:
+            UserError: as ``weigh``; several processes, which would each find weights of their own; float16.
+        """
+        _ = self.weigh
         if processes > 1:
             raise UserError(f"gradient-level task_weights run on one device, not {processes}; set trainer.devices=1")
         if precision.startswith("16"):
@@ -75,19 +99,6 @@ def shared_gramian(losses: Sequence[Tensor], parameters: Sequence[nn.Parameter])
         if sum(gradient is not None for gradient in gradients) > 1:
             full = [torch.zeros_like(parameter) if gradient is None else gradient for gradient in gradients]
             matrix = torch.stack(full).flatten(1).float()
-            gramian += matrix @ matrix.mT
+            with torch.autocast(matrix.device.type, enabled=False):  # the step's bfloat16 would round the products
+                gramian += matrix @ matrix.mT
     return gramian
-
-
-def _weighting(method: str, options: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """Return torchjd's function from a Gramian (T, T) to weights (T,)."""
-    known = choose("task_weights.method", method, {name: f"{name}Weighting" for name in METHODS})
-    try:
-        library = importlib.import_module("torchjd.aggregation")
-        weigh: Callable[[Tensor], Tensor] = getattr(library, known)(**options)
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"task_weights.method={method} needs the torchjd library: {INSTALL} ({reason})") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"task_weights.options={dict(options)} do not fit {method}: {error}") from None
-    return weigh

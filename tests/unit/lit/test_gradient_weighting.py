@@ -62,6 +62,15 @@ def test_only_what_more_than_one_task_reaches_decides():
     assert torch.equal(shared_gramian(losses, [shared, own]), expected)
 
 
+def test_inner_products_are_exact_inside_bfloat16_training():
+    parameter = nn.Parameter(torch.tensor([1.001, 3.003]))
+    losses = [(parameter * parameter).sum(), parameter.prod()]
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = shared_gramian(losses, [parameter])
+    assert torch.equal(inside, shared_gramian(losses, [parameter]))
+    assert inside.dtype == torch.float32
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_task_without_gradient_takes_no_part(method):
     parameter, losses = conflict()
@@ -92,13 +101,14 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(UserError, match=r"bf16-mixed"):
         weighting.check_trainer("16-mixed", 1)
     with pytest.raises(UserError, match="did you mean 'PCGrad'"):
-        of("PCGard")
+        of("PCGard").check_trainer("32-true", 1)
     with pytest.raises(UserError, match=r"task_weights.options=\{\} do not fit CAGrad.*'c'"):
-        GradientWeights(["a"], method="CAGrad")
+        GradientWeights(["a"], method="CAGrad").check_trainer("32-true", 1)
 
 
-def test_without_torchjd_the_command_that_installs_it_is_named(monkeypatch):
+def test_without_torchjd_the_command_that_installs_it_is_named_before_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    weighting = of("PCGrad")
     with pytest.raises(UserError, match=r"pip install 'mtlsi-net\[balancing\]'") as caught:
-        of("PCGrad")
+        weighting.check_trainer("32-true", 1)
     assert "\n" not in str(caught.value)
