@@ -110,14 +110,14 @@ def fit_priors(data: MultiTaskDataModule, tasks: Mapping[str, Task]) -> dict[str
 
 def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return the LightningModule; ``rest`` holds its priors and config."""
-    weighting = instantiate(cfg.task_weights, _convert_="all")
+    weighting = instantiate(cfg.task_weights, tasks=list(tasks), _convert_="all")
     recipe = instantiate(cfg.optim, _convert_="all")
     return MultiTaskModule(network, tasks, weighting, recipe, **rest)
 
 
 def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return a LightningModule that is scored and never trained; ``rest`` holds its priors and config."""
-    weighting = FixedWeights(dict.fromkeys(tasks, 1.0))
+    weighting = FixedWeights(list(tasks))
     return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
 
 

@@ -232,8 +232,8 @@ def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tu
 def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean cosines (T, T) between tasks' gradients at the encoder's parameters, and the mean norms (T,).
 
-    Losses are weighted as in training, preliminary predictions included; cosines do not depend on the weights. NaN
-    where the encoder is frozen.
+    Losses carry the constant factors of ``task_weights.weights``, preliminary predictions included, and no balancing
+    beyond that; cosines do not depend on it. NaN where the encoder is frozen.
     """
     parameters = [p for p in module.network.get_submodule("encoder").parameters() if p.requires_grad]
     cosines, norms = [], []
@@ -243,9 +243,12 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
             module(batch["image"].to(module.device), batch["valid"].to(module.device)), on_device
         )
         rows = []
-        for name in module.tasks:
-            loss = module.weighting({name: final[name]}, {name: aux[name]} if name in aux else {})
-            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else []
+        losses = module.weighting.join(final, aux).values()
+        for factor, loss in zip(module.weighting.factors, losses, strict=True):
+            weighted = factor * loss
+            found = (
+                torch.autograd.grad(weighted, parameters, retain_graph=True, allow_unused=True) if parameters else []
+            )
             rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in found if g is not None)]))
         matrix = torch.stack(rows)
         norms.append(matrix.norm(dim=1))

@@ -22,7 +22,11 @@ its task's ``variant`` does not show. Not for new metrics, nor for anything abou
 
 
 def describe_scores(
-    run: DictConfig, data: MultiTaskDataModule, tasks: Mapping[str, Task], seconds: Mapping[str, float]
+    run: DictConfig,
+    data: MultiTaskDataModule,
+    tasks: Mapping[str, Task],
+    seconds: Mapping[str, float],
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Return all that a result must carry to be repeated, and to be compared with others.
 
@@ -31,8 +35,9 @@ def describe_scores(
         data: what was scored.
         tasks: name -> Task.
         seconds: durations by name.
+        command: that repeats the run; None: this process's own.
     """
-    return describe_run(run.seed, seconds) | {
+    return describe_run(run.seed, seconds, command) | {
         "protocol": PROTOCOL,
         "metrics": {name: task.variant() for name, task in tasks.items()},
         "data": _describe(data, digest_cache(run)),

@@ -1,6 +1,9 @@
-"""Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``."""
+"""Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``; with ``-m``, one for each choice of a sweep."""
+
+import shlex
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -12,11 +15,22 @@ from mtlsi_net.utils.errors import user_errors
 def main(cfg: DictConfig) -> float:
     """Train, evaluate and report; the imports wait until the configuration is known to be right."""
     with user_errors():
+        job = HydraConfig.get()
+        if job.mode == RunMode.MULTIRUN:
+            from mtlsi_net.sweep import run_job
+
+            cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
+            return run_job(cfg, job_command(job))
         from mtlsi_net.training import train
 
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # every job of a sweep has a folder of its own
-            cfg.paths.run_dir = HydraConfig.get().runtime.output_dir
         return train(cfg).gain
+
+
+def job_command(job: HydraConf) -> str:
+    """Return the command that repeats a sweep's job; a launcher's process knows none."""
+    added = [part.path for part in job.runtime.config_sources if part.provider == "command-line"]
+    folders = [text for path in added for text in ("--config-dir", path)]
+    return shlex.join(["python", "-m", "mtlsi_net.train", *folders, *job.overrides.task])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -35,12 +36,21 @@ class TrainResult:
     rows: dict[str, Scores]
 
 
-def train(cfg: DictConfig) -> TrainResult:
-    """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``."""
+def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> TrainResult:
+    """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
+
+    Args:
+        cfg: of the run.
+        command: that repeats it, for the record; None: this process's own.
+        resume: a checkpoint of this run to go on from: weights, optimiser, schedule, step, epoch, learned loss weights.
+            Not exact yet: random streams start anew (dropout), and what is left of the epoch draws its first images.
+    """
     clock = {"start": time.monotonic()}
     check_complete(cfg)
     folder, config = assemble.open_run(cfg)
     folder.create(folder.checkpoints)
+    if resume is not None:
+        folder.keep_history()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)
@@ -55,7 +65,7 @@ def train(cfg: DictConfig) -> TrainResult:
     trainer = assemble.build_trainer(cfg, folder, assemble.training_callbacks(cfg, folder, data))
 
     clock["fit"] = time.monotonic()
-    trainer.fit(module, train_dataloaders=data.train_dataloader(), val_dataloaders=data.val_dataloader())
+    trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
@@ -63,13 +73,13 @@ def train(cfg: DictConfig) -> TrainResult:
     write_grid(module, data.eval_dataloader("train_scored"), cfg.pictures, folder.pictures / "train.png")
     clock["end"] = time.monotonic()
 
-    write_json(folder.metrics, {**results, "model": size})
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
-    write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}))
+    write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
+    write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
 

@@ -1,12 +1,15 @@
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 from helpers.miniature import compose_config
+from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mtlsi_net import assemble
+from mtlsi_net.utils.sweeps import check_launcher, job_folder
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -49,6 +52,18 @@ def test_every_source_belongs_to_a_data_set_and_can_be_read(choice):
 
 def test_data_sets_without_a_source_compose_too():
     assert "source" not in compose_config("data=rooms", name="download")
+
+
+@pytest.mark.parametrize("launcher", [*choices("hydra/launcher"), "joblib"])
+def test_launchers_compose_with_the_devices_they_are_for(launcher):
+    with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
+        overrides = [f"hydra/launcher={launcher}", "sweep=x", "seed=3"]
+        devices = re.search(r"(\d)gpu", launcher)
+        overrides += [f"trainer.devices={devices[1]}"] if devices else []
+        cfg = compose("train", overrides, return_hydra_config=True)
+    check_launcher(cfg)
+    assert cfg.hydra.sweep.dir == "outputs/train/sweep_x"
+    assert cfg.hydra.sweep.subdir == job_folder([text for text in overrides if not text.startswith("hydra/")])
 
 
 def test_the_lineages_recipe_is_pinned():

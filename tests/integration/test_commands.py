@@ -42,16 +42,6 @@ def test_unwritable_run_folder_ends_with_one_line(tmp_path):
     assert_one_line_error(done, "run folder file/run cannot be written", "paths.run_dir")
 
 
-def test_every_job_of_a_sweep_keeps_a_folder_of_its_own(tmp_path):
-    data = write_miniature(tmp_path / "data")
-    overrides = [o for o in short_overrides(data, tmp_path) if not o.startswith("paths.run_dir")]
-    done = command(
-        "mtlsi_net.train", "-m", *overrides, "seed=1,2", f"paths.output_dir={tmp_path / 'out'}", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "out").glob("nyud_overfit/sweep_*/[01]/metrics.json"))) == 2
-
-
 def test_boundary_scores_folders_and_names_what_is_missing(tmp_path):
     fixture = ROOT / "tests" / "fixtures" / "edge"
     for folder, kind in (("pred", "pred"), ("gt", "gt")):

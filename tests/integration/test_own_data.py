@@ -1,5 +1,6 @@
 """The README's steps to data and tasks of one's own, taken from its text and run."""
 
+import csv
 import re
 
 import numpy as np
@@ -42,12 +43,8 @@ def kitchens(tmp_path):
 
 
 def test_the_readmes_files_are_found():
-    assert set(readme_files()) == {
-        "my_conf/data/kitchens.yaml",
-        "my_conf/tasks/kitchens.yaml",
-        "my_tasks.py",
-        "my_model.py",
-    }
+    data = {"my_conf/data/kitchens.yaml", "my_conf/tasks/kitchens.yaml", "my_tasks.py", "my_model.py"}
+    assert set(readme_files()) == data | {"my_conf/task_weights/worst.yaml", "my_weights.py"}
 
 
 def test_a_data_set_of_ones_own_in_three_steps(kitchens):
@@ -71,6 +68,15 @@ def test_a_task_of_ones_own_in_three_steps(kitchens):
     trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, *weight, "paths.run_dir=trained")
     assert trained.returncode == 0, trained.stderr
     assert "shadow maxF" in (kitchens / "trained" / "table.md").read_text()
+
+
+def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
+    (choice,) = re.findall(r"`python -m .* --config-dir my_conf .*(task_weights=\w+)`", README)
+    trained = run(kitchens, *readme_command("train"), *SHORT, choice, "trainer.log_every_n_steps=1", "paths.run_dir=t")
+    assert trained.returncode == 0, trained.stderr
+    with (kitchens / "t" / "metrics.csv").open() as file:
+        weights = [value for row in csv.DictReader(file) for key, value in row.items() if key.endswith("/weight")]
+    assert sorted(float(weight) for weight in weights if weight) == [1, 1, 2]
 
 
 def replace(path, pattern, text):

@@ -56,7 +56,7 @@ def test_the_run_folder_is_complete(run, data):
 
 def test_metrics_are_nested_and_cover_every_task(run):
     metrics = json.loads(run.folder.metrics.read_text())
-    assert set(metrics) == {"last", "best", "constant", "model"}
+    assert set(metrics) == {"last", "best", "constant", "model", "gain"}
     main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean"}
     for stage, boundary in {"val": "odsF_partial", "train": "odsF"}.items():  # val: two of the official images
         for task, key in {**main, "boundary": boundary}.items():

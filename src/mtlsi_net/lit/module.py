@@ -24,7 +24,7 @@ class MultiTaskModule(L.LightningModule):
     Args:
         network: image and validity mask -> Prediction.
         tasks: name -> Task.
-        weighting: losses -> total.
+        weighting: the tasks' losses -> the scalar to minimise.
         recipe: optimiser and schedule.
         priors: name -> (K,) best constant raw output, from the training labels.
         config: the resolved configuration, kept in checkpoints.
@@ -40,9 +40,9 @@ class MultiTaskModule(L.LightningModule):
         config: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        weighting.check(tasks)
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
+        self._last_batch: tuple[Batch, Tensor] | None = None  # and its losses, for a weighting that learns from steps
         self.stage = "val"
         self.scores: dict[str, Scores] = {}
         self.class_scores: dict[str, ClassScores] = {}
@@ -72,12 +72,16 @@ class MultiTaskModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """Return the total loss of one batch."""
         final, aux = self.losses(self(batch["image"], batch["valid"]), batch["targets"])
-        total: Tensor = self.weighting(final, aux)
-        if not torch.isfinite(total):
+        losses = self.weighting.join(final, aux)
+        total: Tensor = self.weighting(losses, list(self.network.parameters()))
+        if not (total + sum(losses.values())).isfinite():
             self._stop_non_finite(final, aux, batch["id"])
+        self._last_batch = batch, self.weighting.stack(losses).detach()
+        weights = torch.autograd.grad(total, list(losses.values()), retain_graph=True)
         self.log("train/loss", total, prog_bar=True)
         self.log_dict({f"train/{name}/loss": loss for name, loss in final.items()})
         self.log_dict({f"train/{name}/aux_loss": loss for name, loss in aux.items()})
+        self.log_dict({f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)})
         return total
 
     def _stop_non_finite(self, final: Mapping[str, Tensor], aux: Mapping[str, Tensor], ids: list[str]) -> None:
@@ -90,9 +94,28 @@ class MultiTaskModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of types
         """Return optimiser and per-step schedule."""
+        self.weighting.check_trainer(str(self.trainer.precision), self.trainer.world_size)
         max_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.recipe.build(self.network, max_steps)
+        optimizer, schedule = self.recipe.build(self.network, max_steps, self.weighting.parameter_groups())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Step, and let the weighting learn from it."""
+        super().optimizer_step(*args, **kwargs)
+        assert self._last_batch is not None, "a step follows a batch"
+        batch, before = self._last_batch
+
+        def again() -> Tensor:
+            with torch.no_grad(), self.trainer.precision_plugin.train_step_context():
+                prediction = self(batch["image"], batch["valid"])
+                losses = self.weighting.join(*self.losses(prediction, batch["targets"]))
+            return self._mean_over_processes(self.weighting.stack(losses))
+
+        self.weighting.after_step(self._mean_over_processes(before), again)
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
+        return mean
 
     def configure_gradient_clipping(
         self,

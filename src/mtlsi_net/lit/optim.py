@@ -63,9 +63,11 @@ class Recipe:
             grouped[lr, decay].append(parameter)
         return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
 
-    def build(self, network: nn.Module, max_steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Return the optimiser and the schedule to be stepped after every optimiser step."""
-        optimizer = self.optimizer(self.parameter_groups(network))
+    def build(
+        self, network: nn.Module, max_steps: int, more_groups: Iterable[dict[str, object]] = ()
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """Return the optimiser of the network and ``more_groups``, and the schedule to be stepped after every step."""
+        optimizer = self.optimizer([*self.parameter_groups(network), *more_groups])
 
         def factor(step: int) -> float:
             return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)

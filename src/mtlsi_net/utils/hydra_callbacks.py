@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.sweeps import check_launcher
 
 
 class CheckRunFolder(Callback):
@@ -19,5 +20,23 @@ class CheckRunFolder(Callback):
         try:
             RunFolder(Path(config.hydra.run.dir)).create()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _leave(error)
+
+
+class CheckSweep(Callback):
+    """Ends with one line and exit code 2 if a sweep's launcher cannot start its jobs.
+
+    Launchers' processes unpickle it with its module, and so know the resolver ``job_folder``.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Check before the first job."""
+        try:
+            check_launcher(config)
+        except UserError as error:
+            _leave(error)
+
+
+def _leave(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric) and ``model``."""
+        """Final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric), ``model`` and ``gain``."""
         return self.root / "metrics.json"
 
     @property
@@ -85,6 +86,13 @@ class RunFolder:
                 f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
             ) from None
 
+    def keep_history(self) -> None:
+        """Rename ``metrics.csv`` to ``metrics_1.csv`` (or the next free number): a logger that starts deletes it."""
+        history = self.root / "metrics.csv"
+        taken = len(list(self.root.glob("metrics_*.csv")))
+        with suppress(FileNotFoundError):  # nothing was logged, or another process of this run was first
+            history.rename(history.with_stem(f"metrics_{taken + 1}"))
+
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
@@ -103,10 +111,13 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def describe_run(seed: int, durations: Mapping[str, float]) -> dict[str, Any]:
-    """Return what a result must carry to be repeated: command, commit, seed, versions, hardware, durations in seconds."""
+def describe_run(seed: int, durations: Mapping[str, float], command: str | None = None) -> dict[str, Any]:
+    """Return what a result must carry to be repeated: command, commit, seed, versions, hardware, durations in seconds.
+
+    ``command`` replaces this process's own.
+    """
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": command or shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": _commit(),
         "seed": seed,
         "versions": {"python": platform.python_version(), "mtlsi-net": _version("mtlsi-net")}

@@ -1,0 +1,140 @@
+"""Sweeps as a user starts, interrupts and continues them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from helpers.miniature import compose_config, short_overrides, write_miniature
+
+from mtlsi_net.sweep import run_job
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_miniature(tmp_path_factory.mktemp("data"))
+
+
+def sweep(data, cwd, *overrides, threads="1"):
+    """Run the command line of a sweep named ``s``; return the process and seed -> job folder."""
+    kept = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
+    command = [sys.executable, "-m", "mtlsi_net.train", "-m", *kept, "sweep=s", *overrides]
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    environment |= {} if threads is None else {"OMP_NUM_THREADS": threads}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=500)
+    folders = (cwd / "outputs" / "nyud_overfit" / "sweep_s").glob("*/")
+    jobs = {re.search(r"seed_(\d)", folder.name)[1]: folder for folder in folders if not folder.name.startswith(".")}
+    return done, jobs
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
+    done, jobs = sweep(data, tmp_path, "seed=1,2")
+    assert done.returncode == 0, done.stderr
+    assert set(jobs) == {"1", "2"}
+    before = {seed: metrics(folder) for seed, folder in jobs.items()}
+    written = (jobs["1"] / "metrics.json").stat().st_mtime_ns
+    (jobs["2"] / "metrics.json").unlink()
+
+    done, again = sweep(data, tmp_path, "seed=1,2,3")
+    assert done.returncode == 0, done.stderr
+    assert set(again) == {"1", "2", "3"}
+    assert again.items() >= jobs.items()
+    assert f"{jobs['1'].name} is finished and stays as it is, gain {before['1']['gain']}" in done.stdout
+    assert (jobs["1"] / "metrics.json").stat().st_mtime_ns == written
+    assert f"{jobs['2'].name} was interrupted; going on from its last.ckpt" in done.stdout
+    assert metrics(jobs["2"])["last"] == before["2"]["last"]
+    assert (again["3"] / "metrics.json").is_file()
+
+
+def test_two_jobs_at_once_share_the_cores(data, tmp_path):
+    done, jobs = sweep(data, tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", threads=None)
+    assert done.returncode == 0, done.stderr
+    for seed, folder in jobs.items():
+        assert metrics(folder)["gain"] is not None
+        record = json.loads((folder / "run.json").read_text())
+        assert record["hardware"]["threads"] == max(1, record["hardware"]["cores"] // 2)
+        assert record["command"].startswith("python -m mtlsi_net.train experiment=nyud_overfit")
+        assert f"seed={seed}" in record["command"]
+
+
+def test_a_launcher_that_cannot_work_is_refused_in_one_line(data, tmp_path):
+    options = ("hydra/launcher=joblib", "trainer.devices=2", "+trainer.strategy=ddp", "seed=1,2")
+    done, jobs = sweep(data, tmp_path, *options)
+    assert done.returncode == 2, done.stderr
+    assert "error: a sweep cannot train with trainer.devices=2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not jobs
+
+
+def job(data, folder, *overrides):
+    return compose_config(*short_overrides(data, folder, steps=4), "checkpoint_every=1", *overrides)
+
+
+def test_a_half_finished_job_goes_on_with_its_optimiser_and_keeps_its_history(data, tmp_path, monkeypatch):
+    from mtlsi_net.lit.module import MultiTaskModule
+
+    options = ("trainer.log_every_n_steps=1", "task_weights=uncertainty")
+    whole = train(job(data, tmp_path / "whole", *options))
+    honest = MultiTaskModule.training_step
+
+    def breaks_at_the_third_step(self, batch, batch_idx):
+        if self.global_step == 2:
+            raise KeyboardInterrupt
+        return honest(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MultiTaskModule, "training_step", breaks_at_the_third_step)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run_job(job(data, tmp_path / "half", *options))
+    assert not (tmp_path / "half" / "metrics.json").exists()
+    assert run_job(job(data, tmp_path / "half", *options)) == pytest.approx(whole.gain, abs=1e-4)
+    ours, theirs = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("half", "whole")
+    )
+    assert ours["global_step"] == 4
+    for key, value in theirs["state_dict"].items():
+        assert torch.allclose(ours["state_dict"][key], value, atol=1e-5), key
+    assert (tmp_path / "half" / "metrics_1.csv").is_file()
+    assert (tmp_path / "half" / "metrics.csv").is_file()
+
+
+@pytest.fixture
+def finished(data, tmp_path):
+    """Return the folder of a job as if it had run."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(resolved(job(data, tmp_path))))
+    (tmp_path / "metrics.json").write_text('{"gain": 0.25}')
+    return tmp_path
+
+
+def resolved(cfg):
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def test_a_finished_jobs_gain_is_returned_wherever_data_and_folders_went(data, finished):
+    assert run_job(job(data, finished, "paths.data_dir=/elsewhere", "data.num_workers=3", "logger=wandb")) == 0.25
+    (finished / "metrics.json").write_text('{"gain": null}')
+    assert run_job(job(data, finished)) != run_job(job(data, finished)), "NaN"
+
+
+@pytest.mark.parametrize("state", ["metrics.json", "checkpoints/last.ckpt"])
+def test_another_configurations_folder_is_refused(data, finished, state):
+    (finished / "metrics.json").unlink()
+    (finished / state).write_text("{}")
+    with pytest.raises(UserError, match=r"optim.lr was 0.004, is 0.5\).*\(sweep=\.\.\.\), or delete"):
+        run_job(job(data, finished, "optim.lr=0.5"))
+    (finished / "config.yaml").unlink()
+    with pytest.raises(UserError, match="another configuration"):
+        run_job(job(data, finished))
