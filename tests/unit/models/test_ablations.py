@@ -117,6 +117,7 @@ def test_a_stage_that_a_model_lacks_cannot_be_replaced(model, ablation):
             ["model=shared_encoder", "ablation=single_scale"],
             "model.fusion is set, but SharedEncoderNet has no 'fusion'",
         ),
+        (["model=invpt", "ablation=single_scale"], "model.fusion is set, but InvPTNet has no 'fusion'"),
         (["ablation=[no_fusion,own_context]"], "model.fusion.context is set, but IdentityStage has no 'context'"),
         (["+model.fusion.scale=[1]"], "did you mean 'scales'"),
     ],

@@ -2,7 +2,12 @@ import pytest
 import torch
 from helpers.modules import CHANNELS, PatchEncoder, randomise, without_gradient
 
+from mtlsi_net.models.baselines.bridgenet_variant import BridgeNetVariant
+from mtlsi_net.models.baselines.invpt import InvPTNet
+from mtlsi_net.models.baselines.mlore import MLoRENet
+from mtlsi_net.models.baselines.mti_net_variant import MTINetVariant
 from mtlsi_net.models.baselines.shared_encoder import SharedEncoderNet
+from mtlsi_net.models.baselines.single_task import SingleTaskNet
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.mtlsi import MTLSINet
 from mtlsi_net.utils.errors import UserError
@@ -10,6 +15,11 @@ from mtlsi_net.utils.errors import UserError
 AUX_STRIDES = {
     MTLSINet: [8],
     SharedEncoderNet: [],
+    SingleTaskNet: [],
+    InvPTNet: [16],
+    MLoRENet: [],
+    MTINetVariant: [32, 16, 8, 4],
+    BridgeNetVariant: [16],
 }
 """Of the sets of preliminary predictions of each network at its default stride."""
 ALL = pytest.mark.parametrize("network_class", list(AUX_STRIDES))
