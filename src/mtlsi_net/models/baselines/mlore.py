@@ -86,7 +86,9 @@ class LowRankConv(nn.Module):
 
 
 class LowRankMixture(nn.Module):
-    """The MLoRE module: x + shared convolution + the best shared experts + the task's own expert, of norm(x).
+    """The MLoRE module: x + GELU(norm(shared convolution + the best shared experts + the task's own expert)), of norm(x).
+
+    Before the norm all is linear. A gate that is not among the best k counts 0, the others keep their probability.
 
     Args:
         tasks: T.
@@ -166,7 +168,7 @@ class MLoRENet(DenseNetwork):
         rank: of the smallest expert; the i-th has i times that.
         top_k: experts that a task uses in an image.
         own_rank: of every task's own expert.
-        balance: factor of the load-balancing loss (published: 3e-4 on PASCAL-Context with ViT-L, 5e-4 on NYUDv2).
+        balance: factor of the load-balancing loss (the authors': 3e-4 on PASCAL-Context with ViT-L, 5e-4 on NYUDv2).
         head: called with task_channels, width, norm.
         norm: of all decoder features, ``layer`` or ``batch``.
         activations: not used.

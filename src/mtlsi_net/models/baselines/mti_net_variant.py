@@ -14,9 +14,9 @@ The paper's: initial predictions at four scales, all of them supervised; propaga
 next finer one (all tasks' features mixed by an attention over tasks, then told to each task through channel gates);
 distillation between all pairs of tasks at every scale through spatial attention; all scales side by side for the heads.
 
-It is called a variant because no size of it was published for these backbones, so that none can be checked; a plain
-transformer's maps, all at 1/16, are resized to make the pyramid; messages are 1x1 instead of wider; norms are over
-channels; the initial decoders are a 3x3 convolution and one residual block. It was written without sight of its code.
+It is called a variant because no size of it was published for these backbones, so that none can be checked. Ours, written
+without sight of its code: all sizes; the pyramid, which a plain transformer's maps, all at 1/16, are resized to; initial
+decoders of a 3x3 convolution and a residual block; 1x1 messages; norms over channels; masks of padding.
 """
 
 from collections.abc import Mapping
