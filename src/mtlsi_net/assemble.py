@@ -3,14 +3,15 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
@@ -19,51 +20,18 @@ from torch import Tensor, nn
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.models.network import DenseNetwork
+from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.models.network import Network
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.config_checks import check_options
+from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 MAX_PRIOR_IMAGES = 500
 """Training images read for the priors, evenly spaced (our choice: all of NYUDv2 would change the third digit)."""
-
-
-def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it.
-
-    An ablation sets options of a stage; on a network without that stage, or with another one there, they would end in
-    a constructor's traceback.
-
-    Raises:
-        UserError: names the option, and the nearest that the class has.
-    """
-    if not isinstance(node, Mapping):
-        return
-    if "_target_" in node:
-        try:
-            accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{path}._target_={node['_target_']} cannot be imported: {error}") from None
-        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values())
-        for key in (str(key) for key in node if not str(key).startswith("_")):
-            if key not in accepted and not anything:
-                owner = str(node["_target_"]).rpartition(".")[2]
-                raise UserError(f"{path}.{key} is set, but {owner} has no {key!r}; {nearest_names(key, accepted)}")
-    for key, value in node.items():
-        check_options(value, f"{path}.{key}".lstrip("."))
-
-
-def check_complete(cfg: DictConfig) -> None:
-    """Check that every setting that has no default (``???``) was given.
-
-    Raises:
-        UserError: names those that were not.
-    """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
 def build_tasks(cfg: DictConfig) -> dict[str, Task]:
@@ -74,23 +42,53 @@ def build_tasks(cfg: DictConfig) -> dict[str, Task]:
     return tasks
 
 
-def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
-    """Return the data module, its files generated where it can and all of them checked."""
+def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
+    """Return the run folder with the resolved configuration in it, and that configuration.
+
+    Raises:
+        UserError: an option that its class does not have, or a folder that cannot be written.
+    """
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    check_options(config)
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    folder.create(folder.pictures)
+    OmegaConf.save(OmegaConf.create(config), folder.config)
+    quieten_lightning()
+    return folder, config
+
+
+def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
+    """Return the data module, nothing read yet."""
     targets = {name: task.target for name, task in tasks.items()}
     data: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets=targets)
+    return data
+
+
+def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
+    """Return the data module, its files generated where it can and all of them checked."""
+    data = open_data(cfg, tasks)
     data.prepare_data()
     data.setup()
     return data
 
 
-def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> DenseNetwork:
-    """Return the network with its encoder's weights loaded."""
-    encoder = instantiate(cfg.backbone, _convert_="all")
-    network: DenseNetwork = instantiate(cfg.model, _convert_="all")(
-        encoder=encoder,
-        task_channels={name: task.channels for name, task in tasks.items()},
-        activations={name: task.activate for name, task in tasks.items()},
-    )
+def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
+    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
+
+    Raises:
+        UserError: the network takes an encoder, and the configuration has none.
+    """
+    factory = instantiate(cfg.model, _convert_="all")
+    parts: dict[str, Any] = {
+        "task_channels": {name: task.channels for name, task in tasks.items()},
+        "activations": {name: task.activate for name, task in tasks.items()},
+    }
+    if "encoder" in inspect.signature(factory).parameters:
+        if cfg.get("backbone") is None:
+            name = str(cfg.model._target_).rpartition(".")[2]
+            raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
+        parts["encoder"] = instantiate(cfg.backbone, _convert_="all")
+    network: Network = factory(**parts)
     return network
 
 
@@ -117,11 +115,22 @@ def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task],
     return MultiTaskModule(network, tasks, weighting, recipe, **rest)
 
 
-def build_trainer(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> L.Trainer:
-    """Return the trainer with loggers and callbacks."""
+def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
+    """Return a LightningModule that is scored and never trained; ``rest`` holds its priors and config."""
+    weighting = FixedWeights(dict.fromkeys(tasks, 1.0))
+    return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
+
+
+def build_trainer(cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
+    bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
-        cfg.trainer, logger=loggers, callbacks=_callbacks(cfg, folder, data), default_root_dir=str(folder.root)
+        cfg.trainer,
+        logger=loggers,
+        callbacks=[*callbacks, *bar],
+        enable_checkpointing=bool(callbacks),
+        default_root_dir=str(folder.root),
     )
     return trainer
 
@@ -131,15 +140,14 @@ def best_name(data: MultiTaskDataModule) -> str:
     return "best" if data.dev_split else "best_on_test"
 
 
-def _callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> list[Callback]:
+def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> list[Callback]:
+    """Return what keeps checkpoints, records the learning rate and averages weights."""
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
     callbacks: list[Callback] = [
         ModelCheckpoint(filename="last", every_n_train_steps=cfg.checkpoint_every, **options),
         ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
     ]
-    if cfg.trainer.get("enable_progress_bar", True):
-        callbacks.append(RichProgressBar(leave=False))
     if cfg.get("logger"):
         callbacks.append(LearningRateMonitor("step"))
     if cfg.optim.ema_decay is not None:

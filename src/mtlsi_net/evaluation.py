@@ -1,4 +1,4 @@
-"""Scoring: a trained module on a split, and a checkpoint from its file alone."""
+"""Scoring: a trained module on a split, a checkpoint from its file alone, and a network of somebody else's."""
 
 import logging
 import pickle
@@ -15,13 +15,16 @@ from torch import Tensor
 
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.pictures import write_grid
-from mtlsi_net.report import markdown_table, print_table
+from mtlsi_net.record import describe_scores
+from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.scores import Scores
+from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import measure_size
-from mtlsi_net.utils.run_folder import RunFolder, describe_run, write_json
+from mtlsi_net.utils.run_folder import RunFolder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -80,56 +83,89 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint brings back: its run's configuration, data and module, and a folder for new findings."""
+    """A network with its weights, ready to be examined: configuration, data, module, and a folder for findings.
 
+    ``label`` says in tables where the weights come from.
+    """
+
+    label: str
     run: DictConfig
     folder: RunFolder
     tasks: dict[str, Task]
     data: MultiTaskDataModule
     module: MultiTaskModule
-    step: int
 
 
 def restore(cfg: DictConfig) -> Restored:
     """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine.
 
     Raises:
-        UserError: a checkpoint, data or folder that cannot be used.
+        UserError: a checkpoint, data or folder that cannot be used, or no checkpoint given.
     """
+    if cfg.ckpt is None:
+        raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
+    chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
+    if any(chosen.values()):
+        names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
+        raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
     checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
+    changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
     run = OmegaConf.merge(run, {"data": changed, "trainer": cfg.trainer, "paths": cfg.paths, "logger": None})
-    run.backbone.pretrained = False  # the checkpoint's own weights follow
     assert isinstance(run, DictConfig)
-    folder = RunFolder(Path(cfg.paths.run_dir))
-    folder.create()
-    config: Any = OmegaConf.to_container(run, resolve=True)
-    OmegaConf.save(OmegaConf.create(config), folder.config)
-    assemble.quieten_lightning()
+    for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
+        if setting in (run.get(part) or {}):
+            run[part][setting] = off  # the checkpoint's own weights follow
+    folder, config = assemble.open_run(run)
 
     tasks = assemble.build_tasks(run)
     data = assemble.build_data(run, tasks)
     network = assemble.build_network(run, tasks)
     module = assemble.build_module(run, network, tasks, priors=checkpoint["priors"], config=config)
     module.load_state_dict(checkpoint["state_dict"])
-    return Restored(run, folder, tasks, data, module, checkpoint["global_step"])
+    log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
+    return Restored(str(cfg.ckpt), run, folder, tasks, data, module)
+
+
+def assemble_external(cfg: DictConfig) -> Restored:
+    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks.
+
+    Raises:
+        UserError: settings that are missing, or a network, data or folder that cannot be used.
+    """
+    if cfg.get("model") is None:
+        raise UserError("give a checkpoint of this suite, ckpt=FILE, or model=external model.target=... data=...")
+    if "_target_" not in cfg.data:
+        raise UserError("model=external needs data=nyud, data=pascal or another data set")
+    check_complete(cfg)
+    folder, config = assemble.open_run(cfg)
+    tasks = assemble.build_tasks(cfg)
+    network = assemble.build_network(cfg, tasks)
+    data = assemble.build_data(cfg, tasks)
+    priors = assemble.fit_priors(data, tasks)
+    module = assemble.build_scored_module(network, tasks, priors=priors, config=config)
+    return Restored(str(cfg.model.get("target", cfg.model._target_)), cfg, folder, tasks, data, module)
 
 
 def evaluate(cfg: DictConfig) -> EvaluateResult:
-    """Score ``cfg.ckpt`` on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``."""
-    restored = restore(cfg)
+    """Score a network on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``.
+
+    ``cfg.ckpt`` names the checkpoint; without one ``cfg.model`` is a network from outside.
+    """
+    restored = assemble_external(cfg) if cfg.ckpt is None else restore(cfg)
     folder, tasks, data, module = restored.folder, restored.tasks, restored.data, restored.module
-    trainer = assemble.build_trainer(restored.run, folder, data)
+    trainer = assemble.build_trainer(restored.run, folder)
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage
-    log.info("scored %s, step %d", cfg.ckpt, restored.step)
     size = measure_size(module.network, data.size)
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
-    write_json(folder.record, describe_run(restored.run.seed, {}))
+    write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
+    write_classes(module.class_scores, folder)
     write_grid(module, data.val_dataloader(), restored.run.pictures, folder.pictures / f"{stage}.png")
-    rows = {"constant prediction": module.constant_scores[stage], str(cfg.ckpt): scores}
-    print_table(rows, tasks, f"{data.root} ({stage})")
-    (folder.root / "table.md").write_text(markdown_table(rows, tasks))
+    rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}
+    publish(rows, tasks, f"{data.root} ({stage})", folder)
+    if cfg.print_classes:
+        print_classes(module.class_scores[stage])
     return EvaluateResult(folder, module.gain(stage))

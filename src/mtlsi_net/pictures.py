@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mtlsi_net.data.transforms import IMAGE, Sample, mark_invalid
+from mtlsi_net.data.transforms import IMAGE, Sample, finish_label
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task, valid_window
+from mtlsi_net.tasks.scores import postprocess
 
 matplotlib.use("Agg")
 
@@ -61,8 +62,7 @@ def draw_grid(
 
 def label_pictures(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
     """Return the picture of an untransformed sample's image, and of each task's label with invalid pixels marked."""
-    marked = mark_invalid(sample, {name: task.target for name, task in tasks.items()})
-    labels = {name: torch.from_numpy(marked[name].transpose(2, 0, 1).copy()) for name in tasks}
+    labels = {name: torch.from_numpy(finish_label(sample[name], task.target)) for name, task in tasks.items()}
     return [sample[IMAGE].astype(np.uint8), *(task.colorize(labels[name]) for name, task in tasks.items())]
 
 
@@ -72,7 +72,7 @@ def _rows(module: MultiTaskModule, batch: Batch) -> list[list[Picture]]:
     module.eval()
     prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
     module.train(training)
-    values = {name: task.postprocess(prediction.final[name].float()).cpu() for name, task in module.tasks.items()}
+    values = {name: value.cpu() for name, value in postprocess(module.tasks, prediction.final).items()}
     return [_row(batch, values, module.tasks, index) for index in range(len(batch["id"]))]
 
 

@@ -20,15 +20,17 @@ from torch.utils.hooks import RemovableHandle
 
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Restored, restore
-from mtlsi_net.lit.module import MultiTaskModule, Scores
+from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.fusion import OwnContext, SharedContextAttention, SoftmaxContextAttention
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.models.semantic_decoder import Gate
 from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens
+from mtlsi_net.record import describe_scores
 from mtlsi_net.specs import Batch
+from mtlsi_net.tasks.scores import Scores, TaskMetrics, postprocess
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.utils.run_folder import write_json
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +112,13 @@ def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
 @torch.no_grad()
 def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Intervention) -> Scores:
     """Return task -> metric -> value under the interventions."""
-    metrics = {name: task.new_metric() for name, task in module.tasks.items()}
+    metrics = TaskMetrics(module.tasks)
     with hooked(module.network, *interventions):
         for batch in batches:
             prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
-            for name, task in module.tasks.items():
-                task.update(metrics[name], task.postprocess(prediction.final[name].float()).cpu(), batch)
-    return {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}
+            values = postprocess(module.tasks, prediction.final)
+            metrics.update({name: value.cpu() for name, value in values.items()}, batch)
+    return metrics.compute()
 
 
 def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, float]:
@@ -260,8 +262,10 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
 def probe(cfg: DictConfig) -> dict[str, Any]:
     """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
     restored = restore(cfg)
+    if not isinstance(restored.module.network, DenseNetwork):
+        raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
     folder = restored.folder
-    trainer = assemble.build_trainer(restored.run, folder, restored.data)
+    trainer = assemble.build_trainer(restored.run, folder)
     module = restored.module.eval().to(trainer.strategy.root_device)
     if restored.data.eval_batch_size < 2:
         raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
@@ -288,7 +292,7 @@ def probe(cfg: DictConfig) -> dict[str, Any]:
     found["gradient_norms"] = dict(zip(names, norms.tolist(), strict=True))
 
     _write(found, folder.root)
-    write_json(folder.record, describe_run(restored.run.seed, {}))
+    write_json(folder.record, describe_scores(restored.run, restored.data, restored.tasks, {}))
     draw_matrices(found, folder.pictures / "tasks.png")
     for label, reason in found["skipped"].items():
         log.info("%s: not measured, %s", label, reason)

@@ -1,12 +1,14 @@
-"""The final table, in the terminal and as Markdown."""
+"""The final tables: main metrics in the terminal and as Markdown, those of single classes in a file."""
 
+import csv
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
-from mtlsi_net.lit.module import Scores
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.scores import ClassScores, Scores
+from mtlsi_net.utils.run_folder import RunFolder
 
 Rows = Mapping[str, Scores]
 
@@ -32,6 +34,36 @@ def print_table(rows: Rows, tasks: Mapping[str, Task], title: str) -> None:
     for cells in _cells(rows, tasks):
         table.add_row(*cells)
     Console().print(table)
+
+
+def publish(rows: Rows, tasks: Mapping[str, Task], title: str, folder: RunFolder) -> None:
+    """Print the table and keep it as Markdown in the run folder."""
+    print_table(rows, tasks, title)
+    folder.table.write_text(markdown_table(rows, tasks))
+
+
+def write_classes(scores: Mapping[str, ClassScores], folder: RunFolder) -> None:
+    """Write every class's IoU and labelled pixels, of stage -> task -> class, as CSV; nothing if no task has classes."""
+    rows = [
+        [stage, task, name, values["IoU"], int(values["pixels"])]
+        for stage, by_task in scores.items()
+        for task, classes in by_task.items()
+        for name, values in classes.items()
+    ]
+    if rows:
+        with folder.classes.open("w", newline="") as file:
+            csv.writer(file).writerows([["stage", "task", "class", "IoU", "pixels"], *rows])
+
+
+def print_classes(scores: ClassScores) -> None:
+    """Print every class's IoU, a table for each task."""
+    for task, classes in scores.items():
+        table = Table("class", title=task)
+        table.add_column("IoU ↑", justify="right")
+        table.add_column("labelled pixels", justify="right")
+        for name, values in classes.items():
+            table.add_row(name, f"{values['IoU']:.4g}", f"{values['pixels']:.0f}")
+        Console().print(table)
 
 
 def markdown_table(rows: Rows, tasks: Mapping[str, Task]) -> str:

@@ -38,6 +38,19 @@ def test_every_choice_of_a_group_composes(group):
         assert compose_config(f"{group}={choice}", "tasks=nyud")[group] is not None
 
 
+@pytest.mark.parametrize("choice", choices("source"))
+def test_every_source_belongs_to_a_data_set_and_can_be_read(choice):
+    cfg = compose_config(f"data={choice}", name="download")
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    source = instantiate(cfg.source, _convert_="all")
+    assert [mirror.browser for mirror in source.mirrors] == [False, True]
+    assert cfg.source.file.startswith(Path(cfg.data.root).name)
+
+
+def test_data_sets_without_a_source_compose_too():
+    assert "source" not in compose_config("data=rooms", name="download")
+
+
 def test_the_lineages_recipe_is_pinned():
     cfg = compose_config("experiment=nyud_vitl")
     assert cfg.backbone.name == "vit_large_patch16_384.augreg_in21k_ft_in1k"

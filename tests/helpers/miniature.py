@@ -1,5 +1,6 @@
 """A tiny random data set in the NYUDv2 layout, and the shortest run on it."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 SIZE = (48, 64)
+_OUTPUTS = tempfile.TemporaryDirectory(prefix="mtlsi_tests_")
 
 
 def write_miniature(root: Path, train: int = 4, val: int = 2, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
@@ -58,6 +60,6 @@ def short_overrides(root: Path, run_dir: Path, steps: int = 2) -> list[str]:
 
 
 def compose_config(*overrides: str, name: str = "train") -> DictConfig:
-    """Return the composed configuration of an entry point."""
+    """Return the composed configuration of an entry point; caches go to a temporary folder."""
     with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
-        return compose(name, list(overrides))
+        return compose(name, [f"paths.output_dir={_OUTPUTS.name}", *overrides])

@@ -1,5 +1,6 @@
 """The commands themselves, in processes of their own: exit codes, one-line errors, the wheel."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,26 @@ def test_every_job_of_a_sweep_keeps_a_folder_of_its_own(tmp_path):
     assert len(list((tmp_path / "out").glob("nyud_overfit/sweep_*/[01]/metrics.json"))) == 2
 
 
+def test_boundary_scores_folders_and_names_what_is_missing(tmp_path):
+    fixture = ROOT / "tests" / "fixtures" / "edge"
+    for folder, kind in (("pred", "pred"), ("gt", "gt")):
+        (tmp_path / folder).mkdir()
+        for case in ("c00_clean", "c02_noisy"):
+            shutil.copy(fixture / f"{case}_{kind}.png", tmp_path / folder / f"{case}.png")
+    options = ("pred=pred", "gt=gt", "preset=bsds", "out=out")
+    done = command("mtlsi_net.boundary", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {f.name for f in (tmp_path / "out").iterdir()} >= {
+        "counts.csv",
+        "per_image.csv",
+        "summary.json",
+        "precision_recall.png",
+    }
+    (tmp_path / "gt" / "c00_clean.png").unlink()
+    done = command("mtlsi_net.boundary", *options, cwd=tmp_path)
+    assert_one_line_error(done, "1 predictions have no ground truth (c00_clean)")
+
+
 def test_verify_data_leaves_with_the_verdict(tmp_path):
     data = write_miniature(tmp_path / "data")
     options = ("data=nyud", f"data.root={data}", "workers=1", f"paths.run_dir={tmp_path / 'out'}")
@@ -66,6 +87,20 @@ def test_verify_data_leaves_with_the_verdict(tmp_path):
     assert_one_line_error(done, "val.txt lists no images")
 
 
+def test_data_without_mirrors_is_not_downloaded(tmp_path):
+    done = command("mtlsi_net.download", "data=rooms", cwd=tmp_path)
+    assert_one_line_error(done, "no list of mirrors", "data=nyud", "source=")
+
+
+def test_score_ends_with_one_line_where_there_is_nothing_to_score(tmp_path):
+    data = write_miniature(tmp_path / "data")
+    (tmp_path / "pred").mkdir()
+    done = command("mtlsi_net.score", "pred=pred", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred holds no predictions of this data set")
+    done = command("mtlsi_net.score", f"data.root={data}", cwd=tmp_path)
+    assert_one_line_error(done, "pred must be given")
+
+
 def test_a_typo_gets_hydras_own_message(tmp_path):
     done = command("mtlsi_net.train", "optim.lrr=1", cwd=tmp_path)
     assert done.returncode == 1
@@ -73,7 +108,10 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["mtlsi_net.train", "mtlsi_net.evaluate", "mtlsi_net.verify_data"])
+@pytest.mark.parametrize(
+    "module",
+    [f"mtlsi_net.{name}" for name in ("train", "evaluate", "verify_data", "download", "boundary", "score", "bench")],
+)
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
     assert done.returncode == 0

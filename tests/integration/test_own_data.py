@@ -1,37 +1,23 @@
 """The README's steps to data and tasks of one's own, taken from its text and run."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.miniature import compose_config, write_miniature
+from helpers.readme import README, readme_command, readme_files, run
 from PIL import Image
 
 from mtlsi_net import assemble
 from mtlsi_net.data.sampling import Draw
+from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 SHORT = (
     *("data.size=[64,64]", "data.batch_size=2", "data.num_workers=0", "model.width=32", "model.head_dim=32"),
     *("trainer.max_steps=1", "trainer.enable_progress_bar=false", "logger=csv", "pictures=1"),
 )
 SIZE = (48, 64)
-
-
-def readme_files():
-    """Return path -> content of the README's code blocks that begin with a file's name."""
-    blocks = re.findall(r"^( *)```(?:yaml|python)\n\1# (\S+)\n(.*?)^\1```", README, re.MULTILINE | re.DOTALL)
-    return {path: re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, path, text in blocks}
-
-
-def readme_command(module):
-    """Return the README's command of ``module`` that uses files of one's own."""
-    (line,) = re.findall(rf"^ *python -m (mtlsi_net\.{module} --config-dir .*)$", README, re.MULTILINE)
-    return line.split()
 
 
 @pytest.fixture
@@ -55,19 +41,20 @@ def kitchens(tmp_path):
     return tmp_path
 
 
-def run(cwd, *arguments):
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
-
-
 def test_the_readmes_files_are_found():
-    assert set(readme_files()) == {"my_conf/data/kitchens.yaml", "my_conf/tasks/kitchens.yaml", "my_tasks.py"}
+    assert set(readme_files()) == {
+        "my_conf/data/kitchens.yaml",
+        "my_conf/tasks/kitchens.yaml",
+        "my_tasks.py",
+        "my_model.py",
+    }
 
 
 def test_a_data_set_of_ones_own_in_three_steps(kitchens):
-    checked = run(kitchens, *readme_command("verify_data"), "workers=1", "paths.run_dir=checked")
+    checked = run(kitchens, *readme_command("verify_data --config-dir"), "workers=1", "paths.run_dir=checked")
     assert checked.returncode == 1, checked.stderr  # nothing published to compare with
     assert "oven" in checked.stdout
-    trained = run(kitchens, *readme_command("train"), *SHORT, "paths.run_dir=trained")
+    trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, "paths.run_dir=trained")
     assert trained.returncode == 0, trained.stderr
     table = (kitchens / "trained" / "table.md").read_text()
     assert all(name in table for name in ("semseg", "depth", "boundary"))
@@ -81,7 +68,7 @@ def test_a_task_of_ones_own_in_three_steps(kitchens):
     with (kitchens / "my_conf/tasks/kitchens.yaml").open("a") as file:
         file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", README))
     weight = re.findall(r"`(\+task_weights\S+)`", README)
-    trained = run(kitchens, *readme_command("train"), *SHORT, *weight, "paths.run_dir=trained")
+    trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, *weight, "paths.run_dir=trained")
     assert trained.returncode == 0, trained.stderr
     assert "shadow maxF" in (kitchens / "trained" / "table.md").read_text()
 
@@ -128,4 +115,4 @@ def test_a_folder_without_suffix_is_refused(tmp_path, place):
 
 def test_settings_without_default_are_asked_for():
     with pytest.raises(UserError, match=r"data.root, data.size, tasks.semseg.classes must be given"):
-        assemble.check_complete(compose_config("data=folder"))
+        check_complete(compose_config("data=folder"))

@@ -3,21 +3,18 @@
 import csv
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.modules import BASELINES
 from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 
 from mtlsi_net.evaluation import evaluate
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
-
-MODELS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "model").glob("[!_]*.yaml"))
-BASELINES = [name for name in MODELS if not name.startswith("mtlsi")]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,15 @@ def test_the_run_folder_is_complete(run, data):
     assert config["data"]["root"] == str(data)
     assert {p.name for p in (root / "checkpoints").iterdir()} == {"last.ckpt", "best_on_test.ckpt"}
     record = json.loads((root / "run.json").read_text())
-    assert {"command", "commit", "seed", "versions", "hardware", "seconds"} <= set(record)
+    assert {"command", "commit", "seed", "versions", "hardware", "seconds", "protocol"} <= set(record)
+    assert set(record["metrics"]) == {"semseg", "depth", "normals", "boundary"}
+    assert len(record["data"]["manifest_sha256"]) == 64
+    with (root / "classes.csv").open() as file:
+        classes = list(csv.DictReader(file))
+    assert len(classes) == 2 * 40
+    val = [float(row["IoU"]) for row in classes if row["stage"] == "val"]
+    scores = json.loads(run.folder.metrics.read_text())["last"]["val"]["semseg"]
+    assert sum(val) / 40 == pytest.approx(scores["mIoU"], abs=1e-9)
     for name in ("val", "train"):
         assert Image.open(root / "pictures" / f"{name}.png").width > 500
     with (root / "metrics.csv").open() as file:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -16,23 +17,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
-from mtlsi_net.data.transforms import (
-    IMAGE,
-    IMAGENET_MEAN,
-    Sample,
-    TestPipeline,
-    TrainPipeline,
-    mark_invalid,
-    reduce,
-)
+from mtlsi_net.data.transforms import IMAGE, IMAGENET_MEAN, VALID, Sample, TestPipeline, finish_label, reduce
 from mtlsi_net.specs import SUBSET, Batch, Reference, TargetSpec
 from mtlsi_net.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 Pipeline = Callable[[Sample, np.random.Generator], Sample]
-VALID = "_valid"
-MASK_SPEC = TargetSpec(channels=1, kind="binary", fill=0.0)
 DEV_SHARE = 0.1
 
 
@@ -66,8 +57,8 @@ class MultiTaskDataset(Dataset[Any]):
 
     def labels(self, index: int) -> dict[str, Tensor]:
         """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
-        sample = mark_invalid(self.reader.read(self.ids[index]), self.reader.specs)
-        return {name: _to_tensor(sample[name]) for name in self.reader.specs}
+        sample = self.reader.read(self.ids[index])
+        return {name: torch.from_numpy(finish_label(sample[name], spec)) for name, spec in self.reader.specs.items()}
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         sample_id = self.ids[draw.sample]
@@ -75,13 +66,12 @@ class MultiTaskDataset(Dataset[Any]):
         references = self._references(sample_id, sample[IMAGE].shape)
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)
-        sample[VALID] = np.ones((*sample[IMAGE].shape[:2], 1), np.float32)
         sample = self.pipeline(sample, sample_rng(self.seed, draw.epoch, sample_id))
         return {
-            "image": _to_tensor(sample[IMAGE]) / 255,
-            "valid": _to_tensor(sample[VALID]) > 0,
+            "image": torch.from_numpy(sample[IMAGE]),
+            "valid": torch.from_numpy(sample[VALID]),
             "id": sample_id,
-            "targets": {name: _to_tensor(sample[name]) for name in self.reader.specs},
+            "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
             "references": references,
         }
 
@@ -93,10 +83,6 @@ class MultiTaskDataset(Dataset[Any]):
             for name, spec in self.reader.specs.items()
             if spec.reference
         }
-
-
-def _to_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
 
 
 class MultiTaskDataModule(L.LightningDataModule, ABC):
@@ -125,6 +111,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             sets with computed labels use it.
         files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
             it. Only data sets in that layout use it.
+        extra_augmentations: image-only albumentations transforms that training images go through after the protocol's.
         prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
     """
 
@@ -154,9 +141,15 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         allow_missing: bool = False,
         cache_dir: str | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
+        extra_augmentations: Sequence[Any] = (),
         prepare: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
+        if extra_augmentations and not augment:
+            raise UserError(
+                "data.extra_augmentations is set, but data.augment=false; set it to true, or leave them out"
+            )
+        self.extra_augmentations = extra_augmentations
         self.prepare = prepare
         self.root, self.size = Path(root), (int(size[0]), int(size[1]))
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -194,22 +187,26 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if self.datasets:
             return
         reader = self.make_reader(self.targets)
-        train_ids, val_ids = reader.ids("train"), reader.ids("val")
-        if self.dev_split:
-            train_ids, val_ids = self._hold_out(train_ids)
+        train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
-        plain = self._dataset(reader, train_ids, TestPipeline(self.size, self._masked(self.targets), self.pad_color))
+        plain = self._dataset(reader, train_ids, TestPipeline(self.size, self.targets, self.pad_color))
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self._scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
+            "train_scored": self.scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
             "train": self._training_dataset(train_ids) if self.augment else plain,
-            "val": self._scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
+            "val": self.scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
         }
 
-    def _scored_dataset(
+    def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
+        """Return the ids to train on and to validate on."""
+        train_ids, val_ids = reader.ids("train"), reader.ids("val")
+        return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
+
+    def scored_dataset(
         self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str
     ) -> MultiTaskDataset:
+        """Return samples with references, for scoring as ``stage``."""
         groups = self._score_groups(ids, stage)
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
 
@@ -229,7 +226,9 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
     def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
-        pipeline = TrainPipeline(self.size, self._masked(self.train_specs), self.guide, self.pad_color)
+        from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
+
+        pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
         return self._dataset(self.make_reader(self.train_specs), ids, pipeline)
 
     def _dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
@@ -239,10 +238,6 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if self.max_train_scores is not None and self.max_train_scores < 1:
             raise UserError(f"data.max_train_scores={self.max_train_scores}; give at least 1, or null for all images")
         return _evenly(ids, self.max_train_scores or len(ids))
-
-    @staticmethod
-    def _masked(specs: Mapping[str, TargetSpec]) -> dict[str, TargetSpec]:
-        return {**specs, VALID: MASK_SPEC}
 
     def _hold_out(self, ids: list[str]) -> tuple[list[str], list[str]]:
         if self.dev_list is None:
@@ -268,7 +263,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=collate,
+            worker_init_fn=_use_one_thread,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,
         )
@@ -305,11 +301,20 @@ def _evenly(ids: list[str], count: int) -> list[str]:
     return [ids[index * len(ids) // count] for index in range(count)]
 
 
-def _collate(samples: list[dict[str, Any]]) -> Batch:
+def _use_one_thread(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
+    cv2.setNumThreads(0)  # torch limits its own threads in workers, OpenCV does not
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> Batch:
+    """Return samples of one size as a batch.
+
+    Raises:
+        UserError: their sizes differ.
+    """
     sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
     if len(sizes) > 1:
         raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
     references = [sample.pop("references") for sample in samples]
-    batch: Batch = default_collate(samples)
+    batch: Batch = default_collate(list(samples))
     batch["references"] = {name: [own[name] for own in references] for name in references[0]}
     return batch

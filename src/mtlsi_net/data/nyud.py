@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.data.readers import Array, read_target
+from mtlsi_net.data.readers import read_target
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 
@@ -70,8 +70,8 @@ class NYUDReader(NYUDLayoutReader):
     """NYUDv2 in the 425x560 copy that published numbers since 2021 use."""
 
     how_to_get = (
-        "get NYUDv2.tar.gz, the 425x560 copy that InvPT's data section links to, unpack it, "
-        "and set data.root to the folder that holds images/ and gt_sets/"
+        "get NYUDv2.tar.gz, the 425x560 copy that InvPT uses, by python -m mtlsi_net.download data=nyud, "
+        "or set data.root to the folder that holds images/ and gt_sets/"
     )
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:

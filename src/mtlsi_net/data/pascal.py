@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.data.label_cache import LabelCache
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
-from mtlsi_net.data.readers import Array, read_gray, read_stored_classes, read_target
+from mtlsi_net.data.readers import read_stored_classes, read_strength, read_target
 from mtlsi_net.data.sample_reader import SampleReader, wrong_size
-from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.data.transforms import IMAGE, Array, decode
 from mtlsi_net.specs import Reference, TargetSpec
 
 SALIENT = 128
@@ -25,8 +25,8 @@ class PascalReader(SampleReader):
     """
 
     how_to_get = (
-        "get PASCALContext.tar.gz, which InvPT's data section links to, unpack it, "
-        "and set data.root to the folder that holds JPEGImages/ and ImageSets/"
+        "get PASCALContext.tar.gz, as InvPT uses it, by python -m mtlsi_net.download data=pascal, "
+        "or set data.root to the folder that holds JPEGImages/ and ImageSets/"
     )
     tasks = ("semseg", "human_parts", "saliency", "normals", "boundary")
 
@@ -82,10 +82,10 @@ class PascalReader(SampleReader):
         return read_stored_classes(files[0], self.specs["semseg"])
 
     def _parts(self, files: list[Path], size: tuple[int, int]) -> Array:
-        return _plane(self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size)))
+        return self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size))[..., None]
 
     def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _plane(read_gray(files[0]) >= SALIENT)
+        return _plane(read_strength(files[0]) >= SALIENT)
 
     def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
         return _plane(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))
@@ -96,7 +96,7 @@ class PascalReader(SampleReader):
         for file, shape in zip(files, (normals.shape, mask.shape), strict=True):
             if shape[:2] != size:
                 raise wrong_size(file, shape, size)
-        return normals * _plane(mask)
+        return decode(normals, "vector") * _plane(mask)
 
 
 def _plane(values: NDArray[np.uint8] | NDArray[np.bool_]) -> Array:

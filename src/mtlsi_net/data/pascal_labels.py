@@ -70,7 +70,7 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         UserError: the file is missing, damaged, or holds no such map.
     """
-    label_map = _load_mat(path, "LabelMap")
+    label_map = load_mat(path, ("LabelMap",))[1]
     if label_map.ndim != 2 or label_map.dtype.kind not in "uif":
         raise UserError(f"{path}: LabelMap is {label_map.dtype} {label_map.shape}; expected a 2-D map of class numbers")
     wrong = (label_map < 0) | (label_map > CONTEXT_CLASSES) | (label_map != np.floor(label_map))
@@ -91,7 +91,7 @@ def read_parts(path: Path, size: tuple[int, int]) -> Map:
     Raises:
         UserError: the file is missing, damaged, of another structure, names an unknown part, or masks differ in size.
     """
-    anno = _load_mat(path, "anno")
+    anno = load_mat(path, ("anno",))[1]
     try:
         persons = [_person(thing) for thing in _elements(anno[0, 0][1]) if int(thing[1].item()) == PERSON]
     except (IndexError, TypeError, ValueError, AttributeError) as error:
@@ -121,14 +121,20 @@ def _elements(array: NDArray[Any]) -> Sequence[Any]:
     return list(array.ravel()) if array.size else []
 
 
-def _load_mat(path: Path, key: str) -> NDArray[Any]:
+def load_mat(path: Path, keys: Sequence[str]) -> tuple[str, NDArray[Any]]:
+    """Return the first of ``keys`` that a ``.mat`` file holds, and its value.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds none of them.
+    """
     try:
         with path.open("rb") as file:
-            found = io.loadmat(file, variable_names=[key])
+            found = io.loadmat(file, variable_names=list(keys))
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
     except Exception as error:  # damaged files end in errors of many kinds inside scipy and zlib
         raise UserError(f"{path}: cannot be read as .mat ({error}); replace the file from its source") from None
-    if key not in found:
-        raise UserError(f"{path}: holds no {key!r}; replace the file from its source")
-    return np.asarray(found[key])
+    key = next((key for key in keys if key in found), None)
+    if key is None:
+        raise UserError(f"{path}: holds no {' and no '.join(map(repr, keys))}; replace the file from its source")
+    return key, np.asarray(found[key])

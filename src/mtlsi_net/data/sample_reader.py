@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.data.readers import Array, read_gray, read_image
-from mtlsi_net.data.transforms import IMAGE, Sample
+from mtlsi_net.data.readers import read_image, read_strength
+from mtlsi_net.data.transforms import IMAGE, Array, Sample
 from mtlsi_net.specs import Reference, TargetSpec
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import UserError, nearest_names, shown
 
 log = logging.getLogger(__name__)
-
-SHOWN = 5
 
 
 class SampleReader(ABC):
@@ -53,7 +51,7 @@ class SampleReader(ABC):
 
     @abstractmethod
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
-        """Return one label map, (H, W, C) float32, of an image of ``size``; other sizes are refused later on."""
+        """Return one label map, (H, W, C), stored or decoded, of an image of ``size``; others are refused later on."""
 
     def read_reference(self, name: str, sample_id: str) -> Reference:
         """Return what a task's scores compare with: boundaries as stored in the label file.
@@ -61,7 +59,7 @@ class SampleReader(ABC):
         Raises:
             UserError: a file that cannot be read.
         """
-        return Reference(read_gray(self.files(name, sample_id)[0])[None], "boundaries")
+        return Reference(read_strength(self.files(name, sample_id)[0])[None], "boundaries")
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of ``train`` or ``val``.
@@ -79,9 +77,9 @@ class SampleReader(ABC):
             raise UserError(f"{path}: cannot be read ({error}); mend its permissions or replace it") from None
         if not ids:
             raise UserError(f"{path} lists no images; {self.how_to_get}")
-        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)[:SHOWN]
+        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)
         if twice:
-            raise UserError(f"{path} lists some ids twice ({', '.join(twice)}); remove the repetitions")
+            raise UserError(f"{path} lists some ids twice ({shown(twice)}); remove the repetitions")
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
@@ -114,15 +112,13 @@ class SampleReader(ABC):
 
     def describe(self, files: Sequence[Path]) -> str:
         """Return the first few files, relative to the root, and the number of the rest."""
-        names = ", ".join(str(path.relative_to(self.root)) for path in files[:SHOWN])
-        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-        return f"{names}{more}"
+        return shown(str(path.relative_to(self.root)) for path in files)
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
         """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""
 
     def read_image(self, sample_id: str) -> Array:
-        """Return the image, (H, W, 3) float32 in 0..255.
+        """Return the image, (H, W, 3) uint8.
 
         Raises:
             UserError: a file that cannot be read, or of another copy of the data set.
@@ -133,7 +129,7 @@ class SampleReader(ABC):
         return image
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
-        """Return one task's label map for an image of ``size`` (height, width), (H, W, C) float32, untransformed.
+        """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
 
         Raises:
             UserError: a file that cannot be read, holds values out of range, or has another size than its image.
@@ -160,7 +156,7 @@ class SampleReader(ABC):
         return reference
 
     def read(self, sample_id: str) -> Sample:
-        """Return image (0..255) and all label maps, (H, W, C) float32, untransformed.
+        """Return image and all label maps, untransformed, as ``transforms`` describes a sample.
 
         Raises:
             UserError: as ``read_image`` and ``read_target``.

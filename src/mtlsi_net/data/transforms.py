@@ -1,11 +1,14 @@
-"""The protocol's train and test transforms, each step a function of explicit parameters.
+"""The protocol's transforms, each step a function of explicit parameters; ``augmentation`` composes and draws.
 
-A sample is ``{"image": (H, W, 3) float32 in 0..255, <task>: (H, W, C) float32}``. What happens to a label map is read
-from its TargetSpec. Steps and order follow section 2 of the protocol page; normalisation is the network's own.
+A sample is ``{"image": (H, W, 3), <task>: (H, W, C)}``. uint8 maps hold values as files store them and stay so to the
+end, because they are quick to move: image 0..255, classes as they are with 255 invalid, binary ``255 x``, vectors
+``127.5 (x + 1)``. float32 maps hold the values themselves (image 0..255). What happens to a label map is read from its
+TargetSpec. Steps and order follow section 2 of the protocol page; normalisation is the network's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,21 +16,36 @@ from numpy.typing import NDArray
 
 from mtlsi_net.specs import IGNORE, TargetSpec
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+"""uint8 or float32."""
+Floats = NDArray[np.float32]
 Sample = dict[str, Array]
 Specs = Mapping[str, TargetSpec]
 
-IMAGE = "image"
+IMAGE, VALID = "image", "_valid"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 MIN_NORMAL_LENGTH = 0.5
-CROP_TRIES = 10
 CROP_MAX_SHARE = 0.75
+
+BYTES = np.arange(256, dtype=np.float32)
+DECODED = {
+    "classes": BYTES,
+    "binary": BYTES / np.float32(255),
+    "vector": BYTES * np.float32(2 / 255) - 1,
+    "scalar": BYTES,
+}
+"""Kind of target -> value of each stored byte."""
+
+
+def decode(stored: NDArray[np.uint8], kind: str) -> Floats:
+    """Return the values of a stored map, (H, W, C)."""
+    values: Floats = cv2.LUT(stored, DECODED[kind]).reshape(stored.shape)
+    return values
 
 
 def _resize(array: Array, height: int, width: int, interpolation: int) -> Array:
-    channels = array.shape[2]
-    resized: Array = cv2.resize(array, (width, height), interpolation=interpolation).reshape(height, width, channels)
-    return resized
+    resized = cv2.resize(array, (width, height), interpolation=interpolation)
+    return resized.reshape(height, width, array.shape[2])
 
 
 def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
@@ -35,7 +53,8 @@ def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
     if factor == 1.0:
         return dict(sample)
     height, width = (int(side * factor) for side in sample[IMAGE].shape[:2])
-    scaled = {IMAGE: _resize(sample[IMAGE], height, width, cv2.INTER_LINEAR)}
+    floats = sample[IMAGE].astype(np.float32, copy=False)  # as the lineage does; OpenCV is no quicker with bytes
+    scaled = {IMAGE: _resize(floats, height, width, cv2.INTER_LINEAR)}
     for name, spec in specs.items():
         scaled[name] = _resize(sample[name], height, width, cv2.INTER_NEAREST)
         if spec.zoom_divides:
@@ -46,7 +65,7 @@ def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
 def reduce(sample: Sample, factor: float, specs: Specs) -> Sample:
     """Store the sample at a smaller size (our choice, for small runs): image by area, labels nearest, depth unchanged."""
     height, width = (int(side * factor) for side in sample[IMAGE].shape[:2])
-    reduced = {IMAGE: _resize(sample[IMAGE], height, width, cv2.INTER_AREA)}
+    reduced = {IMAGE: _resize(sample[IMAGE].astype(np.float32), height, width, cv2.INTER_AREA)}
     return reduced | {name: _resize(sample[name], height, width, cv2.INTER_NEAREST) for name in specs}
 
 
@@ -55,12 +74,19 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
     return {name: array[top : top + height, left : left + width] for name, array in sample.items()}
 
 
+def varied(classes: Array) -> bool:
+    """Whether a class map holds more than one class and none covers 75 % of its labelled pixels."""
+    counts = cv2.calcHist([classes.astype(np.uint8, copy=False)], [0], None, [IGNORE], [0, IGNORE])
+    return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < CROP_MAX_SHARE)
+
+
 def flip(sample: Sample, specs: Specs) -> Sample:
     """Mirror left-right; planes that point sideways change sign (normals' x)."""
-    flipped = {IMAGE: sample[IMAGE][:, ::-1]}
+    flipped = {name: cv2.flip(array, 1).reshape(array.shape) for name, array in sample.items()}
     for name, spec in specs.items():
-        sign = np.asarray(spec.flip_sign, dtype=np.float32)
-        flipped[name] = sample[name][:, ::-1] * sign if (sign < 0).any() else sample[name][:, ::-1]
+        for plane in np.flatnonzero(np.asarray(spec.flip_sign) < 0):
+            values = flipped[name][..., plane]
+            flipped[name][..., plane] = 255 - values if values.dtype == np.uint8 else -values
     return flipped
 
 
@@ -79,78 +105,107 @@ class Distortion:
     contrast_first: bool = True
 
 
-def photometric(image: Array, by: Distortion) -> Array:
+def photometric(image: Array, by: Distortion) -> NDArray[np.uint8]:
     """Distort an image of 0..255; it is truncated to 8 bits before and after every step, as the lineage does."""
-    pixels = image.astype(np.uint8)
-
-    def linear(values: NDArray[np.uint8], gain: float | None, offset: float | None) -> NDArray[np.uint8]:
-        if gain is None and offset is None:
-            return values
-        changed = values.astype(np.float32) * np.float32(1 if gain is None else gain) + np.float32(offset or 0)
-        return changed.clip(0, 255).astype(np.uint8)
-
-    pixels = linear(pixels, None, by.brightness)
-    if by.contrast_first:
-        pixels = linear(pixels, by.contrast, None)
+    pixels = image.astype(np.uint8, copy=False)
+    if by.brightness is not None:
+        pixels = _look_up(pixels, BYTES + np.float32(by.brightness))
+    if by.contrast is not None and by.contrast_first:
+        pixels = _look_up(pixels, BYTES * np.float32(by.contrast))
     if by.saturation is not None:
-        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-        hsv[..., 1] = linear(hsv[..., 1], by.saturation, None)
-        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.uint8)
+        pixels = _look_up_hsv(pixels, saturation=BYTES * np.float32(by.saturation))
     if by.hue is not None:
-        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + by.hue) % 180
-        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.uint8)
-    if not by.contrast_first:
-        pixels = linear(pixels, by.contrast, None)
-    return pixels.astype(np.float32)
+        pixels = _look_up_hsv(pixels, hue=(BYTES + by.hue) % 180)
+    if by.contrast is not None and not by.contrast_first:
+        pixels = _look_up(pixels, BYTES * np.float32(by.contrast))
+    return pixels
 
 
-def pad(sample: Sample, height: int, width: int, specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
-    """Pad to at least (height, width), centred; ``color`` (in 0..1) for the image, each target's own fill."""
-    down, right = (max(side - have, 0) for side, have in zip((height, width), sample[IMAGE].shape[:2], strict=True))
-    top, left = down // 2, right // 2
-    widths = ((top, down - top), (left, right - left), (0, 0))
-
-    def fill(array: Array, value: Array | float) -> Array:
-        padded = np.empty((array.shape[0] + down, array.shape[1] + right, array.shape[2]), np.float32)
-        padded[:] = value
-        padded[top : top + array.shape[0], left : left + array.shape[1]] = array
-        return padded
-
-    if not any(map(sum, widths)):
-        return dict(sample)
-    padded = {IMAGE: fill(sample[IMAGE], np.asarray(color, np.float32) * 255)}
-    return padded | {name: fill(sample[name], spec.fill) for name, spec in specs.items()}
+def _look_up(pixels: NDArray[np.uint8], table: Floats) -> NDArray[np.uint8]:
+    """Return each byte's entry of a table, clipped and truncated; (256,), or (256, 1, channels) for one each."""
+    changed: NDArray[np.uint8] = cv2.LUT(pixels, table.clip(0, 255).astype(np.uint8))
+    return changed
 
 
-def _short_vectors(target: Array) -> NDArray[np.bool_]:
-    short: NDArray[np.bool_] = np.square(target).sum(axis=2, keepdims=True) < MIN_NORMAL_LENGTH**2
+def _look_up_hsv(pixels: NDArray[np.uint8], hue: Floats = BYTES, saturation: Floats = BYTES) -> NDArray[np.uint8]:
+    tables = np.stack([hue, saturation, BYTES], axis=1)[:, None]
+    changed: NDArray[np.uint8] = cv2.cvtColor(
+        _look_up(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), tables), cv2.COLOR_HSV2RGB
+    )
+    return changed
+
+
+def _planes(array: Array, table: Floats, size: tuple[int, int], fill: Floats | float) -> Floats:
+    """Return (H, W, C) as decoded planes (C, H, W), centred in at least ``size`` and surrounded by ``fill``."""
+    height, width, channels = array.shape
+    rows, columns = max(size[0], height), max(size[1], width)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    planes = np.empty((channels, rows, columns), np.float32)
+    planes[:] = fill
+    inside = planes[:, top : top + height, left : left + width]
+    for plane, values in zip(inside, cv2.split(array), strict=True):
+        if values.dtype == np.uint8:
+            cv2.LUT(values, table, dst=plane)  # straight into its place
+        else:
+            plane[:] = values
+    return planes
+
+
+def _short_vectors(planes: Floats) -> NDArray[np.bool_]:
+    short: NDArray[np.bool_] = np.square(planes).sum(axis=0) < MIN_NORMAL_LENGTH**2
     return short
 
 
-def _background_only(target: Array) -> NDArray[np.bool_]:
-    return np.broadcast_to(not ((target > 0) & (target != IGNORE)).any(), target.shape)
+def _background_only(planes: Floats) -> NDArray[np.bool_]:
+    return np.asarray(not ((planes > 0) & (planes != IGNORE)).any())
 
 
-_INVALID = {
-    "none": lambda target: np.zeros((1, 1, 1), bool),  # noqa: ARG005 - one signature for all rules
-    "zero": lambda target: target == 0,
+_INVALID: dict[str, Callable[[Floats], NDArray[np.bool_]]] = {
+    "none": lambda _: np.asarray(False),
+    "zero": lambda planes: planes == 0,
     "short_vector": _short_vectors,
     "background_only": _background_only,
 }
 
 
-def mark_invalid(sample: Sample, specs: Specs) -> Sample:
-    """Set to 255 what each target's ``invalid`` rule calls invalid."""
-    marked = {IMAGE: sample[IMAGE]}
-    for name, spec in specs.items():
-        marked[name] = np.where(_INVALID[spec.invalid](sample[name]), np.float32(IGNORE), sample[name])
-    return marked
+def finish_label(label: Array, spec: TargetSpec, size: tuple[int, int] = (0, 0)) -> Floats:
+    """Return a label map (H, W, C), stored or decoded, as the network's target.
+
+    Args:
+        label: of the sample.
+        spec: what it is.
+        size: least (height, width); smaller maps are padded with the target's fill, centred.
+
+    Returns:
+        (C, height, width); 255 where the target's ``invalid`` rule says so.
+    """
+    planes = _planes(label, DECODED[spec.kind], size, spec.fill)
+    np.copyto(planes, np.float32(IGNORE), where=_INVALID[spec.invalid](planes))
+    return planes
+
+
+def finish(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
+    """Pad, mark what is invalid, and turn into planes (steps 6 to 8 of the protocol).
+
+    Args:
+        sample: image and at least the targets of ``specs``.
+        size: least (height, width).
+        specs: task name -> TargetSpec of the maps to return.
+        color: of the image's padding, RGB in 0..1.
+
+    Returns:
+        image (3, H, W) in 0..1, ``VALID`` (1, H, W) bool, False on padding, and each target as ``finish_label`` gives it.
+    """
+    full = np.float32(255)
+    image = _planes(sample[IMAGE], BYTES, size, (np.asarray(color, np.float32) * full)[:, None, None]) / full
+    inside = np.full((*sample[IMAGE].shape[:2], 1), 255, np.uint8)
+    done = {IMAGE: image, VALID: _planes(inside, BYTES, size, 0) > 0}
+    return done | {name: finish_label(sample[name], spec, size) for name, spec in specs.items()}
 
 
 @dataclass(frozen=True)
 class TestPipeline:
-    """Pad and mark; nothing is resized (protocol page, section 2.2)."""
+    """Pad and mark; nothing is resized (protocol page, section 2.2). Without draws it needs no albumentations."""
 
     __test__ = False  # not a test class, whatever its name
 
@@ -159,63 +214,5 @@ class TestPipeline:
     color: tuple[float, ...] = IMAGENET_MEAN
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:  # noqa: ARG002 - same call as TrainPipeline
-        """Return the sample padded to ``size``."""
-        return mark_invalid(pad(sample, *self.size, self.specs, self.color), self.specs)
-
-
-@dataclass(frozen=True)
-class TrainPipeline:
-    """Random scale, category-capped crop, flip, photometric distortion, pad, mark (protocol page, section 2.1).
-
-    ``guide`` names the class map that the crop rule reads: a window is redrawn, up to ten times, while it shows one
-    class only or one class covers 75 % of it; None takes the first window. The distributions are the lineage's, the
-    random stream is ours.
-    """
-
-    size: tuple[int, int]
-    specs: Specs
-    guide: str | None
-    color: tuple[float, ...] = IMAGENET_MEAN
-    scales: tuple[float, float] = (0.5, 2.0)
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return one augmented sample of at least ``size``; all draws come from ``rng``."""
-        sample = scale(sample, rng.uniform(*self.scales), self.specs)
-        sample = crop(sample, *self._window(sample, rng), *self.size)
-        if rng.random() < 0.5:
-            sample = flip(sample, self.specs)
-        sample[IMAGE] = photometric(sample[IMAGE], draw_distortion(rng))
-        return mark_invalid(pad(sample, *self.size, self.specs, self.color), self.specs)
-
-    def _window(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int]:
-        slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], self.size, strict=True)]
-        window = (0, 0)
-        for _ in range(CROP_TRIES + 1):
-            window = (int(rng.integers(slack[0] + 1)), int(rng.integers(slack[1] + 1)))
-            if self.guide is None or slack == [0, 0]:
-                break
-            if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
-                break
-        return window
-
-
-def varied(classes: Array) -> bool:
-    """Whether a class map holds more than one class and none covers 75 % of its labelled pixels."""
-    counts = np.bincount(classes[classes != IGNORE].astype(np.int64).ravel())
-    counts = counts[counts > 0]
-    return len(counts) > 1 and bool(counts.max() / counts.sum() < CROP_MAX_SHARE)
-
-
-def draw_distortion(rng: np.random.Generator) -> Distortion:
-    """Draw a distortion: each step fires with probability one half."""
-
-    def coin() -> bool:
-        return bool(rng.random() < 0.5)
-
-    return Distortion(
-        brightness=rng.uniform(-32, 32) if coin() else None,
-        contrast=rng.uniform(0.5, 1.5) if coin() else None,
-        saturation=rng.uniform(0.5, 1.5) if coin() else None,
-        hue=int(rng.integers(-18, 18)) if coin() else None,
-        contrast_first=coin(),
-    )
+        """Return the sample as ``finish`` does."""
+        return finish(sample, self.size, self.specs, self.color)

@@ -8,17 +8,14 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.metrics.gain import gain_over_constant
 from mtlsi_net.specs import Batch, Prediction
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
 from mtlsi_net.utils.errors import UserError
-
-Scores = dict[str, dict[str, float]]
-"""Task -> metric -> value."""
 
 
 class MultiTaskModule(L.LightningModule):
@@ -48,11 +45,12 @@ class MultiTaskModule(L.LightningModule):
         self.priors, self.config = dict(priors), dict(config)
         self.stage = "val"
         self.scores: dict[str, Scores] = {}
+        self.class_scores: dict[str, ClassScores] = {}
         self.constant_scores: dict[str, Scores] = {}
         self._estimated: set[str] = set()  # stages whose constant scores are estimates
-        # Plain dictionaries: running metric states are no part of a checkpoint.
-        self._metrics: dict[str, Metric] = {}
-        self._constant_metrics: dict[str, Metric] = {}
+        # No modules: running metric states are no part of a checkpoint.
+        self._metrics = TaskMetrics({})
+        self._constant_metrics = TaskMetrics({})
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -125,23 +123,19 @@ class MultiTaskModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start new metrics: estimates during training; the constant prediction is scored once for each stage."""
         estimate = self.trainer.state.fn == TrainerFn.FITTING
-        self._metrics = self._new_metrics(estimate)
         known = self.stage in self.constant_scores and (estimate or self.stage not in self._estimated)
-        self._constant_metrics = {} if known else self._new_metrics(estimate)
+        self._metrics = TaskMetrics(self.tasks, self.device, estimate)
+        self._constant_metrics = TaskMetrics({} if known else self.tasks, self.device, estimate)
         if not known:
             (self._estimated.add if estimate else self._estimated.discard)(self.stage)
-
-    def _new_metrics(self, estimate: bool) -> dict[str, Metric]:
-        return {name: task.new_metric(estimate).to(self.device) for name, task in self.tasks.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Update all metrics with one batch."""
         prediction = self(batch["image"], batch["valid"])
-        for name, task in self.tasks.items():
-            task.update(self._metrics[name], task.postprocess(prediction.final[name].float()), batch)
-            if name in self._constant_metrics:
-                constant = self._constant(name, batch["targets"][name])
-                task.update(self._constant_metrics[name], task.postprocess(constant), batch)
+        self._metrics.update(postprocess(self.tasks, prediction.final), batch)
+        unscored = self._constant_metrics.tasks
+        constants = {name: self._constant(name, batch["targets"][name]) for name in unscored}
+        self._constant_metrics.update(postprocess(unscored, constants), batch)
 
     def _constant(self, name: str, target: Tensor) -> Tensor:
         prior = self.priors[name].to(target.device)
@@ -149,10 +143,10 @@ class MultiTaskModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log all scores under the current stage's name."""
-        if self._constant_metrics:
-            self.constant_scores[self.stage] = _compute(self._constant_metrics)
-        scores = _compute(self._metrics)
-        self.scores[self.stage] = scores
+        if self._constant_metrics.tasks:
+            self.constant_scores[self.stage] = self._constant_metrics.compute()
+        scores = self._metrics.compute()
+        self.scores[self.stage], self.class_scores[self.stage] = scores, self._metrics.compute_classes()
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
         self.log_dict(flat)
         self.log(f"{self.stage}/gain", self.gain(self.stage, estimate=True), prog_bar=True)
@@ -174,7 +168,3 @@ class MultiTaskModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what `evaluate` needs: the whole configuration and the priors."""
         checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}
-
-
-def _compute(metrics: Mapping[str, Metric]) -> Scores:
-    return {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}

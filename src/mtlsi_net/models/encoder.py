@@ -2,16 +2,11 @@
 
 import logging
 import math
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
-import torch
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import group_parameters
 from torch import Tensor, nn
@@ -19,6 +14,7 @@ from torch import Tensor, nn
 from mtlsi_net.models.layers.masking import pad_to_multiple
 from mtlsi_net.specs import FeatureSpec
 from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -150,21 +146,21 @@ def _load(
         log.info("%s: no pretrained weights are loaded (pretrained is false)", name)
         return build(pretrained=False, num_classes=0)
     if weights_file is not None:
-        state = _without_classifier(name, _read_weights(Path(weights_file)))
+        state = _without_classifier(name, read_weights("backbone.weights_file", Path(weights_file)))
         overlay = {"state_dict": state, "num_classes": 0}
         try:
             body = build(pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
         except (RuntimeError, KeyError) as error:
-            raise UserError(f"weights file {weights_file} does not fit {name}: {_brief(error)}") from None
+            raise UserError(f"weights file {weights_file} does not fit {name}: {brief(error)}") from None
         body.pretrained_cfg.pop("state_dict")
         log.info("%s has its weights from %s", name, weights_file)
         return body
     try:
         body = build(pretrained=True)  # with its classifier, so that timm loads strictly
     except (OSError, HfHubHTTPError) as error:
-        raise UserError(_how_to_get(name, _brief(error))) from None
+        raise UserError(_how_to_get(name, brief(error))) from None
     except RuntimeError as error:
-        raise UserError(f"weights of {name} cannot be loaded: {_brief(error)}; set backbone.pretrained=false") from None
+        raise UserError(f"weights of {name} cannot be loaded: {brief(error)}; set backbone.pretrained=false") from None
     log.info("%s has its weights from %s", name, body.pretrained_cfg.get("hf_hub_id") or body.pretrained_cfg.get("url"))
     return body
 
@@ -210,23 +206,6 @@ def _input_statistics(name: str, statistics: str) -> tuple[tuple[float, ...], tu
     return mean, std
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file; nothing in it is executed."""
-    if not path.is_file():
-        raise UserError(f"backbone.weights_file={path} does not exist; give a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"weights file {path} cannot be read ({_brief(error)}); is it complete?") from None
-    for wrapper in ("state_dict", "model"):
-        found = found.get(wrapper, found) if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
-    return dict(found)
-
-
 def _without_classifier(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     classifiers = timm.get_pretrained_cfg(name).classifier or ()
     names = (classifiers,) if isinstance(classifiers, str) else classifiers
@@ -241,8 +220,3 @@ def _how_to_get(name: str, reason: str) -> str:
         f"`hf download {repository} model.safetensors --local-dir .`, copy the file here and pass "
         "backbone.weights_file=FILE; backbone.pretrained=false trains from scratch"
     )
-
-
-def _brief(error: Exception, limit: int = 300) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + " ..."

@@ -15,7 +15,23 @@ StageFactory = Callable[..., nn.Module]
 """Partial of a stage's class; the network completes it with the sizes that only it knows."""
 
 
-class DenseNetwork(nn.Module):
+class Network(nn.Module):
+    """What the suite needs of a network: images (B, 3, H, W) in [0, 1] and their validity mask to a Prediction.
+
+    Attributes:
+        task_names: in the order of the predictions.
+    """
+
+    task_names: tuple[str, ...]
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raise a UserError for images of (H, W) that the network cannot take; any size is fine here."""
+
+    def set_priors(self, priors: Mapping[str, Tensor]) -> None:
+        """Let predictions start at each task's best constant raw output (K,), where the network can; here it cannot."""
+
+
+class DenseNetwork(Network):
     """Image to encoder maps; subclasses go on from there to a Prediction.
 
     Args:

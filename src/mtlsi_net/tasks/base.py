@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,17 @@ class Task(ABC):
         """
         groups = (SUBSET, *SCORE_GROUPS) if estimate else SCORE_GROUPS
         return next(name for group in groups if (name := score_name(self.main_metric, group)) in scores)
+
+    @abstractmethod
+    def variant(self) -> dict[str, Any]:
+        """Return the rules of the metric that other code bases handle otherwise, as JSON values; kept with every score.
+
+        Scores of equal rules can be compared.
+        """
+
+    def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:  # noqa: ARG002 - for tasks with classes
+        """Return class name -> ``IoU`` and labelled ``pixels`` from a fed metric; empty for a task without classes."""
+        return {}
 
     @abstractmethod
     def postprocess(self, output: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """Object boundaries."""
 
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,6 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from mtlsi_net.losses import boundary_loss
+from mtlsi_net.metrics.boundary.presets import make_preset
 from mtlsi_net.specs import IGNORE, Batch, TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.tasks.colors import color_shares
@@ -42,7 +46,7 @@ class BoundaryTask(Task):
 
     def new_metric(self, estimate: bool = False) -> Metric:
         """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
-        from mtlsi_net.metrics.boundary import BoundaryMetric  # compiles its matching: only if boundaries are scored
+        from mtlsi_net.metrics.boundary.metric import BoundaryMetric  # compiled code: only if boundaries are scored
 
         metric: Metric = BoundaryMetric(self.preset, estimate)
         return metric
@@ -57,6 +61,11 @@ class BoundaryTask(Task):
                 cut = F.interpolate(cut[None], size, mode="bilinear", align_corners=False)[0]
             natives.append(cut)
         metric.update(natives, references)
+
+    def variant(self) -> dict[str, Any]:
+        """Return the preset and what it stands for; of the thresholds their number."""
+        rules = asdict(make_preset(self.preset))
+        return {"preset": self.preset} | rules | {"thresholds": len(rules["thresholds"])}
 
     def activate(self, output: Tensor) -> Tensor:
         """Return the probability of a boundary."""

@@ -1,5 +1,7 @@
 """Depth in metres."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,6 +44,10 @@ class DepthTask(Task):
     def new_metric(self, estimate: bool = False) -> DepthMetric:  # noqa: ARG002 - fast enough as it is
         """Return rmse (main, metres), abs_rel, log_rmse, sq_rel, delta1, delta2 and delta3."""
         return DepthMetric()
+
+    def variant(self) -> dict[str, Any]:
+        """Return the pooling, and that depth is neither cropped, scaled nor capped."""
+        return {"pooled_over": "pixels", "crop": None, "scaling": None, "cap": None}
 
     def postprocess(self, output: Tensor) -> Tensor:
         """Return metres >= 0, (B, 1, H, W)."""

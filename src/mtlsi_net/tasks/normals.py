@@ -1,5 +1,7 @@
 """Surface normals."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.losses import normals_loss
-from mtlsi_net.metrics.normals import NormalsMetric
+from mtlsi_net.metrics.normals import BINS_PER_DEGREE, NormalsMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import color_vectors
@@ -29,6 +31,10 @@ class NormalsTask(Task):
     def new_metric(self, estimate: bool = False) -> NormalsMetric:  # noqa: ARG002 - fast enough as it is
         """Return mean (main, degrees), median, rmse, within_11.25, within_22.5 and within_30."""
         return NormalsMetric()
+
+    def variant(self) -> dict[str, Any]:
+        """Return the pooling and the resolution of the median."""
+        return {"pooled_over": "pixels", "median_step_degrees": 1 / BINS_PER_DEGREE}
 
     def activate(self, output: Tensor) -> Tensor:
         """Return unit vectors."""

@@ -1,12 +1,14 @@
 """Saliency."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlsi_net.losses import balanced_cross_entropy_loss
-from mtlsi_net.metrics.saliency import SaliencyMetric
+from mtlsi_net.metrics.saliency import BETA_SQUARED, THRESHOLDS, SaliencyMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task, count_classes
 from mtlsi_net.tasks.colors import color_shares
@@ -28,6 +30,16 @@ class SaliencyTask(Task):
     def new_metric(self, estimate: bool = False) -> SaliencyMetric:  # noqa: ARG002 - fast enough as it is
         """Return maxF (main) and maxF_invpt."""
         return SaliencyMetric()
+
+    def variant(self) -> dict[str, Any]:
+        """Return what is thresholded for both values, and at how many thresholds."""
+        return {
+            "pooled_over": "pixels",
+            "thresholds": THRESHOLDS.numel(),
+            "beta_squared": BETA_SQUARED,
+            "maxF": "probability",
+            "maxF_invpt": "sigmoid of the probability",
+        }
 
     def activate(self, output: Tensor) -> Tensor:
         """Return the probabilities of background and salient object."""

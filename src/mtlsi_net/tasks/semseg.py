@@ -1,10 +1,12 @@
 """Class maps: semantic segmentation and human parts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics import Metric
 
 from mtlsi_net.losses import cross_entropy_loss
 from mtlsi_net.metrics.segmentation import SegmentationMetric
@@ -43,6 +45,18 @@ class SemsegTask(Task):
     def new_metric(self, estimate: bool = False) -> SegmentationMetric:  # noqa: ARG002 - fast enough as it is
         """Return mIoU (main), mIoU_present and pixel_accuracy."""
         return SegmentationMetric(self.channels, self.scored)
+
+    def variant(self) -> dict[str, Any]:
+        """Return the pooling, how many classes there are and how many of them mIoU averages."""
+        scored = self.channels if self.scored is None else len(self.scored)
+        return {"pooled_over": "pixels", "classes": self.channels, "mIoU_classes": scored, "absent_class": 0.0}
+
+    def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:
+        """Return class name -> IoU (0 for a class seen nowhere) and labelled pixels."""
+        assert isinstance(metric, SegmentationMetric)
+        with metric.sync_context():  # counts of all processes
+            iou, pixels = metric.per_class().tolist(), metric.confusion.sum(1).tolist()
+        return {name: {"IoU": i, "pixels": float(p)} for name, i, p in zip(self.class_names, iou, pixels, strict=True)}
 
     def activate(self, output: Tensor) -> Tensor:
         """Return class probabilities."""

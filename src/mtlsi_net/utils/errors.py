@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SHOWN = 5
+"""Items that a message names before it counts the rest."""
+
 
 class UserError(Exception):
     """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
@@ -23,6 +26,13 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
     if near:
         return "did you mean " + ", ".join(map(repr, near)) + "?"
     return "known: " + ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+
+
+def shown(items: Iterable[str], between: str = ", ") -> str:
+    """Return the first few items and the number of the rest."""
+    names = list(items)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
 
 
 def choose(setting: str, name: str, known: Mapping[str, T]) -> T:

@@ -1,5 +1,7 @@
 """Parameters and operations of a network, counted without running it."""
 
+import logging
+import math
 from typing import TypedDict
 
 import torch
@@ -7,9 +9,17 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.weights import brief
+
+log = logging.getLogger(__name__)
+
 
 class ModelSize(TypedDict):
-    """Parameters in millions; operations in GFLOP of one image (a multiply-add counts 2)."""
+    """Parameters in millions; operations in GFLOP of one image (a multiply-add counts 2).
+
+    Encoder and decoder are NaN where the network does not tell them apart, operations where they cannot be counted.
+    """
 
     image_size: list[int]
     parameters_m: float
@@ -25,32 +35,45 @@ def measure_size(network: nn.Module, image_size: tuple[int, int]) -> ModelSize:
     """Count on the meta device (on the CPU, fused attention would be missed); the network itself is left alone.
 
     Args:
-        network: has its backbone as ``encoder``; everything else counts as decoder.
+        network: its child ``encoder`` is its backbone, everything else counts as decoder.
         image_size: (height, width).
     """
-    encoder = network.get_submodule("encoder")
-    training = network.training
-    network.eval()
+    encoder = dict(network.named_children()).get("encoder")
+    parameters, encoder_parameters = _millions(network), math.nan if encoder is None else _millions(encoder)
+    total, inside = _gflop(network, image_size)
+    encoder_gflop = math.nan if encoder is None else inside
+    return {
+        "image_size": list(image_size),
+        "parameters_m": parameters,
+        "encoder_parameters_m": encoder_parameters,
+        "decoder_parameters_m": round(parameters - encoder_parameters, 4),
+        "trainable_parameters_m": sum(p.numel() for p in network.parameters() if p.requires_grad) / 1e6,
+        "gflop": total,
+        "encoder_gflop": encoder_gflop,
+        "decoder_gflop": total - encoder_gflop,
+    }
+
+
+def _gflop(network: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
+    """Return the operations of the network and of its child ``encoder``; NaN if it does not run on the meta device."""
     on_meta = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
-    with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
-        functional_call(network, on_meta, (torch.empty(1, 3, *image_size, device="meta"),))
-    network.train(training)
-    total = counter.get_total_flops()
-    by_module = counter.get_flop_counts()
-    inside = sum(by_module.get(f"{type(network).__name__}.encoder", {}).values())
-    return {
-        "image_size": list(image_size),
-        "parameters_m": _millions(network),
-        "encoder_parameters_m": _millions(encoder),
-        "decoder_parameters_m": round(_millions(network) - _millions(encoder), 4),
-        "trainable_parameters_m": sum(p.numel() for p in network.parameters() if p.requires_grad) / 1e6,
-        "gflop": total / 1e9,
-        "encoder_gflop": inside / 1e9,
-        "decoder_gflop": (total - inside) / 1e9,
-    }
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
+            functional_call(network, on_meta, (torch.empty(1, 3, *image_size, device="meta"),))
+    except UserError:  # the network's own word on its output
+        raise
+    except Exception as error:  # a network from outside may look at values, or call kernels of its own
+        log.warning("operations cannot be counted: %s on the meta device (%s)", type(error).__name__, brief(error))
+        return math.nan, math.nan
+    finally:
+        network.train(training)
+    inside = sum(counter.get_flop_counts().get(f"{type(network).__name__}.encoder", {}).values())
+    return counter.get_total_flops() / 1e9, inside / 1e9
 
 
 def _millions(module: nn.Module) -> float:

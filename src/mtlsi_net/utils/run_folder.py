@@ -44,6 +44,16 @@ class RunFolder:
         return self.root / "metrics.json"
 
     @property
+    def table(self) -> Path:
+        """The main metrics as a Markdown table."""
+        return self.root / "table.md"
+
+    @property
+    def classes(self) -> Path:
+        """IoU of every class (CSV), of tasks that have classes."""
+        return self.root / "classes.csv"
+
+    @property
     def record(self) -> Path:
         """Command, commit, seed, versions, hardware, durations."""
         return self.root / "run.json"
@@ -58,14 +68,14 @@ class RunFolder:
         """Folder of PNG pictures."""
         return self.root / "pictures"
 
-    def create(self) -> None:
-        """Make the folder and check that it can be written.
+    def create(self, *subfolders: Path) -> None:
+        """Make the folder, and the named ones inside it, and check that it can be written.
 
         Raises:
             UserError: it cannot.
         """
         try:
-            for folder in (self.root, self.checkpoints, self.pictures):
+            for folder in (self.root, *subfolders):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_text("")

@@ -1,15 +1,14 @@
 """From facts to findings: what keeps a copy from being compared, and what keeps it from being used."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mtlsi_net.data.official import Official, Size
 from mtlsi_net.specs import TargetSpec
+from mtlsi_net.utils.errors import shown
 from mtlsi_net.verification.inspection import ImageFacts, LabelFacts
-
-SHOWN = 5
 
 
 class Level(IntEnum):
@@ -26,13 +25,6 @@ class Finding:
 
     level: Level
     text: str
-
-
-def shown(items: Iterable[str]) -> str:
-    """Return the first few items and the number of the rest."""
-    names = list(items)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> list[Finding]:

@@ -1,29 +1,22 @@
 """Look into every file of a data set, on all cores."""
 
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from scipy import io
 
-from mtlsi_net.data.readers import Array
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.transforms import IMAGE, mark_invalid
+from mtlsi_net.data.transforms import IMAGE, Array, finish_label
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.processes import map_in_processes
 from mtlsi_net.verification.manifest import sha256_of
-
-CHUNK = 8
 
 
 @dataclass
@@ -93,17 +86,7 @@ def inspect_all(reader: SampleReader, ids: Sequence[str], workers: int) -> Itera
     Raises:
         UserError: a process died.
     """
-    job = partial(inspect_sample, reader)
-    count = min(workers or os.cpu_count() or 1, (len(ids) - 1) // CHUNK + 1)
-    if count <= 1:
-        yield from map(job, ids)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
-    try:
-        with ProcessPoolExecutor(count, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            yield from pool.map(job, ids, chunksize=CHUNK)
-    except BrokenProcessPool:
-        raise UserError("verify_data: a process died, probably for want of memory; set workers=1") from None
+    return map_in_processes(partial(inspect_sample, reader), ids, workers)
 
 
 def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
@@ -133,10 +116,10 @@ def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
 
 
 def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
-    """Return the facts of one untransformed label map, (H, W, C) float32."""
-    marked = mark_invalid({IMAGE: label, "label": label}, {"label": spec})["label"]
-    valid = (marked != IGNORE).all(axis=2)
-    values = marked[valid]
+    """Return the facts of one untransformed label map, (H, W, C), stored or decoded."""
+    planes = finish_label(label, spec)
+    valid = (planes != IGNORE).all(axis=0)
+    values = planes[:, valid]
     facts = LabelFacts(images=1, pixels=valid.size, invalid=int(valid.size - valid.sum()))
     if values.size:
         facts.low, facts.high = float(values.min()), float(values.max())

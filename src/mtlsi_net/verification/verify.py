@@ -1,6 +1,7 @@
 """The verification of one data set, from configuration to report and exit code."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,18 +21,20 @@ from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.pictures import Picture, draw_grid, label_pictures
+from mtlsi_net.record import digest_cache
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.semseg import SemsegTask
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.errors import UserError, shown
 from mtlsi_net.utils.run_folder import describe_run, write_json
 from mtlsi_net.verification import findings as checks
-from mtlsi_net.verification.findings import Finding, Level, shown
+from mtlsi_net.verification.digests import SPLITS, keep_digests
+from mtlsi_net.verification.findings import Finding, Level
 from mtlsi_net.verification.inspection import ImageFacts, LabelFacts, inspect_all
 from mtlsi_net.verification.manifest import compare, manifest_text, read_manifest, sha256_of, text_sha256
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val")
 VERDICTS = {
     Level.NOTE: "fit for comparison with published numbers",
     Level.DIFFERS: "usable, but not comparable with published numbers",
@@ -69,7 +72,8 @@ def verify(cfg: DictConfig) -> VerifyResult:
     Raises:
         UserError: there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
     """
-    assemble.check_complete(cfg)
+    check_complete(cfg)
+    started = time.time()
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))
@@ -92,6 +96,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
 
     digests = _digests(data, images)
     (folder / "manifest.sha256").write_text(manifest_text(digests))
+    keep_digests(module.root, digests, digest_cache(cfg), started)
     if earlier is not None:
         found += _manifest_findings(str(cfg.manifest), earlier, digests)
     _write_sheet(folder / "samples.png", data, images, tasks, cfg)

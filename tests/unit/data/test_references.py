@@ -124,3 +124,14 @@ def test_enlarging_changes_no_reference(tmp_path):
     edge = cv2.imread(str(root / "edge" / "0005.png"), cv2.IMREAD_GRAYSCALE)
     (reference,) = build("nyud", root).datasets["val"][Draw(0, 0)]["references"].values()
     assert (reference.maps[0] == edge).all()
+
+
+def test_boundaries_stored_with_one_bit_are_those_stored_with_eight(tmp_path):
+    root = write_miniature(tmp_path)
+    before = build("nyud", root).datasets["val"][Draw(0, 0)]
+    path = root / "edge" / "0005.png"
+    Image.fromarray(np.asarray(Image.open(path)) > 0).save(path)
+    assert Image.open(path).mode == "1"
+    after = build("nyud", root).datasets["val"][Draw(0, 0)]
+    assert (after["targets"]["boundary"] == before["targets"]["boundary"]).all()
+    np.testing.assert_array_equal(after["references"]["boundary"].maps, before["references"]["boundary"].maps)

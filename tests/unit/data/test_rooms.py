@@ -15,6 +15,7 @@ from mtlsi_net.data.room_renderer import RoomImage, boundaries, render_room
 from mtlsi_net.data.room_scenes import ROOM_CLASSES, Room, sample_scene
 from mtlsi_net.data.room_solids import Piece, Scene
 from mtlsi_net.data.rooms import RoomsReader
+from mtlsi_net.data.transforms import decode
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.classes import CLASS_SETS
 from mtlsi_net.utils.errors import UserError
@@ -261,8 +262,8 @@ def test_files_hold_what_was_rendered(written):
     np.testing.assert_array_equal(sample["image"], room.image)
     np.testing.assert_array_equal(sample["semseg"][..., 0], room.semseg)
     np.testing.assert_array_equal(sample["depth"][..., 0], room.depth)
-    np.testing.assert_array_equal(sample["boundary"][..., 0], room.boundary)
-    np.testing.assert_allclose(sample["normals"], room.normals, atol=1 / 255 + 1e-6)
+    np.testing.assert_array_equal(sample["boundary"][..., 0], 255 * room.boundary)
+    np.testing.assert_allclose(decode(sample["normals"], "vector"), room.normals, atol=1 / 255 + 1e-6)
     assert json.loads((written / "cameras.json").read_text())["0004"] == room.intrinsics
 
 

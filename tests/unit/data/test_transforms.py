@@ -1,21 +1,23 @@
 import random
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from mtlsi_net.data.transforms import (
     IMAGE,
     IMAGENET_MEAN,
+    VALID,
     Distortion,
     TestPipeline,
-    TrainPipeline,
     crop,
-    draw_distortion,
+    decode,
+    finish,
+    finish_label,
     flip,
-    mark_invalid,
-    pad,
     photometric,
+    reduce,
     scale,
     varied,
 )
@@ -32,16 +34,25 @@ SPECS = {
 
 
 def vector_sample():
-    return {name: VECTORS[f"tf_in_{name}"] for name in (IMAGE, *SPECS)}
+    """Return the vectors' input, image and classes stored as readers give them (the vectors hold no stored normals)."""
+    sample = {name: VECTORS[f"tf_in_{name}"].copy() for name in (IMAGE, *SPECS)}
+    return sample | {name: sample[name].astype(np.uint8) for name in (IMAGE, "semseg")}
+
+
+def stored_sample():
+    """Return a sample whose image and label maps are all as files store them, but for depth."""
+    normals = ((VECTORS["tf_in_normals"] + 1) * 127.5).round().astype(np.uint8)
+    return vector_sample() | {"normals": normals, "edge": (VECTORS["tf_in_edge"] * 255).astype(np.uint8)}
 
 
 def assert_equals_vector(sample, prefix, image_tolerance):
-    image = (sample[IMAGE] / 255 - IMAGENET_MEAN) / STD
-    np.testing.assert_allclose(
-        image.transpose(2, 0, 1), VECTORS[f"{prefix}_image"], atol=image_tolerance / 255 / min(STD)
-    )
+    def column(values):
+        return np.reshape(values, (3, 1, 1))
+
+    image = (sample[IMAGE] - column(IMAGENET_MEAN)) / column(STD)
+    np.testing.assert_allclose(image, VECTORS[f"{prefix}_image"], atol=image_tolerance / 255 / min(STD))
     for name in SPECS:
-        np.testing.assert_array_equal(sample[name].transpose(2, 0, 1), VECTORS[f"{prefix}_{name}"], err_msg=name)
+        np.testing.assert_array_equal(sample[name], VECTORS[f"{prefix}_{name}"], err_msg=name)
 
 
 def test_vector_scale():
@@ -52,7 +63,6 @@ def test_vector_scale():
 
 def test_vector_val():
     sample = vector_sample()
-    sample["depth"] = sample["depth"].copy()
     sample["depth"][0, 0] = 0
     done = TestPipeline((45, 64), SPECS)(sample, np.random.default_rng(0))
     assert_equals_vector(done, "tf_val", 0.01)
@@ -77,7 +87,7 @@ def test_vector_train(seed):
     if rng.random() < 0.5:
         sample = flip(sample, SPECS)
     sample[IMAGE] = photometric(sample[IMAGE], lineage_distortion(rng))
-    assert_equals_vector(mark_invalid(pad(sample, height, width, SPECS), SPECS), f"tf_train_seed{seed}", 1.0)
+    assert_equals_vector(finish(sample, (height, width), SPECS), f"tf_train_seed{seed}", 1.0)
 
 
 def lineage_distortion(rng):
@@ -96,45 +106,94 @@ def lineage_distortion(rng):
     return Distortion(**values)
 
 
-def test_flip_twice_is_the_identity_and_once_negates_x():
-    sample = vector_sample()
+@pytest.mark.parametrize("make", [vector_sample, stored_sample])
+def test_flip_twice_is_the_identity_and_once_negates_x(make):
+    sample = make()
     once, twice = flip(sample, SPECS), flip(flip(sample, SPECS), SPECS)
     for name, array in sample.items():
         np.testing.assert_array_equal(twice[name], array)
-    np.testing.assert_array_equal(once["normals"][:, ::-1, 0], -sample["normals"][..., 0])
-    np.testing.assert_array_equal(once["normals"][:, ::-1, 1:], sample["normals"][..., 1:])
+        assert once[name].shape == array.shape
+    before, after = (finish_label(s["normals"], TargetSpec(3, "vector")) for s in (sample, once))
+    np.testing.assert_allclose(after[0, :, ::-1], -before[0], atol=2e-7)
+    np.testing.assert_array_equal(after[1:, :, ::-1], before[1:])
+    np.testing.assert_array_equal(sample["normals"], make()["normals"])  # the input is left alone
+
+
+def test_stored_maps_go_through_all_steps_as_their_values_do():
+    """uint8 labels moved first and decoded last, against the same labels decoded first."""
+    stored = stored_sample()
+    values = stored | {name: decode(stored[name], SPECS[name].kind) for name in ("edge", "semseg", "normals")}
+
+    def steps(sample):
+        moved = crop(scale(sample, 0.7, SPECS), 2, 3, 20, 30)
+        return finish(flip(moved, SPECS), (32, 48), SPECS)
+
+    for name, array in steps(stored).items():
+        np.testing.assert_allclose(array, steps(values)[name], atol=2e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("contrast_first", [True, False])
+def test_distortion_is_truncated_after_every_step(contrast_first):
+    """Against the steps written out in floating point."""
+    by = Distortion(brightness=-20.4, contrast=1.37, saturation=0.6, hue=-11, contrast_first=contrast_first)
+
+    def linear(values, gain, offset):
+        return (values.astype(np.float32) * np.float32(gain) + np.float32(offset)).clip(0, 255).astype(np.uint8)
+
+    def in_hsv(pixels, change):
+        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        change(hsv)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+    def saturate(hsv):
+        hsv[..., 1] = linear(hsv[..., 1], by.saturation, 0)
+
+    def turn(hsv):
+        hsv[..., 0] = (hsv[..., 0].astype(int) + by.hue) % 180
+
+    pixels = linear(vector_sample()[IMAGE], 1, by.brightness)
+    pixels = linear(pixels, by.contrast, 0) if contrast_first else pixels
+    pixels = in_hsv(in_hsv(pixels, saturate), turn)
+    pixels = pixels if contrast_first else linear(pixels, by.contrast, 0)
+    np.testing.assert_array_equal(photometric(vector_sample()[IMAGE], by), pixels)
+    np.testing.assert_array_equal(photometric(vector_sample()[IMAGE], Distortion()), vector_sample()[IMAGE])
 
 
 def test_padding_of_425x560_is_the_lineages():
-    sample = {IMAGE: np.ones((425, 560, 3), np.float32), "semseg": np.ones((425, 560, 1), np.float32)}
-    padded = pad(sample, 448, 576, {"semseg": SPECS["semseg"]})["semseg"][..., 0] == 1
-    rows, columns = np.flatnonzero(padded.any(1)), np.flatnonzero(padded.any(0))
-    assert (rows[0], 447 - rows[-1], columns[0], 575 - columns[-1]) == (11, 12, 8, 8)
+    sample = {IMAGE: np.ones((425, 560, 3), np.uint8), "semseg": np.ones((425, 560, 1), np.uint8)}
+    padded = finish(sample, (448, 576), {"semseg": SPECS["semseg"]})
+    for inside in (padded["semseg"][0] == 1, padded[VALID][0], padded[IMAGE][0] == np.float32(1 / 255)):
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        assert (rows[0], 447 - rows[-1], columns[0], 575 - columns[-1]) == (11, 12, 8, 8)
+        assert inside.sum() == 425 * 560
 
 
 @pytest.mark.parametrize(
     ("stored", "expected"), [([0, 0], [255, 255]), ([0, 255], [255, 255]), ([0, 3], [0, 3]), ([255, 3], [255, 3])]
 )
 def test_maps_without_foreground_are_unlabelled(stored, expected):
-    spec = {"parts": TargetSpec(1, "classes", num_classes=7, invalid="background_only")}
-    sample = {IMAGE: np.zeros((1, 2, 3), np.float32), "parts": np.array(stored, np.float32).reshape(1, 2, 1)}
-    np.testing.assert_array_equal(mark_invalid(sample, spec)["parts"].ravel(), expected)
+    spec = TargetSpec(1, "classes", num_classes=7, invalid="background_only")
+    for dtype in (np.uint8, np.float32):
+        np.testing.assert_array_equal(finish_label(np.array(stored, dtype).reshape(1, 2, 1), spec).ravel(), expected)
 
 
-def test_training_draws_depend_on_the_generator_alone_and_fill_the_size():
-    pipeline = TrainPipeline((32, 48), SPECS, guide="semseg")
-    first, again, other = (pipeline(vector_sample(), np.random.default_rng(seed)) for seed in (1, 1, 2))
-    for name in first:
-        np.testing.assert_array_equal(first[name], again[name])
-        assert first[name].shape[:2] == (32, 48)
-    assert not np.array_equal(first[IMAGE], other[IMAGE])
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([0, 0, 0, 0], False),
+        ([0, 0, 0, 1], False),
+        ([0, 0, 1, 1], True),
+        ([5, 255, 255, 255], False),
+        ([255] * 4, False),
+    ],
+)
+def test_varied_counts_labelled_pixels_only(classes, expected):
+    for dtype in (np.uint8, np.float32):
+        assert varied(np.array(classes, dtype).reshape(2, 2, 1)) is expected
 
 
-def test_distortion_steps_fire_half_of_the_time():
-    rng = np.random.default_rng(0)
-    drawn = [draw_distortion(rng) for _ in range(4000)]
-    for field in ("brightness", "contrast", "saturation", "hue"):
-        values = [getattr(d, field) for d in drawn if getattr(d, field) is not None]
-        assert abs(len(values) / 4000 - 0.5) < 0.04, field
-    hues = [d.hue for d in drawn if d.hue is not None]
-    assert (min(hues), max(hues)) == (-18, 17)
+def test_reducing_leaves_means_and_depth_alone():
+    sample, half = vector_sample(), reduce(vector_sample(), 0.5, SPECS)
+    assert half[IMAGE].dtype == np.float32
+    assert half[IMAGE].mean() == pytest.approx(sample[IMAGE].mean(), abs=0.01)
+    assert set(np.unique(half["depth"])) <= set(np.unique(sample["depth"]))

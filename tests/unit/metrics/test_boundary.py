@@ -12,11 +12,12 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from skimage.morphology import thin as skimage_thin
 
-from mtlsi_net.metrics.boundary import BoundaryMetric, Preset, boundary_scores, count_matches, make_preset
 from mtlsi_net.metrics.boundary.assignment import NearestMatcher
-from mtlsi_net.metrics.boundary.counting import true_boundaries
+from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.matching import NONE, Matcher
-from mtlsi_net.metrics.boundary.scores import best_of
+from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+from mtlsi_net.metrics.boundary.presets import Preset, make_preset
+from mtlsi_net.metrics.boundary.scores import best_of, boundary_scores
 from mtlsi_net.metrics.boundary.thinning import seg2bmap, thin
 from mtlsi_net.specs import SUBSET, Reference
 from mtlsi_net.utils.errors import UserError

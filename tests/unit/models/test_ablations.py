@@ -5,27 +5,26 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.miniature import compose_config
-from helpers.modules import CHANNELS, PatchEncoder, randomise
+from helpers.modules import BASELINES, CHANNELS, MODELS, PatchEncoder, randomise
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from mtlsi_net import assemble
 from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
+from mtlsi_net.utils.config_checks import check_options
 from mtlsi_net.utils.errors import UserError, user_errors
 from mtlsi_net.utils.model_size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
-MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 TOLERANCE = 0.02
 
 
 def network_of(*overrides, encoder=None, channels=CHANNELS):
     cfg = compose_config("experiment=rooms_demo", "data.size=[128,160]", *overrides)
-    assemble.check_options(cfg.model, "model")
+    check_options(cfg.model, "model")
     return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=channels)
 
 
@@ -103,7 +102,7 @@ def test_ablations_combine():
     assert cfg.model.distiller._target_.endswith("AllPositions")
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if not name.startswith("mtlsi")])
+@pytest.mark.parametrize("model", BASELINES)
 @pytest.mark.parametrize("ablation", ["no_fusion", "fusion_convs", "grid_tokens", "local_only", "blocks_101"])
 def test_a_stage_that_a_model_lacks_cannot_be_replaced(model, ablation):
     with pytest.raises(ConfigCompositionException, match=r"Could not override 'model/(fusion|distiller|decoder)'"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.modules import CHANNELS
+from helpers.modules import CHANNELS, MODELS
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from mtlsi_net.models.encoder import TimmEncoder
 
 CONF = Path(__file__).parents[3] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("[!_]*.yaml"))
 
 
@@ -22,7 +21,7 @@ def composed(*overrides):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_composes_and_runs(name):
-    cfg = composed(f"+model={name}", "+backbone=tiny", "model.width=64")
+    cfg = composed(f"+model={name}", "+backbone=tiny", "model.width=64")  # external: test_external.py
     encoder = instantiate(cfg.backbone, _convert_="all")
     network = instantiate(cfg.model, _convert_="all")(encoder=encoder, task_channels=CHANNELS)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from mtlsi_net.utils.errors import UserError, choose
 HUNDREDTHS = tuple(k / 100 for k in range(1, 100))
 HED = (0.001, *HUNDREDTHS, 0.999)
 THRESHOLDS: Mapping[Any, tuple[float, ...]] = {"99": HUNDREDTHS, "hed": HED}
-COMPARE = ("gt", "ge")
+CHOICES = {"compare": ("gt", "ge"), "truth": ("boundaries", "boundaries_as_labels", "labels")}
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ PRESETS = {
 
 
 def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
-    """Return a preset, with some of ``max_dist, nms, thin, compare, thresholds`` changed.
+    """Return a preset, with some of its rules changed.
 
     Args:
         name: key of ``PRESETS``.
-        changes: None stands for no change; thresholds are ``99``, ``hed`` or a list.
+        changes: ``max_dist, nms, thin, compare, truth, thresholds`` (``99``, ``hed`` or a list); None changes nothing.
 
     Raises:
         UserError: an unknown preset, or a value out of range.
@@ -61,8 +61,9 @@ def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
         wanted["thresholds"] = _thresholds(wanted["thresholds"])
     if not 0 < wanted.get("max_dist", preset.max_dist) < 1:
         raise UserError(f"max_dist={wanted['max_dist']}: give a share of the image diagonal, such as 0.0075")
-    if wanted.get("compare", preset.compare) not in COMPARE:
-        raise UserError(f"compare={wanted['compare']} is not known; known: {', '.join(COMPARE)}")
+    for key, known in CHOICES.items():
+        if key in wanted:
+            choose(key, wanted[key], dict.fromkeys(known))
     return replace(preset, **wanted)
 
 

@@ -1,7 +1,5 @@
 """From counts to odsF, oisF and AP. Count columns: cntR, sumR, cntP, sumP (see the edge-evaluation page)."""
 
-from typing import TypedDict
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,17 +8,6 @@ Floats = NDArray[np.float64]
 
 STEPS = 100
 """Between two thresholds, where the best F is sought by interpolation."""
-
-
-class BoundaryScores(TypedDict):
-    """Scores in [0, 1]; ``threshold``, ``precision`` and ``recall`` are those of odsF."""
-
-    odsF: float
-    oisF: float
-    AP: float
-    threshold: float
-    precision: float
-    recall: float
 
 
 def precision_recall(counts: Counts, zero_over_zero: bool = False) -> tuple[Floats, Floats]:
@@ -59,8 +46,8 @@ def average_precision(precision: Floats, recall: Floats) -> float:
     return float(sampled.sum() / 100)
 
 
-def boundary_scores(total: Counts, best: Counts, thresholds: Floats, interpolate: bool = False) -> BoundaryScores:
-    """Return the scores of a data set.
+def boundary_scores(total: Counts, best: Counts, thresholds: Floats, interpolate: bool = False) -> dict[str, float]:
+    """Return odsF, oisF and AP of a data set, and the threshold, precision and recall of odsF.
 
     Args:
         total: (thresholds, 4) counts summed over images.

@@ -1,0 +1,33 @@
+"""Measure speed: ``python -m mtlsi_net.bench what=loader|boundary [out=DIR] [data=nyud data.root=...]``."""
+
+import hydra
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from mtlsi_net.utils.errors import choose, user_errors
+
+BENCHMARKS = {
+    "loader": "mtlsi_net.benchmarks.loader.bench_loader",
+    "boundary": "mtlsi_net.benchmarks.boundary.bench_boundary",
+}
+"""``what`` -> function of the configuration; imported when chosen."""
+
+
+def bench(cfg: DictConfig) -> None:
+    """Run the benchmark that ``cfg.what`` names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    get_object(choose("what", cfg.what, BENCHMARKS))(cfg)
+
+
+@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="bench", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Measure, print and write what was found."""
+    with user_errors():
+        bench(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measurements of speed; ``mtlsi_net.bench`` chooses among them."""

@@ -1,0 +1,1 @@
+"""Boundary scores of saved maps, by whatever method made them."""

@@ -1,0 +1,180 @@
+"""Which pictures are scored against which ground truths, and how both are read."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlsi_net.data.official import OFFICIAL
+from mtlsi_net.data.pascal_labels import load_mat, read_label_map
+from mtlsi_net.data.readers import read_gray, read_strength
+from mtlsi_net.data.sample_reader import names_in
+from mtlsi_net.metrics.boundary.presets import Preset
+from mtlsi_net.specs import Reference
+from mtlsi_net.utils.errors import UserError, shown
+
+SMALLEST = 3
+"""Pixels on a side below which non-maximum suppression has no neighbours to look at."""
+
+
+def predictions_in(folder: Path) -> dict[str, Path]:
+    """Return id -> PNG of a folder of predictions.
+
+    Raises:
+        UserError: no such folder, or no PNG in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"pred={folder} is no folder; give the one that holds <id>.png of every image")
+    found = {Path(name).stem: folder / name for name in sorted(names_in(folder)) if name.endswith(".png")}
+    if not found:
+        raise UserError(f"pred={folder} holds no PNG; boundary maps are 8-bit PNGs named <id>.png")
+    return found
+
+
+def truths_in(folder: Path, ids: Iterable[str]) -> tuple[dict[str, list[Path]], list[str]]:
+    """Return id -> files of a folder of ground truths, one for each annotator or one ``.mat`` of all, and other names.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"gt={folder} is no folder; give the one that holds the ground truth of every image")
+    names = {name for name in names_in(folder) if name.endswith((".png", ".mat"))}
+    found: dict[str, list[Path]] = {}
+    for sample_id in ids:
+        single = [name for suffix in (".png", ".mat") if (name := f"{sample_id}{suffix}") in names]
+        annotators = [name for name in names if re.fullmatch(rf"{re.escape(sample_id)}_\d+\.png", name)]
+        if own := single or sorted(annotators, key=lambda name: int(Path(name).stem.rpartition("_")[2])):
+            found[sample_id] = [folder / name for name in own]
+            names.difference_update(own)
+    return found, sorted(names)
+
+
+def choose_ids(
+    predictions: Mapping[str, Path], truths: Mapping[str, list[Path]], others: Sequence[str], data_set: str | None
+) -> dict[str, tuple[str, ...]]:
+    """Return the ids to score, and which of ``specs.SCORE_GROUPS`` each counts in.
+
+    On a published data set the ids are those of its test list; what is not predicted of it makes the score a partial
+    one. Elsewhere every prediction needs a ground truth and every ground truth a prediction.
+
+    Args:
+        predictions: id -> file.
+        truths: id -> files, of those ids that have some.
+        others: names of ground truths that belong to no prediction.
+        data_set: key of ``OFFICIAL`` whose rules the preset follows, if any.
+
+    Raises:
+        UserError: files are missing or in excess, or some ids are not in the official list.
+    """
+    official = set(OFFICIAL[data_set].ids("val")) if data_set else set()
+    strange = sorted(predictions.keys() - official) if official & predictions.keys() else []
+    if strange:
+        raise UserError(
+            f"{len(strange)} predictions are not in the official test list of {data_set} ({shown(strange)}); remove them"
+        )
+    lacking = sorted(predictions.keys() - truths.keys())
+    if lacking:
+        raise UserError(f"{len(lacking)} predictions have no ground truth ({shown(lacking)}); add it or remove them")
+    if data_set and official & predictions.keys():
+        return OFFICIAL[data_set].score_groups(sorted(predictions))
+    if others:
+        raise UserError(
+            f"{len(others)} ground truths have no prediction ({shown(others)}); add it, or name the images to score with "
+            "ids=FILE"
+        )
+    return dict.fromkeys(sorted(predictions), ("",))
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the ids that a text file lists, separated by white space.
+
+    Raises:
+        UserError: it cannot be read, or lists none.
+    """
+    try:
+        ids = path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"ids={path} cannot be read ({error}); give a text file with one id a line") from None
+    if not ids:
+        raise UserError(f"ids={path} lists no image; give a text file with one id a line")
+    return ids
+
+
+def restrict(predictions: Mapping[str, Path], ids: Sequence[str]) -> dict[str, Path]:
+    """Return the predictions of the listed ids.
+
+    Raises:
+        UserError: one is missing, or a prediction is not in the list.
+    """
+    for names, what in (
+        (sorted(set(ids) - predictions.keys()), "listed ids have no prediction"),
+        (sorted(predictions.keys() - set(ids)), "predictions are not in the list of ids"),
+    ):
+        if names:
+            raise UserError(f"{len(names)} {what} ({shown(names)}); make predictions and list agree")
+    return dict(predictions)
+
+
+def read_prediction(path: Path) -> NDArray[np.uint8]:
+    """Return an (H, W) boundary map, trunc(255 * probability).
+
+    Raises:
+        UserError: not an 8-bit single-channel picture, or a side shorter than 3 pixels.
+    """
+    soft = read_strength(path)
+    if min(soft.shape) < SMALLEST:
+        raise UserError(
+            f"{path}: {soft.shape[0]}x{soft.shape[1]} pixels are too few; both sides need at least {SMALLEST}"
+        )
+    return soft
+
+
+def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
+    """Return the ground truth of one image.
+
+    Raises:
+        UserError: a file that cannot be read, holds something else than boundaries or segments, or differs in size.
+    """
+    if paths[0].suffix == ".mat":
+        return _read_mat(paths[0])
+    maps = [read_gray(path) if preset.truth == "labels" else read_strength(path) for path in paths]
+    _check_sizes(paths[0], maps)
+    if preset.truth == "labels":
+        return Reference(np.stack(maps), "labels")
+    return Reference(np.stack([_binary(path, stored) for path, stored in zip(paths, maps, strict=True)]), "boundaries")
+
+
+def _check_sizes(path: Path, maps: Sequence[NDArray[Any]]) -> None:
+    sizes = sorted({stored.shape for stored in maps})
+    if len(sizes) > 1:
+        raise UserError(f"{path}: annotators' maps differ in size ({', '.join(map(str, sizes))}); mend the files")
+
+
+def _binary(path: Path, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return boundaries stored as {0, 1} or {0, 255} as {0, 255}."""
+    values = np.unique(stored)
+    if not (set(values.tolist()) <= {0, 1} or set(values.tolist()) <= {0, 255}):
+        raise UserError(
+            f"{path}: ground truth holds {values.size} values ({shown(map(str, values))}); boundaries are 0 and 255 "
+            "(if these are maps of segments, set truth=labels)"
+        )
+    return np.where(stored > 0, np.uint8(255), np.uint8(0))
+
+
+def _read_mat(path: Path) -> Reference:
+    """Return BSDS's ``groundTruth`` (boundaries by all annotators) or PASCAL-Context's ``LabelMap``."""
+    key, stored = load_mat(path, ("groundTruth", "LabelMap"))
+    if key == "LabelMap":
+        return Reference(read_label_map(path)[None], "labels")
+    try:
+        maps = [np.asarray(annotation["Boundaries"][0, 0]) for annotation in stored.ravel()]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: 'groundTruth' is not BSDS's structure ({error}); replace the file") from None
+    if not maps:
+        raise UserError(f"{path}: 'groundTruth' has no annotator; replace the file")
+    _check_sizes(path, maps)
+    return Reference(np.where(np.stack(maps) > 0, np.uint8(255), np.uint8(0)), "boundaries")

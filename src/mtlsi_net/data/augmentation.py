@@ -1,0 +1,197 @@
+"""The training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import albumentations as A
+import numpy as np
+
+from mtlsi_net.data.transforms import (
+    IMAGE,
+    IMAGENET_MEAN,
+    Distortion,
+    Sample,
+    Specs,
+    crop,
+    finish,
+    flip,
+    photometric,
+    scale,
+    varied,
+)
+from mtlsi_net.utils.errors import UserError
+
+SCALES = (0.5, 2.0)
+CROP_TRIES = 10
+
+
+class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
+    """An albumentations transform of whole samples; draws from ``random_generator``, and is left out unless ``p`` fires.
+
+    albumentations would hand over one array at a time, with one rule for all masks; ours depend on each TargetSpec.
+    """
+
+    targets: ClassVar[Mapping[str, Any]] = {}  # no method for single arrays
+
+    def __init__(self, specs: Specs, p: float = 1.0) -> None:
+        self.specs = dict(specs)
+        super().__init__(p=p)
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the sample after this step; the one given is left as it is."""
+        raise NotImplementedError
+
+    def apply_with_params(self, params: dict[str, Any], *args: Any, **sample: Any) -> Sample:  # noqa: ANN401, ARG002 - albumentations' signature
+        """Change the sample; albumentations calls this."""
+        return self.change(sample)
+
+
+class RandomScale(Step):
+    """Enlarge by a factor drawn evenly from ``SCALES``."""
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the scaled sample."""
+        return scale(sample, self.random_generator.uniform(*SCALES), self.specs)
+
+
+class RandomCrop(Step):
+    """Cut out a window of at most ``size``, drawn evenly.
+
+    It is redrawn, up to ten times, while the map named ``guide`` shows one class only there or one class covers 75 % of
+    it; None takes the first window.
+    """
+
+    def __init__(self, specs: Specs, size: tuple[int, int], guide: str | None) -> None:
+        super().__init__(specs)
+        self.size, self.guide = size, guide
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the cropped sample."""
+        return crop(sample, *self._window(sample), *self.size)
+
+    def _window(self, sample: Sample) -> tuple[int, int]:
+        slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], self.size, strict=True)]
+        window = (0, 0)
+        for _ in range(CROP_TRIES + 1):
+            window = (
+                int(self.random_generator.integers(slack[0] + 1)),
+                int(self.random_generator.integers(slack[1] + 1)),
+            )
+            if self.guide is None or slack == [0, 0]:
+                break
+            if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
+                break
+        return window
+
+
+class Flip(Step):
+    """Mirror left-right."""
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the mirrored sample."""
+        return flip(sample, self.specs)
+
+
+class PhotometricDistortion(Step):
+    """Change brightness, contrast, saturation and hue, each with probability one half."""
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the sample with its image distorted."""
+        return {**sample, IMAGE: photometric(sample[IMAGE], draw_distortion(self.random_generator))}
+
+
+class Finish(Step):
+    """Pad, mark what is invalid, and turn into planes; refuses an image that the user's transforms made unusable."""
+
+    def __init__(self, specs: Specs, size: tuple[int, int], color: tuple[float, ...]) -> None:
+        super().__init__(specs)
+        self.size, self.color = size, color
+
+    def change(self, sample: Sample) -> Sample:
+        """Return the sample as ``finish`` does."""
+        image = sample[IMAGE]
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise UserError(
+                f"data.extra_augmentations: they left an image of shape {image.shape} and type {image.dtype}; it must "
+                "stay 8-bit RGB (take out what normalises or converts: the network normalises itself)"
+            )
+        return finish(sample, self.size, self.specs, self.color)
+
+
+class TrainPipeline:
+    """Random scale, category-capped crop, flip, photometric distortion, the user's own, pad, mark (protocol, 2.1).
+
+    The distributions are the lineage's, the random stream is ours.
+
+    Args:
+        size: (height, width) of windows and padding.
+        specs: task name -> TargetSpec of all label maps.
+        guide: name of the class map that the crop rule reads; None takes the first window.
+        color: of the image's padding, RGB in 0..1.
+        extras: image-only albumentations transforms, or compositions of such; they get the image as (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: a transform of ``extras`` that moves pixels: depth and normals would be wrong after it.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        specs: Specs,
+        guide: str | None,
+        color: tuple[float, ...] = IMAGENET_MEAN,
+        extras: Sequence[Any] = (),
+    ) -> None:
+        for transform in extras:
+            _check_extra(transform)
+        self.compose = A.Compose(
+            [
+                RandomScale(specs),
+                RandomCrop(specs, size, guide),
+                Flip(specs, p=0.5),
+                PhotometricDistortion(specs),
+                *extras,
+                Finish(specs, size, color),
+            ],
+            is_check_shapes=False,  # readers have done so, and planes have another layout
+        )
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return one augmented sample, as ``finish`` does; all draws come from ``rng``. Not for several threads."""
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        augmented: Sample = self.compose(**sample)
+        return augmented
+
+
+def _check_extra(transform: object) -> None:
+    for leaf in _leaves(transform):
+        if not isinstance(leaf, A.ImageOnlyTransform | A.NoOp):
+            raise UserError(
+                f"data.extra_augmentations: {type(leaf).__name__} is no image-only transform of albumentations; one that "
+                "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
+            )
+
+
+def _leaves(transform: object) -> Iterator[object]:
+    """Yield the transforms inside compositions such as ``OneOf``."""
+    if isinstance(transform, A.BaseCompose):
+        for inner in transform:
+            yield from _leaves(inner)
+    else:
+        yield transform
+
+
+def draw_distortion(rng: np.random.Generator) -> Distortion:
+    """Draw a distortion: each step fires with probability one half."""
+
+    def coin() -> bool:
+        return bool(rng.random() < 0.5)
+
+    return Distortion(
+        brightness=rng.uniform(-32, 32) if coin() else None,
+        contrast=rng.uniform(0.5, 1.5) if coin() else None,
+        saturation=rng.uniform(0.5, 1.5) if coin() else None,
+        hue=int(rng.integers(-18, 18)) if coin() else None,
+        contrast_first=coin(),
+    )

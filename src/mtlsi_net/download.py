@@ -1,0 +1,24 @@
+"""Get a data set: ``python -m mtlsi_net.download data=nyud|pascal [data.root=...]``.
+
+Exit code: that of ``verify_data`` on what was unpacked; 2 if there is nothing to verify.
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from mtlsi_net.utils.errors import user_errors
+
+
+@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="download", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Download, unpack, verify, and leave with the exit code."""
+    with user_errors():
+        from mtlsi_net.fetching.fetch import download
+
+        sys.exit(download(cfg))
+
+
+if __name__ == "__main__":
+    main()

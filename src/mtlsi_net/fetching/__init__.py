@@ -1,0 +1,1 @@
+"""From a list of mirrors to a data set in its place."""

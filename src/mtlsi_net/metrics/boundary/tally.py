@@ -1,0 +1,54 @@
+"""Counts summed over images, for every group of images that a score is taken over."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtlsi_net.metrics.boundary.presets import Preset
+from mtlsi_net.metrics.boundary.scores import Counts, best_of, boundary_scores
+from mtlsi_net.specs import SCORE_GROUPS, score_name
+
+
+class Tally:
+    """Sums over images.
+
+    Args:
+        preset: the rules.
+        total: (groups, thresholds, 4) int64 counts; zeros if None, as the others.
+        best: (groups, 4) int64 counts, each image at its own best threshold.
+        images: (groups,) int64 numbers of images.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        total: Counts | None = None,
+        best: Counts | None = None,
+        images: NDArray[np.int64] | None = None,
+    ) -> None:
+        groups = len(SCORE_GROUPS)
+        self.preset = preset
+        self.total = np.zeros((groups, len(preset.thresholds), 4), np.int64) if total is None else total
+        self.best = np.zeros((groups, 4), np.int64) if best is None else best
+        self.images = np.zeros(groups, np.int64) if images is None else images
+
+    def add(self, counts: Counts, groups: Sequence[str]) -> None:
+        """Add one image's (thresholds, 4) counts to the groups that it belongs to."""
+        rows = [SCORE_GROUPS.index(group) for group in groups]
+        self.total[rows] += counts
+        self.best[rows] += best_of(counts, self.preset.interpolate)
+        self.images[rows] += 1
+
+    def scores(self) -> dict[str, float]:
+        """Return odsF, oisF, AP, threshold, precision, recall and images of every group that has images.
+
+        Those of a group other than the main one bear its name: ``odsF_partial``.
+        """
+        found: dict[str, float] = {}
+        for row, group in enumerate(SCORE_GROUPS):
+            if images := int(self.images[row]):
+                thresholds = np.array(self.preset.thresholds)
+                scores = boundary_scores(self.total[row], self.best[row], thresholds, self.preset.interpolate)
+                found |= {score_name(key, group): value for key, value in {**scores, "images": images}.items()}
+        return found

@@ -1,0 +1,44 @@
+"""Work on all cores."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from mtlsi_net.utils.errors import UserError
+
+CHUNK = 8
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+def map_in_processes(job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0) -> Iterator[Outcome]:
+    """Yield ``job(item)`` of every item, in order.
+
+    Args:
+        job: a function that can be pickled.
+        items: of which every process takes a few at a time.
+        workers: processes; 0 means one for each core, 1 none but this one.
+
+    Raises:
+        UserError: a process died.
+    """
+    count = min(workers or os.cpu_count() or 1, (len(items) - 1) // CHUNK + 1)
+    if count <= 1:
+        yield from map(job, items)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
+    try:
+        with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
+            yield from pool.map(job, items, chunksize=CHUNK)
+    except BrokenProcessPool:
+        raise UserError("a process died, probably for want of memory; set workers=1") from None
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)

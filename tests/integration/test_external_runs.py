@@ -1,0 +1,117 @@
+"""A network from outside through train and evaluate."""
+
+import json
+import math
+
+import pytest
+import torch
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.peer import CHANNELS, Peer
+from helpers.readme import readme_command, readme_files, run
+from PIL import Image
+
+from mtlsi_net import assemble
+from mtlsi_net.evaluation import evaluate
+from mtlsi_net.probing import probe
+from mtlsi_net.tasks.scores import TaskMetrics, postprocess
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+PEER = ("model=external", "model.target=helpers.peer.Peer")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_miniature(tmp_path_factory.mktemp("data"))
+
+
+def evaluation(folder, *overrides):
+    quiet = ("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "pictures=1")
+    return compose_config(f"paths.run_dir={folder}", *quiet, *overrides, name="evaluate")
+
+
+def on(data, *overrides):
+    return ("data=nyud", f"data.root={data}", "data.num_workers=0", "data.size=[48,64]", *overrides)
+
+
+def test_it_is_scored_like_our_own_networks(data, tmp_path):
+    peer = Peer().eval()
+    torch.save(peer.state_dict(), tmp_path / "peer.pth")
+    result = evaluate(evaluation(tmp_path / "run", *PEER, *on(data), f"model.weights_file={tmp_path}/peer.pth"))
+    metrics = json.loads(result.folder.metrics.read_text())
+    assert metrics["model"]["decoder_gflop"] is None
+    assert metrics["model"]["gflop"] > 0
+    assert math.isfinite(metrics["constant"]["val"]["depth"]["rmse"])
+    assert "helpers.peer.Peer" in result.folder.table.read_text()
+    assert Image.open(result.folder.pictures / "val.png").width > 500
+    assert json.loads(result.folder.record.read_text())["data"]["name"] == "nyud"
+
+    cfg = compose_config(*on(data))
+    tasks = assemble.build_tasks(cfg)
+    by_hand = TaskMetrics(tasks)
+    for batch in assemble.build_data(cfg, tasks).val_dataloader():
+        with torch.no_grad():
+            small = peer(batch["image"])
+        size = batch["image"].shape[-2:]
+        outputs = {n: torch.nn.functional.interpolate(y, size, mode="bilinear") for n, y in small.items()}
+        by_hand.update(postprocess(tasks, outputs), batch)
+    for name, scores in by_hand.compute().items():
+        assert metrics["last"]["val"][name] == pytest.approx(scores, rel=1e-5), name
+
+
+def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
+    overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.")]
+    torch.save(Peer().state_dict(), tmp_path / "peer.pth")
+    weights = f"model.weights_file={tmp_path / 'peer.pth'}"
+    result = train(compose_config(*overrides, *PEER, weights, "~model.width", "optim.lr=0.1"))
+    assert set(result.rows["nyud_overfit, last"]) == set(CHANNELS)
+    (tmp_path / "peer.pth").unlink()  # the checkpoint has its own
+    checkpoint = f"ckpt={result.folder.checkpoints / 'last.ckpt'}"
+    found = evaluate(evaluation(tmp_path / "evaluated", checkpoint))
+    ours, theirs = (json.loads(folder.metrics.read_text())["last"]["val"] for folder in (found.folder, result.folder))
+    assert ours == theirs
+    with pytest.raises(UserError, match="the probe knows the parts of this suite's only"):
+        probe(compose_config(checkpoint, f"paths.run_dir={tmp_path / 'probed'}", name="probe"))
+
+
+def test_every_class_is_printed_on_request(data, tmp_path, capsys):
+    evaluate(evaluation(tmp_path / "a", *PEER, *on(data)))
+    assert "night stand" not in capsys.readouterr().out
+    evaluate(evaluation(tmp_path / "b", *PEER, *on(data), "print_classes=true"))
+    assert "night stand" in capsys.readouterr().out
+
+
+def test_the_readmes_commands(data, tmp_path):
+    (tmp_path / "my_model.py").write_text(readme_files()["my_model.py"])
+    quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false", "paths.run_dir=run")
+    for command in ("evaluate model=external", "train model=external"):
+        short = ("trainer.max_steps=1", "logger=csv") if command.startswith("train") else ()
+        done = run(tmp_path, *readme_command(command, NYUDv2=data), *quick, *short)
+        assert done.returncode == 0, done.stderr
+        assert "semseg mIoU" in (tmp_path / "run" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "give a checkpoint of this suite, ckpt=FILE, or model=external"),
+        (["data=nyud"], "give a checkpoint of this suite"),
+        ([*PEER], "model=external needs data=nyud"),
+        (["model=external", "data=nyud"], "model.target must be given"),
+        ([*PEER, "data=nyud", "data.root=nowhere"], "data folder nowhere does not exist"),
+        (["model=shared_encoder", "data=nyud"], "SharedEncoderNet needs a backbone; .* ckpt=FILE"),
+        (
+            ["ckpt=last.ckpt", *PEER, "data=nyud"],
+            "holds data, tasks and model; leave out data=, tasks=, model=",
+        ),
+        (["ckpt=last.ckpt", "tasks=nyud"], "leave out tasks="),
+    ],
+)
+def test_half_a_request_ends_in_one_line(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(evaluation(tmp_path, *overrides))
+
+
+def test_the_probe_needs_a_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="ckpt=FILE must be given"):
+        probe(compose_config(f"paths.run_dir={tmp_path}", name="probe"))

@@ -1,0 +1,201 @@
+import albumentations as A
+import numpy as np
+import pytest
+from helpers.miniature import compose_config, write_miniature
+from unit.data.test_transforms import SPECS, stored_sample
+
+from mtlsi_net import assemble
+from mtlsi_net.data import augmentation
+from mtlsi_net.data.augmentation import (
+    Flip,
+    PhotometricDistortion,
+    RandomCrop,
+    RandomScale,
+    Step,
+    TrainPipeline,
+    draw_distortion,
+)
+from mtlsi_net.data.sampling import Draw
+from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.specs import TargetSpec
+from mtlsi_net.utils.config_checks import check_options
+from mtlsi_net.utils.errors import UserError
+
+DRAWS = 2000
+
+
+def seeded(step):
+    step.set_random_seed(0)
+    return step
+
+
+def even(values, low, high, bins=10):
+    """Whether ``values`` are evenly spread over [low, high), by chi-squared against the 99.9 % quantile of 9 degrees."""
+    counts, _ = np.histogram(values, bins, (low, high))
+    assert counts.sum() == len(values), "some lie outside"
+    expected = len(values) / bins
+    return ((counts - expected) ** 2 / expected).sum() < 27.9
+
+
+def ramp(height, width):
+    """Return a sample whose depth tells where each pixel came from, and how much it was zoomed."""
+    depth = np.arange(1, height * width + 1, dtype=np.float32).reshape(height, width, 1)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.arange(width)
+    return {IMAGE: image, "semseg": np.ones((height, width, 1), np.uint8), "depth": depth}
+
+
+RAMP_SPECS = {name: SPECS[name] for name in ("semseg", "depth")}
+
+
+# -- the protocol's distributions ---------------------------------------------------------------------------------------
+
+
+def test_scales_are_even_from_a_half_to_two():
+    step = seeded(RandomScale(RAMP_SPECS))
+    factors = [1 / float(step(**ramp(8, 8))["depth"][0, 0, 0]) for _ in range(DRAWS)]
+    assert even(factors, 0.5, 2.0)
+
+
+def test_windows_are_even_over_all_places():
+    step = seeded(RandomCrop(RAMP_SPECS, (10, 20), None))
+    corners = [int(step(**ramp(29, 59))["depth"][0, 0, 0]) - 1 for _ in range(DRAWS)]
+    assert even([corner // 59 for corner in corners], 0, 20)
+    assert even([corner % 59 for corner in corners], 0, 40)
+    assert {corner % 59 for corner in corners} == set(range(40))
+
+
+def test_half_of_the_samples_are_mirrored():
+    step = seeded(Flip(RAMP_SPECS, p=0.5))
+    mirrored = [step(**ramp(4, 6))[IMAGE][0, 0, 0] == 5 for _ in range(DRAWS)]
+    assert abs(np.mean(mirrored) - 0.5) < 0.04
+
+
+def test_distortion_steps_fire_half_of_the_time_and_evenly():
+    rng = np.random.default_rng(0)
+    drawn = [draw_distortion(rng) for _ in range(2 * DRAWS)]
+    for field, low, high in (("brightness", -32, 32), ("contrast", 0.5, 1.5), ("saturation", 0.5, 1.5)):
+        values = [getattr(d, field) for d in drawn if getattr(d, field) is not None]
+        assert abs(len(values) / len(drawn) - 0.5) < 0.03, field
+        assert even(values, low, high), field
+    hues = [d.hue for d in drawn if d.hue is not None]
+    assert abs(len(hues) / len(drawn) - 0.5) < 0.03
+    assert set(hues) == set(range(-18, 18))
+    assert even(hues, -18, 18, bins=9)
+    assert abs(np.mean([d.contrast_first for d in drawn]) - 0.5) < 0.03
+
+
+def test_distortion_leaves_labels_alone_and_changes_the_image():
+    sample = stored_sample()
+    step = seeded(PhotometricDistortion(SPECS))
+    changed = [step(**sample) for _ in range(20)]
+    for name in SPECS:
+        assert all(c[name] is sample[name] for c in changed)
+    still = np.mean([np.array_equal(c[IMAGE], sample[IMAGE]) for c in changed])
+    assert still < 0.5
+
+
+def test_windows_of_one_class_are_redrawn_up_to_ten_times():
+    sample = ramp(10, 200)
+    sample["semseg"][:, 190:] = 2  # a window of 20 columns is varied if it starts at 176 to 180
+    corner = {True: [], False: []}
+    for guided in corner:
+        step = seeded(RandomCrop(RAMP_SPECS, (10, 20), "semseg" if guided else None))
+        corner[guided] = [int(step(**sample)["depth"][0, 0, 0]) - 1 for _ in range(600)]
+    share = {guided: np.mean([175 < c <= 180 for c in corners]) for guided, corners in corner.items()}
+    fair = 5 / 181
+    assert share[False] == pytest.approx(fair, abs=0.02)
+    assert share[True] == pytest.approx(1 - (1 - fair) ** 11, abs=0.06)
+
+
+def test_small_images_are_not_cropped_but_padded():
+    pipeline = TrainPipeline((100, 120), SPECS, guide="semseg")
+    done = pipeline(stored_sample(), np.random.default_rng(0))
+    assert {array.shape[1:] for array in done.values()} == {(100, 120)}
+    assert done["_valid"].sum() < 100 * 120
+
+
+# -- randomness -------------------------------------------------------------------------------------------------------
+
+
+def test_draws_depend_on_the_generator_alone_and_fill_the_size():
+    pipeline = TrainPipeline(
+        (32, 48), SPECS, guide="semseg", extras=[A.GaussNoise(p=0.5), A.OneOf([A.Blur(), A.CLAHE()])]
+    )
+    runs = [[pipeline(stored_sample(), np.random.default_rng(seed)) for seed in range(8)] for _ in range(2)]
+    for first, again in zip(*runs, strict=True):
+        for name in first:
+            np.testing.assert_array_equal(first[name], again[name])
+            assert first[name].shape[1:] == (32, 48)
+    assert len({sample[IMAGE].tobytes() for sample in runs[0]}) == 8
+
+
+def test_inputs_are_left_alone():
+    sample, pipeline = stored_sample(), TrainPipeline((32, 48), SPECS, guide="semseg")
+    for seed in range(8):
+        pipeline(sample, np.random.default_rng(seed))
+    for name, array in stored_sample().items():
+        np.testing.assert_array_equal(sample[name], array)
+
+
+# -- the user's own ---------------------------------------------------------------------------------------------------
+
+
+def build(root, *overrides):
+    cfg = compose_config("data=nyud", f"data.root={root}", "data.size=[64,80]", "data.num_workers=0", *overrides)
+    check_options(cfg.data, "data")
+    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_miniature(tmp_path / "data")
+
+
+def test_extra_augmentations_come_from_the_configuration_and_touch_the_image_only(root, monkeypatch):
+    monkeypatch.setattr(augmentation, "SCALES", (1.0, 1.0))
+    plain = build(root).datasets["train"]
+    noisy = build(root, "data.extra_augmentations=[{_target_: albumentations.GaussNoise, p: 1.0}]").datasets["train"]
+    for index in range(4):
+        first, second, again = plain[Draw(0, index)], noisy[Draw(0, index)], noisy[Draw(0, index)]
+        assert (first["image"] - second["image"]).abs().mean() > 0.01
+        assert second["image"].equal(again["image"])
+        assert all(second["targets"][name].equal(target) for name, target in first["targets"].items())
+
+
+@pytest.mark.parametrize("target", ["Rotate", "HorizontalFlip", "CoarseDropout"])
+def test_transforms_that_move_pixels_are_refused(root, target):
+    with pytest.raises(UserError, match=rf"data.extra_augmentations: {target} is no image-only"):
+        build(root, f"data.extra_augmentations=[{{_target_: albumentations.{target}}}]")
+
+
+def test_they_are_found_inside_compositions(root):
+    inner = "[{_target_: albumentations.Blur}, {_target_: albumentations.Rotate}]"
+    with pytest.raises(UserError, match=r"Rotate is no image-only"):
+        build(root, f"data.extra_augmentations=[{{_target_: albumentations.OneOf, transforms: {inner}}}]")
+
+
+def test_what_is_no_transform_is_refused():
+    with pytest.raises(UserError, match="TargetSpec is no image-only"):
+        TrainPipeline((32, 48), SPECS, guide=None, extras=[TargetSpec(1, "scalar")])
+
+
+def test_images_made_unusable_are_refused(root):
+    data = build(root, "data.extra_augmentations=[{_target_: albumentations.Normalize, p: 1.0}]")
+    with pytest.raises(UserError, match=r"data.extra_augmentations: .*float32.*8-bit RGB"):
+        data.datasets["train"][Draw(0, 0)]
+
+
+def test_a_misspelt_option_is_named(root):
+    with pytest.raises(UserError, match=r"extra_augmentations.0.std_rang is set, but GaussNoise has no"):
+        build(root, "data.extra_augmentations=[{_target_: albumentations.GaussNoise, std_rang: [0.1, 0.2]}]")
+
+
+def test_they_need_augmentation(root):
+    with pytest.raises(UserError, match=r"data.augment=false; set it to true"):
+        build(root, "data.augment=false", "data.extra_augmentations=[{_target_: albumentations.GaussNoise}]")
+
+
+def test_a_step_says_what_it_does():
+    with pytest.raises(NotImplementedError):
+        Step({})(image=np.zeros((2, 2, 3), np.uint8))
