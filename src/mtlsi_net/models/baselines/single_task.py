@@ -1,8 +1,10 @@
 """One network per task: the reference of the multi-task gain.
 
-image -> encoder of task 1 -> neck -> decoder -> head -> final of task 1
-      -> encoder of task 2 -> neck -> decoder -> head -> final of task 2
-      -> ...
+    image -> encoder of task 1 -> neck -> decoder -> head -> final of task 1
+          -> encoder of task 2 -> neck -> decoder -> head -> final of task 2
+          -> ...
+
+The lines share nothing but the image. Their layers are those of the plain baseline.
 """
 
 import copy
@@ -56,10 +58,10 @@ class SingleTaskNet(DenseNetwork):
 
     One run trains them side by side and leaves the scores of all tasks in one table, as every other network does. The
     losses are a sum without common parameters, so that no gradient reaches another task's network. Two things are
-    common: the norm of the gradient that is clipped (``trainer.gradient_clip_val=0`` switches that off; under Adam
-    clipping and loss weights cancel but for how they vary over steps), and the step of the best checkpoint; report
-    ``last``. T large encoders may not fit into memory: with all other tasks removed (``'~tasks.depth' ...``) a run
-    trains one network and nothing is common.
+    common: the norm of the gradient that is clipped (``trainer.gradient_clip_val=0`` switches that off; Adam nearly
+    cancels constant factors of a gradient, so clipping and loss weights matter as far as they vary over steps), and
+    the step of the best checkpoint; report ``last``. T large encoders may not fit into memory: with all other tasks
+    removed (``'~tasks.depth' ...``) a run trains one network and nothing is common.
 
     Args:
         encoder: publishes ``specs``, ``mean`` and ``std``; copied for every task but the first.
