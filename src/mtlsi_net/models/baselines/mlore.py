@@ -12,11 +12,12 @@
 
 Tasks never see each other's features: they meet in the weights that they share.
 
-The paper's: the three paths, experts that are linear (3x3 to a low rank, then 1x1) and of different ranks, gates per task
-and image, two modules on each of four encoder levels, and a loss that balances the experts' load. Ours, written without
-sight of its code: all sizes, the router's layers, norms over channels, the residual, and that the balance is over all
-tasks together. The parameters are within 2 % of those published for ViT-L on PASCAL-Context; its larger network for
-NYUDv2 has other sizes.
+The paper's: the three paths, linear experts of low rank, the top k by a router of each task's own, two modules on each of
+four encoder levels, and a loss that balances the experts' load. Ours, written without sight of its code: all sizes; experts
+of a 3x3 and a 1x1 convolution with rising ranks (the paper speaks of wider receptive fields too); the router's layers, one
+choice for a whole image, gates that are not rescaled after it; norms over channels, the residual; and that the balance is
+over all tasks together. The parameters are within 2 % of those published for ViT-L on PASCAL-Context; its larger network
+for NYUDv2 has other sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
-from mtlsi_net.models.layers.task_layers import NORMS, RESIDUAL_GAIN, ChannelNorm, NormLayer, TaskConv, TaskLinear
+from mtlsi_net.models.layers.task_layers import NORMS, ChannelNorm, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation
@@ -74,7 +75,7 @@ class LowRankConv(nn.Module):
     def __init__(self, tasks: int, width: int, rank: int) -> None:
         super().__init__()
         self.down = TaskConv(tasks, width, rank, 3)
-        self.up = TaskLinear(tasks, rank, width, bias=False, gain=RESIDUAL_GAIN)
+        self.up = TaskLinear(tasks, rank, width, bias=False)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None, gates_BTR: Tensor | None = None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape; ``gates_BTR`` weighs every channel of low rank."""
