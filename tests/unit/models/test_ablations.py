@@ -220,8 +220,13 @@ def test_the_plus_preset_needs_two_tasks():
         instantiate(cfg.model, _convert_="all")(encoder=PatchEncoder(), task_channels={"depth": 1})
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("model", "backend"),
+    [
+        *((model, "eager") for model in MODELS),
+        *(pytest.param(model, "inductor", marks=pytest.mark.slow) for model in ("mtlsi", "mtlsi_plus")),  # minutes each
+    ],
+)
 def test_models_compile_without_graph_breaks(model, backend):
     net = network_of(f"model={model}", "model.width=64").eval()
     image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
