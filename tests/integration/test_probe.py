@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from mtlsi_net import probing
+from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.evaluation import restore
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.training import train
@@ -45,6 +46,10 @@ def restored(checkpoint, tmp_path_factory):
     found = restore(probe_config(checkpoint, tmp_path_factory.mktemp("restored")))
     found.module.eval()
     return found
+
+
+def test_a_restored_run_is_not_augmented_and_loads_no_transforms(restored):
+    assert isinstance(restored.data.datasets["train"].pipeline, TestPipeline)
 
 
 def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.data.pascal_labels import load_mat, read_label_map
-from mtlsi_net.data.readers import read_gray, read_strength
+from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import names_in
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.specs import Reference
@@ -125,7 +125,7 @@ def read_prediction(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: not an 8-bit single-channel picture, or a side shorter than 3 pixels.
     """
-    soft = read_strength(path)
+    soft = read_pixels(path, "share")
     if min(soft.shape) < SMALLEST:
         raise UserError(
             f"{path}: {soft.shape[0]}x{soft.shape[1]} pixels are too few; both sides need at least {SMALLEST}"
@@ -141,7 +141,7 @@ def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
     """
     if paths[0].suffix == ".mat":
         return _read_mat(paths[0])
-    maps = [read_gray(path) if preset.truth == "labels" else read_strength(path) for path in paths]
+    maps = [read_pixels(path, "L" if preset.truth == "labels" else "share") for path in paths]
     _check_sizes(paths[0], maps)
     if preset.truth == "labels":
         return Reference(np.stack(maps), "labels")

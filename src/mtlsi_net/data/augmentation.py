@@ -159,9 +159,13 @@ class TrainPipeline:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return one augmented sample, as ``finish`` does; all draws come from ``rng``. Not for several threads."""
-        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        augmented: Sample = self.compose(**sample)
+        augmented: Sample = self.seeded(rng)(**sample)
         return augmented
+
+    def seeded(self, rng: np.random.Generator) -> A.Compose:
+        """Return the composition of steps, all of which draw from ``rng``."""
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        return self.compose
 
 
 def _check_extra(transform: object) -> None:

@@ -264,7 +264,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,
         )
@@ -301,8 +301,13 @@ def _evenly(ids: list[str], count: int) -> list[str]:
     return [ids[index * len(ids) // count] for index in range(count)]
 
 
-def _use_one_thread(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
-    cv2.setNumThreads(0)  # torch limits its own threads in workers, OpenCV does not
+def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
+    """Set up a process that loads samples; DataLoader calls this in each of its workers."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    # glibc keeps freed memory up to twice the largest block ever freed, instead of handing it to the system, which
+    # clears it anew for every image. This block is the largest that it counts.
+    np.empty(31 << 20, np.uint8)
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> Batch:

@@ -62,7 +62,7 @@ class NYUDLayoutReader(SampleReader):
         return [self.root / folder / f"{sample_id}{suffix}"]
 
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:  # noqa: ARG002 - base's signature
-        """Return the decoded label file."""
+        """Return the label file's map."""
         return read_target(self.files(name, sample_id)[0], self.specs[name])
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.data.label_cache import LabelCache
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
-from mtlsi_net.data.readers import read_stored_classes, read_strength, read_target
+from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import SampleReader, wrong_size
 from mtlsi_net.data.transforms import IMAGE, Array, decode
 from mtlsi_net.specs import Reference, TargetSpec
@@ -85,7 +85,7 @@ class PascalReader(SampleReader):
         return self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size))[..., None]
 
     def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _plane(read_strength(files[0]) >= SALIENT)
+        return _plane(read_pixels(files[0], "share") >= SALIENT)
 
     def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
         return _plane(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))

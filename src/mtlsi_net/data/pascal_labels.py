@@ -72,7 +72,10 @@ def read_label_map(path: Path) -> LabelMap:
     """
     label_map = load_mat(path, ("LabelMap",))[1]
     if label_map.ndim != 2 or label_map.dtype.kind not in "uif":
-        raise UserError(f"{path}: LabelMap is {label_map.dtype} {label_map.shape}; expected a 2-D map of class numbers")
+        raise UserError(
+            f"{path}: LabelMap is {label_map.dtype} {label_map.shape}; expected a 2-D map of class numbers; "
+            "replace the file from its source"
+        )
     wrong = (label_map < 0) | (label_map > CONTEXT_CLASSES) | (label_map != np.floor(label_map))
     if wrong.any():
         raise UserError(

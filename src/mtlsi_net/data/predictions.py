@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io
 
-from mtlsi_net.data.readers import read_stored_classes, read_strength, read_target
+from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import names_in
 from mtlsi_net.data.transforms import Floats, decode
 from mtlsi_net.specs import IGNORE, TargetSpec
@@ -97,7 +97,7 @@ def read_prediction(path: Path, spec: TargetSpec, *, one_based: bool = False) ->
         label = read_target(path, spec) if one_based else read_stored_classes(path, spec)
         return np.where(label == IGNORE, np.float32(np.nan), label.astype(np.float32))
     if spec.kind == "binary":
-        return decode(read_strength(path)[..., None], spec.kind)
+        return decode(read_pixels(path, "share")[..., None], spec.kind)
     if path.suffix == ".png":
         return decode(read_target(path, spec), spec.kind)
     return _read_floats(path, spec.channels)

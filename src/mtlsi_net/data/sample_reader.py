@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.data.readers import read_image, read_strength
+from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.transforms import IMAGE, Array, Sample
 from mtlsi_net.specs import Reference, TargetSpec
 from mtlsi_net.utils.errors import UserError, nearest_names, shown
@@ -59,7 +59,7 @@ class SampleReader(ABC):
         Raises:
             UserError: a file that cannot be read.
         """
-        return Reference(read_strength(self.files(name, sample_id)[0])[None], "boundaries")
+        return Reference(read_pixels(self.files(name, sample_id)[0], "share")[None], "boundaries")
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of ``train`` or ``val``.
@@ -124,7 +124,7 @@ class SampleReader(ABC):
             UserError: a file that cannot be read, or of another copy of the data set.
         """
         (path,) = self.files(IMAGE, sample_id)
-        image = read_image(path)
+        image = read_pixels(path, "RGB")
         self.check_size(path, (image.shape[0], image.shape[1]))
         return image
 

@@ -6,7 +6,7 @@ end, because they are quick to move: image 0..255, classes as they are with 255 
 TargetSpec. Steps and order follow section 2 of the protocol page; normalisation is the network's own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +49,18 @@ def _resize(array: Array, height: int, width: int, interpolation: int) -> Array:
 
 
 def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
-    """Enlarge by ``factor`` (sizes rounded down): image bilinear, labels nearest; depth is divided by the factor."""
+    """Enlarge by ``factor`` (sizes rounded down): image bilinear, labels nearest; depth is divided by the factor.
+
+    An image of bytes is rounded, where the lineage, whose images are floats up to the distortion, truncates: half a grey
+    level on average.
+    """
     if factor == 1.0:
         return dict(sample)
     height, width = (int(side * factor) for side in sample[IMAGE].shape[:2])
-    floats = sample[IMAGE].astype(np.float32, copy=False)  # as the lineage does; OpenCV is no quicker with bytes
-    scaled = {IMAGE: _resize(floats, height, width, cv2.INTER_LINEAR)}
+    scaled = {IMAGE: _resize(sample[IMAGE], height, width, cv2.INTER_LINEAR)}
     for name, spec in specs.items():
-        scaled[name] = _resize(sample[name], height, width, cv2.INTER_NEAREST)
-        if spec.zoom_divides:
-            scaled[name] /= np.float32(factor)
+        values = sample[name] / np.float32(factor) if spec.zoom_divides else sample[name]
+        scaled[name] = _resize(values, height, width, cv2.INTER_NEAREST)
     return scaled
 
 
@@ -85,8 +87,8 @@ def flip(sample: Sample, specs: Specs) -> Sample:
     flipped = {name: cv2.flip(array, 1).reshape(array.shape) for name, array in sample.items()}
     for name, spec in specs.items():
         for plane in np.flatnonzero(np.asarray(spec.flip_sign) < 0):
-            values = flipped[name][..., plane]
-            flipped[name][..., plane] = 255 - values if values.dtype == np.uint8 else -values
+            values = cv2.extractChannel(flipped[name], int(plane))
+            cv2.insertChannel(255 - values if values.dtype == np.uint8 else -values, flipped[name], int(plane))
     return flipped
 
 
@@ -113,42 +115,50 @@ def photometric(image: Array, by: Distortion) -> NDArray[np.uint8]:
     if by.contrast is not None and by.contrast_first:
         pixels = _look_up(pixels, BYTES * np.float32(by.contrast))
     if by.saturation is not None:
-        pixels = _look_up_hsv(pixels, saturation=BYTES * np.float32(by.saturation))
+        pixels = _look_up_hsv(pixels, 1, BYTES * np.float32(by.saturation))
     if by.hue is not None:
-        pixels = _look_up_hsv(pixels, hue=(BYTES + by.hue) % 180)
+        pixels = _look_up_hsv(pixels, 0, (BYTES + by.hue) % 180)
     if by.contrast is not None and not by.contrast_first:
         pixels = _look_up(pixels, BYTES * np.float32(by.contrast))
     return pixels
 
 
 def _look_up(pixels: NDArray[np.uint8], table: Floats) -> NDArray[np.uint8]:
-    """Return each byte's entry of a table, clipped and truncated; (256,), or (256, 1, channels) for one each."""
+    """Return each byte's entry of a table (256,), clipped and truncated."""
     changed: NDArray[np.uint8] = cv2.LUT(pixels, table.clip(0, 255).astype(np.uint8))
     return changed
 
 
-def _look_up_hsv(pixels: NDArray[np.uint8], hue: Floats = BYTES, saturation: Floats = BYTES) -> NDArray[np.uint8]:
-    tables = np.stack([hue, saturation, BYTES], axis=1)[:, None]
-    changed: NDArray[np.uint8] = cv2.cvtColor(
-        _look_up(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), tables), cv2.COLOR_HSV2RGB
-    )
+def _look_up_hsv(pixels: NDArray[np.uint8], channel: int, table: Floats) -> NDArray[np.uint8]:
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    cv2.insertChannel(_look_up(cv2.extractChannel(hsv, channel), table), hsv, channel)
+    changed: NDArray[np.uint8] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return changed
 
 
-def _planes(array: Array, table: Floats, size: tuple[int, int], fill: Floats | float) -> Floats:
-    """Return (H, W, C) as decoded planes (C, H, W), centred in at least ``size`` and surrounded by ``fill``."""
-    height, width, channels = array.shape
-    rows, columns = max(size[0], height), max(size[1], width)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    planes = np.empty((channels, rows, columns), np.float32)
-    planes[:] = fill
-    inside = planes[:, top : top + height, left : left + width]
-    for plane, values in zip(inside, cv2.split(array), strict=True):
+def _inside(have: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, slice, slice]:
+    """Return height and width after padding (have, at least ``size``), and the rows and columns of the image in there."""
+    height, width = max(size[0], have[0]), max(size[1], have[1])
+    top, left = (height - have[0]) // 2, (width - have[1]) // 2
+    return height, width, slice(top, top + have[0]), slice(left, left + have[1])
+
+
+def _planes(array: Array, table: Floats, size: tuple[int, int], fill: Floats) -> Floats:
+    """Return (H, W, C) as decoded planes (C, H, W), centred in at least ``size``, with ``fill`` around."""
+    height, width, rows, columns = _inside(array.shape, size)
+    planes = np.empty((array.shape[2], height, width), np.float32)
+    for plane, values, around in zip(planes, cv2.split(array), fill, strict=True):
+        if plane.shape != values.shape:
+            plane[:] = around
         if values.dtype == np.uint8:
-            cv2.LUT(values, table, dst=plane)  # straight into its place
+            cv2.LUT(values, table, dst=plane[rows, columns])  # straight into its place
         else:
-            plane[:] = values
+            plane[rows, columns] = values
     return planes
+
+
+def _zeros(planes: Floats) -> NDArray[np.bool_]:
+    return planes == 0
 
 
 def _short_vectors(planes: Floats) -> NDArray[np.bool_]:
@@ -160,12 +170,7 @@ def _background_only(planes: Floats) -> NDArray[np.bool_]:
     return np.asarray(not ((planes > 0) & (planes != IGNORE)).any())
 
 
-_INVALID: dict[str, Callable[[Floats], NDArray[np.bool_]]] = {
-    "none": lambda _: np.asarray(False),
-    "zero": lambda planes: planes == 0,
-    "short_vector": _short_vectors,
-    "background_only": _background_only,
-}
+_INVALID = {"zero": _zeros, "short_vector": _short_vectors, "background_only": _background_only}
 
 
 def finish_label(label: Array, spec: TargetSpec, size: tuple[int, int] = (0, 0)) -> Floats:
@@ -179,8 +184,11 @@ def finish_label(label: Array, spec: TargetSpec, size: tuple[int, int] = (0, 0))
     Returns:
         (C, height, width); 255 where the target's ``invalid`` rule says so.
     """
-    planes = _planes(label, DECODED[spec.kind], size, spec.fill)
-    np.copyto(planes, np.float32(IGNORE), where=_INVALID[spec.invalid](planes))
+    planes = _planes(label, DECODED[spec.kind], size, np.full(spec.channels, spec.fill, np.float32))
+    if spec.invalid != "none":
+        wrong = _INVALID[spec.invalid](planes)
+        if wrong.any():
+            np.copyto(planes, np.float32(IGNORE), where=wrong)
     return planes
 
 
@@ -196,10 +204,13 @@ def finish(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[flo
     Returns:
         image (3, H, W) in 0..1, ``VALID`` (1, H, W) bool, False on padding, and each target as ``finish_label`` gives it.
     """
-    full = np.float32(255)
-    image = _planes(sample[IMAGE], BYTES, size, (np.asarray(color, np.float32) * full)[:, None, None]) / full
-    inside = np.full((*sample[IMAGE].shape[:2], 1), 255, np.uint8)
-    done = {IMAGE: image, VALID: _planes(inside, BYTES, size, 0) > 0}
+    image, full = sample[IMAGE], np.float32(255)
+    if image.dtype != np.uint8:
+        image = image / full
+    height, width, rows, columns = _inside(image.shape, size)
+    valid = np.zeros((1, height, width), bool)
+    valid[:, rows, columns] = True
+    done = {IMAGE: _planes(image, BYTES / full, size, np.asarray(color, np.float32)), VALID: valid}
     return done | {name: finish_label(sample[name], spec, size) for name, spec in specs.items()}
 
 

@@ -2,7 +2,7 @@ import albumentations as A
 import numpy as np
 import pytest
 from helpers.miniature import compose_config, write_miniature
-from unit.data.test_transforms import SPECS, stored_sample
+from helpers.samples import SPECS, stored_sample
 
 from mtlsi_net import assemble
 from mtlsi_net.data import augmentation

@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from albumentations import GaussNoise
 from helpers.miniature import SIZE, write_miniature
 from PIL import Image
 
@@ -53,10 +57,33 @@ def test_augmentation_is_a_function_of_seed_epoch_and_id(root):
     assert sample_rng(0, 0, "0001").random() != sample_rng(0, 0, "0002").random()
 
 
+def flat(batch):
+    """Return all arrays of a batch as one, and its ids."""
+    maps = [batch["image"], batch["valid"], *batch["targets"].values()]
+    return torch.cat([m.flatten().float() for m in maps]), batch["id"]
+
+
 def test_workers_do_not_change_the_batches(root):
-    batches = [next(iter(data_module(root, num_workers=n).train_dataloader())) for n in (0, 2)]
-    assert batches[0]["id"] == batches[1]["id"]
-    assert torch.equal(batches[0]["image"], batches[1]["image"])
+    noise = [GaussNoise(p=0.5)]
+    runs = [list(data_module(root, num_workers=n, extra_augmentations=noise).train_dataloader()) for n in (0, 2)]
+    assert len(runs[0]) == len(runs[1]) == 2
+    for alone, shared in zip(*runs, strict=True):
+        (first, ids), (second, same_ids) = flat(alone), flat(shared)
+        assert ids == same_ids
+        assert torch.equal(first, second)
+
+
+def test_every_seed_epoch_and_id_draws_anew_whatever_the_rank(root):
+    """Two ranks hold datasets of their own; a sample's draws follow it to whichever rank reads it."""
+    rank_0, rank_1, other_seed = (data_module(root, seed=seed).datasets["train"] for seed in (3, 3, 4))
+    for name in ("images", "depth", "segmentation", "normals", "edge"):  # the same files under all ids
+        for path in (root / name).iterdir():
+            path.write_bytes((root / name / f"0001{path.suffix}").read_bytes())
+    draws = [Draw(epoch, sample) for epoch in range(2) for sample in range(4)]
+    seen = [flat(rank_0[draw])[0] for draw in draws]
+    assert len({array.numpy().tobytes() for array in seen}) == len(draws)
+    assert all(torch.equal(array, flat(rank_1[draw])[0]) for array, draw in zip(seen, draws, strict=True))
+    assert not any(torch.equal(array, flat(other_seed[draw])[0]) for array, draw in zip(seen, draws, strict=True))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -137,28 +164,81 @@ def truncate(file):
     return spoil
 
 
+GET = "get NYUDv2.tar.gz"
+REPLACE = "replace the file from its source"
 BAD_FILES = [
-    (lambda root: (root / "normals" / "0001.png").unlink(), "normals/0001.png"),
-    (truncate("images/0001.png"), "images/0001.png.*cannot be read"),
-    (truncate("segmentation/0001.png"), "segmentation/0001.png.*cannot be read"),
-    (truncate("depth/0001.npy"), "depth/0001.npy.*cannot be read"),
-    (spoil_depth(np.nan), "depth/0001.npy.*1 depth values are NaN"),
-    (spoil_depth(-0.5), "depth/0001.npy.*negative"),
-    (save("segmentation", np.full(SIZE, 41, np.uint8)), "segmentation/0001.png.*class value 41"),
-    (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64"),
-    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel"),
-    (save("images", np.zeros((480, 640, 3), np.uint8)), "480x640 copy"),
-    (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images"),
-    (lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"), "0001.*remove the repetitions"),
-    (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing"),
+    (lambda root: (root / "normals" / "0001.png").unlink(), "normals/0001.png", f"{GET}.*~tasks.normals"),
+    (lambda root: (root / "images" / "0001.png").unlink(), "images/0001.png", GET),
+    (truncate("images/0001.png"), "images/0001.png: cannot be read as an image", REPLACE),
+    (truncate("segmentation/0001.png"), "segmentation/0001.png: cannot be read as an image", REPLACE),
+    (truncate("normals/0001.png"), "normals/0001.png: cannot be read as an image", REPLACE),
+    (truncate("depth/0001.npy"), "depth/0001.npy: cannot be read as .npy", REPLACE),
+    (lambda root: (root / "edge" / "0001.png").write_bytes(b""), "edge/0001.png: cannot be read as an image", REPLACE),
+    (spoil_depth(np.nan), "depth/0001.npy: 1 depth values are NaN", "store metres, and 0 where depth is missing"),
+    (spoil_depth(-0.5), "depth/0001.npy: 1 depth values are .*negative", "store metres, and 0 where"),
+    (
+        lambda root: np.save(root / "depth" / "0001.npy", np.zeros((*SIZE, 3))),
+        "depth/0001.npy: expected a 2-D",
+        "store one number a pixel",
+    ),
+    (
+        save("segmentation", np.full(SIZE, 41, np.uint8)),
+        "segmentation/0001.png: class value 41 found, but stored values go from 0 .unlabelled. to 40",
+        "another label set, or the task's class list is too short",
+    ),
+    (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64", "at the image's size"),
+    (save("edge", np.zeros((96, 128), np.uint8)), "edge/0001.png: label of 96x128 pixels", "at the image's size"),
+    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel.*RGB", "store one byte a pixel"),
+    (save("segmentation", np.zeros(SIZE, np.uint16)), "segmentation/0001.png.*I;16", "store one byte a pixel"),
+    (save("images", np.zeros((480, 640, 3), np.uint8)), "images/0001.png: this is the 480x640 copy", GET),
+    (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images", GET),
+    (lambda root: (root / "gt_sets" / "val.txt").write_text(" \n"), "val.txt lists no images", GET),
+    (
+        lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"),
+        "train.txt lists some ids twice .0001.",
+        "remove the repetitions",
+    ),
+    (
+        lambda root: (root / "gt_sets" / "train.txt").write_bytes(b"\xff\xfe\x80"),
+        "train.txt: cannot be read",
+        "mend its permissions or replace it",
+    ),
+    (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing", GET),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_FILES)
-def test_bad_files_are_named(root, spoil, message):
+@pytest.mark.parametrize(("spoil", "what", "remedy"), BAD_FILES)
+def test_bad_files_are_named_with_the_remedy(root, spoil, what, remedy):
     spoil(root)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as error:
         data_module(root).datasets["train"][Draw(0, 0)]
+    assert re.fullmatch(f".*{what}.*{remedy}.*", str(error.value)), error.value  # a dot is no line break: one line
+
+
+@pytest.mark.parametrize(
+    ("method", "what"), [("iterdir", "images: cannot be listed"), ("read_text", "train.txt: cannot")]
+)
+def test_folders_and_lists_without_permission_are_named(root, monkeypatch, method, what):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(UserError) as error:
+        data_module(root)
+    assert re.fullmatch(f".*{what}.*Permission denied.*; mend its permissions.*", str(error.value)), error.value
+
+
+def test_an_image_without_permission_is_named(root, monkeypatch):
+    dataset = data_module(root).datasets["train"]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(
+        UserError, match=r"images/0001.png: cannot be read as an image \(.*Permission denied.*\); replace"
+    ):
+        dataset[Draw(0, 0)]
 
 
 def test_missing_folder_says_what_to_get(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -266,38 +267,51 @@ def one_person(part, size=SIZE):
 
 
 MAP, PART_FILE = "pascal-context/trainval/2008_000001.mat", "human_parts/2008_000001.mat"
+GET, REPLACE, RESIZE = "get PASCALContext.tar.gz", "replace the file from its source", "store them at the image's size"
+VOC, SPLIT = "semseg/VOC12/2008_000001.png", "ImageSets/Context/val.txt"
 BAD_FILES = [
-    (truncate("JPEGImages/2008_000001.jpg"), "JPEGImages/2008_000001.jpg.*cannot be read"),
-    (truncate(MAP), f"{MAP}.*cannot be read as .mat"),
-    (truncate(PART_FILE), f"{PART_FILE}.*cannot be read as .mat"),
-    (lambda root: (root / MAP).write_bytes(b""), f"{MAP}.*cannot be read as .mat"),
-    (mat(MAP, Other=np.ones(SIZE)), f"{MAP}.*holds no 'LabelMap'"),
-    (mat(MAP, LabelMap=np.full(SIZE, 460)), f"{MAP}.*holds 460.*1 to 459"),
-    (mat(MAP, LabelMap=np.full(SIZE, -1)), f"{MAP}.*holds -1"),
-    (mat(MAP, LabelMap=np.full(SIZE, 1.5)), f"{MAP}.*holds 1.5"),
-    (mat(MAP, LabelMap="text"), f"{MAP}.*expected a 2-D map"),
-    (mat(MAP, LabelMap=np.ones((9, 9), np.uint16)), f"{MAP}.*9x9 pixels for an image of 40x56"),
-    (mat(PART_FILE, anno=np.ones((3, 3))), f"{PART_FILE}.*not a PASCAL-Part structure"),
-    (mat(PART_FILE, anno={"a": 1}), f"{PART_FILE}.*not a PASCAL-Part structure"),
-    (mat(PART_FILE, anno=one_person("tail")), f"{PART_FILE}.*unknown part 'tail'"),
-    (mat(PART_FILE, anno=one_person("head", (20, 20))), f"{PART_FILE}.*20x20 pixels for an image of 40x56"),
-    (png("semseg/VOC12/2008_000001.png", np.full(SIZE, 21, np.uint8)), "2008_000001.png.*class value 21.*0 to 20"),
-    (png("semseg/VOC12/2008_000001.png", np.zeros((80, 112), np.uint8)), "2008_000001.png.*80x112 pixels"),
-    (png("sal_distill/2008_000001.png", np.zeros((*SIZE, 3), np.uint8)), "sal_distill.*single-channel"),
-    (png("normals_distill/2008_000001.png", np.zeros((9, 9, 3), np.uint8)), "normals_distill.*9x9 pixels"),
-    (lambda root: (root / PART_FILE).unlink(), f"human_parts: 1, {PART_FILE}.*~tasks.human_parts"),
-    (lambda root: (root / "JPEGImages/2008_000001.jpg").unlink(), "image: 1, JPEGImages/2008_000001.jpg"),
-    (lambda root: (root / "ImageSets/Context/val.txt").write_text(""), "val.txt lists no images"),
-    (lambda root: (root / "ImageSets/Context/val.txt").write_bytes(b"\xff\xfe\x80"), "val.txt: cannot be read"),
-    (lambda root: (root / "ImageSets/Context/val.txt").unlink(), "val.txt is missing; get PASCALContext.tar.gz"),
+    (truncate("JPEGImages/2008_000001.jpg"), "JPEGImages/2008_000001.jpg: cannot be read", REPLACE),
+    (truncate(VOC), f"{VOC}: cannot be read", REPLACE),
+    (truncate(MAP), f"{MAP}: cannot be read as .mat", REPLACE),
+    (truncate(PART_FILE), f"{PART_FILE}: cannot be read as .mat", REPLACE),
+    (lambda root: (root / MAP).write_bytes(b""), f"{MAP}: cannot be read as .mat", REPLACE),
+    (mat(MAP, Other=np.ones(SIZE)), f"{MAP}: holds no 'LabelMap'", REPLACE),
+    (mat(MAP, LabelMap=np.full(SIZE, 460)), f"{MAP}.*holds 460.*1 to 459", REPLACE),
+    (mat(MAP, LabelMap=np.full(SIZE, -1)), f"{MAP}.*holds -1", REPLACE),
+    (mat(MAP, LabelMap=np.full(SIZE, 1.5)), f"{MAP}.*holds 1.5", REPLACE),
+    (mat(MAP, LabelMap="text"), f"{MAP}.*expected a 2-D map", REPLACE),
+    (mat(MAP, LabelMap=np.ones((9, 9), np.uint16)), f"{MAP}.*9x9 pixels for an image of 40x56", RESIZE),
+    (mat(PART_FILE, anno=np.ones((3, 3))), f"{PART_FILE}.*not a PASCAL-Part structure", REPLACE),
+    (mat(PART_FILE, anno={"a": 1}), f"{PART_FILE}.*not a PASCAL-Part structure", REPLACE),
+    (mat(PART_FILE, anno=one_person("tail")), f"{PART_FILE}.*unknown part 'tail'", "(known:|did you mean)"),
+    (mat(PART_FILE, anno=one_person("head", (20, 20))), f"{PART_FILE}.*20x20 pixels for an image of 40x56", RESIZE),
+    (png(VOC, np.full(SIZE, 21, np.uint8)), f"{VOC}: class value 21.*0 to 20", "another label set"),
+    (png(VOC, np.zeros((80, 112), np.uint8)), f"{VOC}.*80x112 pixels", RESIZE),
+    (
+        png("sal_distill/2008_000001.png", np.zeros((*SIZE, 3), np.uint8)),
+        "sal_distill.*single-channel",
+        "store one byte",
+    ),
+    (png("normals_distill/2008_000001.png", np.zeros((9, 9, 3), np.uint8)), "normals_distill.*9x9 pixels", RESIZE),
+    (lambda root: (root / PART_FILE).unlink(), f"human_parts: 1, {PART_FILE}", f"{GET}.*~tasks.human_parts"),
+    (lambda root: (root / "JPEGImages/2008_000001.jpg").unlink(), "image: 1, JPEGImages/2008_000001.jpg", GET),
+    (lambda root: (root / SPLIT).write_text(""), "val.txt lists no images", GET),
+    (
+        lambda root: (root / SPLIT).write_text("2009_000001 " * 2),
+        "val.txt lists some ids twice",
+        "remove the repetitions",
+    ),
+    (lambda root: (root / SPLIT).write_bytes(b"\xff\xfe\x80"), "val.txt: cannot be read", "mend its permissions"),
+    (lambda root: (root / SPLIT).unlink(), "val.txt is missing", GET),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BAD_FILES)
-def test_bad_files_are_named(root, spoil, message):
+@pytest.mark.parametrize(("spoil", "what", "remedy"), BAD_FILES)
+def test_bad_files_are_named_with_the_remedy(root, spoil, what, remedy):
     spoil(root)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as error:
         data_module(root).datasets["train_plain"][Draw(0, 0)]
+    assert re.fullmatch(f".*{what}.*{remedy}.*", str(error.value)), error.value  # a dot is no line break: one line
 
 
 def test_files_that_went_missing_after_the_check_are_named(tmp_path):

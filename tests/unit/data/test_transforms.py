@@ -1,9 +1,9 @@
 import random
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.samples import SPECS, stored_sample, vector, vector_sample
 
 from mtlsi_net.data.transforms import (
     IMAGE,
@@ -23,26 +23,7 @@ from mtlsi_net.data.transforms import (
 )
 from mtlsi_net.specs import TargetSpec
 
-VECTORS = np.load(Path(__file__).parents[2] / "fixtures" / "metric_vectors.npz")
 STD = (0.229, 0.224, 0.225)
-SPECS = {
-    "edge": TargetSpec(1, "binary"),
-    "semseg": TargetSpec(1, "classes", num_classes=40),
-    "normals": TargetSpec(3, "vector", fill=0.0, flip_sign=(-1.0, 1.0, 1.0), invalid="short_vector"),
-    "depth": TargetSpec(1, "scalar", fill=0.0, zoom_divides=True, invalid="zero"),
-}
-
-
-def vector_sample():
-    """Return the vectors' input, image and classes stored as readers give them (the vectors hold no stored normals)."""
-    sample = {name: VECTORS[f"tf_in_{name}"].copy() for name in (IMAGE, *SPECS)}
-    return sample | {name: sample[name].astype(np.uint8) for name in (IMAGE, "semseg")}
-
-
-def stored_sample():
-    """Return a sample whose image and label maps are all as files store them, but for depth."""
-    normals = ((VECTORS["tf_in_normals"] + 1) * 127.5).round().astype(np.uint8)
-    return vector_sample() | {"normals": normals, "edge": (VECTORS["tf_in_edge"] * 255).astype(np.uint8)}
 
 
 def assert_equals_vector(sample, prefix, image_tolerance):
@@ -50,15 +31,16 @@ def assert_equals_vector(sample, prefix, image_tolerance):
         return np.reshape(values, (3, 1, 1))
 
     image = (sample[IMAGE] - column(IMAGENET_MEAN)) / column(STD)
-    np.testing.assert_allclose(image, VECTORS[f"{prefix}_image"], atol=image_tolerance / 255 / min(STD))
+    np.testing.assert_allclose(image, vector(f"{prefix}_image"), atol=image_tolerance / 255 / min(STD))
     for name in SPECS:
-        np.testing.assert_array_equal(sample[name], VECTORS[f"{prefix}_{name}"], err_msg=name)
+        np.testing.assert_array_equal(sample[name], vector(f"{prefix}_{name}"), err_msg=name)
 
 
-def test_vector_scale():
-    scaled = scale(vector_sample(), 1.37, SPECS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_vector_scale(dtype):
+    scaled = scale(vector_sample() | {IMAGE: vector("tf_in_image").astype(dtype)}, 1.37, SPECS)
     for name, array in scaled.items():
-        np.testing.assert_allclose(array, VECTORS[f"tf_scale1.37_{name}"], atol=1.0 if name == IMAGE else 0)
+        np.testing.assert_allclose(array, vector(f"tf_scale1.37_{name}"), atol=1.0 if name == IMAGE else 0)
 
 
 def test_vector_val():
@@ -72,7 +54,8 @@ def test_vector_val():
 def test_vector_train(seed):
     """The lineage's draws, from Python's generator and in its order, through our steps."""
     rng, (height, width) = random.Random(seed), (32, 48)
-    sample = scale(vector_sample(), rng.uniform(0.5, 2.0), SPECS)
+    floats = {IMAGE: vector("tf_in_image")}  # truncated by the distortion alone, as there
+    sample = scale(vector_sample() | floats, rng.uniform(0.5, 2.0), SPECS)
 
     def window():
         slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], (height, width), strict=True)]

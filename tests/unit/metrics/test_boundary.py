@@ -240,9 +240,7 @@ def test_scores_are_named_after_the_images_they_are_taken_over():
         alone = BoundaryMetric("plain")
         alone.update([soft[k] for k in chosen], [reference_of(truths[k] * 1.0) for k in chosen])
         assert scores[key] == alone.compute()["odsF"]
-    assert set(estimated) == {
-        f"{key}_subset" for key in ("odsF", "oisF", "AP", "threshold", "precision", "recall", "images")
-    }
+    assert set(estimated) == {"odsF_subset", "images_subset"}
     assert estimated["odsF_subset"] == scores["odsF_subset"]
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.vectors import depth_target, expected, leaves, tensor
@@ -8,11 +9,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.losses import boundary_loss
+from mtlsi_net.metrics.boundary import BoundaryMetric
 from mtlsi_net.metrics.depth import DepthMetric, depth_sums
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.metrics.normals import NormalsMetric
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric, f_measures
 from mtlsi_net.metrics.segmentation import SegmentationMetric
+from mtlsi_net.tasks.boundary import BoundaryTask
 
 
 def fed(metric: Metric, prediction: Tensor, target: Tensor) -> Metric:
@@ -117,6 +120,16 @@ def test_vector_metric(name, value):
     if name in NOT_OURS:
         pytest.skip(NOT_OURS[name])
     assert VECTORS[name]() == pytest.approx(value, rel=1e-5, abs=ABSOLUTE.get(name, 1e-9))
+
+
+def test_vector_edge_png_uint8(monkeypatch):
+    """What the lineage stores before it is scored, the metric scores: bytes, truncated."""
+    scored = []
+    monkeypatch.setattr(BoundaryMetric, "_count", lambda _, soft, __: scored.append(soft))
+    for logit, target in zip(tensor("edge_logit").split(1), tensor("edge_gt").split(1), strict=True):
+        BoundaryMetric().update(BoundaryTask().postprocess(logit), target)
+    np.testing.assert_array_equal(np.stack(scored), tensor("edge_png_uint8").numpy())
+    assert np.sum(scored) == expected()["edge_png_uint8_sum"]
 
 
 def test_vector_thresholds_are_bit_exact():

@@ -13,6 +13,7 @@ CONF = Path(__file__).parents[3] / "conf"
 SETS = {
     "nyud": ["semseg", "depth", "normals", "boundary"],
     "rooms": ["semseg", "depth", "normals", "boundary"],
+    "rooms_large": ["semseg", "depth", "normals", "boundary"],
     "folder": ["depth", "normals", "boundary", "semseg"],
     "pascal": ["semseg", "human_parts", "saliency", "normals", "boundary"],
 }

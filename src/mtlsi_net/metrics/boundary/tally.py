@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts, best_of, boundary_scores
-from mtlsi_net.specs import SCORE_GROUPS, score_name
+from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 
 
 class Tally:
@@ -43,12 +43,14 @@ class Tally:
     def scores(self) -> dict[str, float]:
         """Return odsF, oisF, AP, threshold, precision, recall and images of every group that has images.
 
-        Those of a group other than the main one bear its name: ``odsF_partial``.
+        Those of a group other than the main one bear its name: ``odsF_partial``. The subset is for odsF alone.
         """
         found: dict[str, float] = {}
         for row, group in enumerate(SCORE_GROUPS):
             if images := int(self.images[row]):
                 thresholds = np.array(self.preset.thresholds)
                 scores = boundary_scores(self.total[row], self.best[row], thresholds, self.preset.interpolate)
+                if group == SUBSET:
+                    scores = {"odsF": scores["odsF"]}
                 found |= {score_name(key, group): value for key, value in {**scores, "images": images}.items()}
         return found
