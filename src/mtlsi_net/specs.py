@@ -100,11 +100,14 @@ class Prediction:
 
     Attributes:
         final: task name -> raw outputs (logits; metres; unnormalised normals), (B, K, H, W) at input size.
-        aux: task name -> preliminary raw outputs (B, K, h, w) at the network's working stride; empty without any.
+        aux: sets of preliminary raw outputs, each task name -> (B, K, h, w) at a stride of the network's; one set for each
+            scale that has predictions, empty without any.
+        regularisers: name -> scalar added to the training loss as it is; empty for most networks.
     """
 
     final: dict[str, Tensor]
-    aux: dict[str, Tensor] = field(default_factory=dict)
+    aux: list[dict[str, Tensor]] = field(default_factory=list)
+    regularisers: dict[str, Tensor] = field(default_factory=dict)
 
 
 register_dataclass(Prediction)  # so that networks can be exported

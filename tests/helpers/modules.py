@@ -1,12 +1,18 @@
 """Parts that tests of networks share."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.specs import FeatureSpec
+
+CONF_MODEL = Path(__file__).parents[2] / "conf" / "model"
+MODELS = sorted(path.stem for path in CONF_MODEL.glob("[!_]*.yaml") if path.stem != "external")
+"""Every network of conf/model but the one that needs somebody else's code."""
+BASELINES = [name for name in MODELS if not name.startswith("mtlsi")]
 
 CHANNELS = {"semseg": 5, "depth": 1, "normals": 3}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.modules import BASELINES
 from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 
@@ -95,6 +96,15 @@ def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path
     overrides = [o for o in short_overrides(data, tmp_path) if not o.startswith("model.head_dim")]
     result = train(compose_config(*overrides, "model=shared_encoder", "~tasks.normals", "~tasks.boundary"))
     assert set(result.rows["nyud_overfit, last"]) == {"semseg", "depth"}
+
+
+@pytest.mark.parametrize("model", BASELINES)
+def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model):
+    overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.head_dim")]
+    result = train(compose_config(*overrides, f"model={model}", "task_weights.aux=1.0"))
+    checkpoint = result.folder.checkpoints / "last.ckpt"
+    cfg = compose_config(f"ckpt={checkpoint}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
+    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-4)
 
 
 def test_averaged_weights_are_reported_beside_raw_ones(data, tmp_path):

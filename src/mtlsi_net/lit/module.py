@@ -60,20 +60,23 @@ class MultiTaskModule(L.LightningModule):
         return prediction
 
     def losses(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-        """Return the unweighted losses of the final and of the preliminary predictions."""
+        """Return the unweighted losses of the final and of the preliminary predictions, these summed over scales."""
         final = {name: task.loss(prediction.final[name], targets[name]) for name, task in self.tasks.items()}
-        aux = {} if not self.weighting.aux else prediction.aux
-        aux_losses = {}
-        for name, output in aux.items():
+        scales = prediction.aux if self.weighting.aux else []
+        aux_losses: dict[str, Tensor] = {}
+        for name, output in (item for outputs in scales for item in outputs.items()):
             full = F.interpolate(output.float(), targets[name].shape[-2:], mode="bilinear", align_corners=False)
-            aux_losses[name] = self.tasks[name].loss(full, targets[name])
+            loss = self.tasks[name].loss(full, targets[name])
+            aux_losses[name] = aux_losses[name] + loss if name in aux_losses else loss
         return final, aux_losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """Return the total loss of one batch."""
-        final, aux = self.losses(self(batch["image"], batch["valid"]), batch["targets"])
+        prediction = self(batch["image"], batch["valid"])
+        final, aux = self.losses(prediction, batch["targets"])
         losses = self.weighting.join(final, aux)
-        total: Tensor = self.weighting(losses, list(self.network.parameters()))
+        balanced: Tensor = self.weighting(losses, list(self.network.parameters()))
+        total = sum(prediction.regularisers.values(), balanced)
         if not (total + sum(losses.values())).isfinite():
             self._stop_non_finite(final, aux, batch["id"])
         self._last_batch = batch, self.weighting.stack(losses).detach()
@@ -82,6 +85,7 @@ class MultiTaskModule(L.LightningModule):
         self.log_dict({f"train/{name}/loss": loss for name, loss in final.items()})
         self.log_dict({f"train/{name}/aux_loss": loss for name, loss in aux.items()})
         self.log_dict({f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)})
+        self.log_dict({f"train/{name}": loss for name, loss in prediction.regularisers.items()})
         return total
 
     def _stop_non_finite(self, final: Mapping[str, Tensor], aux: Mapping[str, Tensor], ids: list[str]) -> None:

@@ -66,4 +66,9 @@ class Canvas(nn.Module):
 
     def grid(self, size: Sequence[int]) -> tuple[int, int]:
         """Return the working positions that an image of (H, W) reaches."""
-        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+        return cells(size, self.stride)
+
+
+def cells(size: Sequence[int], stride: int) -> tuple[int, int]:
+    """Return the (rows, columns) of a grid of ``stride`` that an image of (H, W) reaches."""
+    return -(-size[0] // stride), -(-size[1] // stride)

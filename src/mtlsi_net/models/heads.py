@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import masked_resize
-from mtlsi_net.models.layers.task_layers import ChannelNorm, NormLayer, TaskConv, TaskLinear
+from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.utils.errors import UserError
 
 
@@ -76,3 +76,23 @@ class UpsampleHead(nn.Module):
         x = masked_resize(self.reduce(self.norm(x_BTChw)), double, valid)
         x = F.gelu(self.refine_norm(self.refine(x, fine)))
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
+
+
+class PlainHead(nn.Module):
+    """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already.
+
+    Args:
+        task_channels: task -> K.
+        width: C.
+        norm: class of the norm.
+    """
+
+    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
+        super().__init__()
+        self.refine = ConvNormAct(len(task_channels), width, width, norm=norm)
+        self.output = OutputLayers(task_channels, width)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Map (B, T, C, h, w) to task -> (B, K, *size); ``valid`` is (B, 1, h, w) or None."""
+        outputs = self.output(self.refine(x_BTChw, valid))
+        return {name: masked_resize(y, size, valid) for name, y in outputs.items()}

@@ -18,14 +18,14 @@ from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
+from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 from mtlsi_net.specs import Prediction
 from mtlsi_net.utils.errors import choose
 
 
-class MTLSINet(DenseNetwork):
+class MTLSINet(SharedMapNetwork):
     """Multi-task dense prediction with linear cross-task interaction.
 
     Args:
@@ -88,4 +88,4 @@ class MTLSINet(DenseNetwork):
         tokens = self.distiller(features, positions)
         features = self.decoder(features, tokens, positions)
         final = self.head(features, positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), crop(aux, self.canvas.grid(image.shape[-2:])))
+        return Prediction(crop(final, image.shape[-2:]), [crop(aux, self.canvas.grid(image.shape[-2:]))])

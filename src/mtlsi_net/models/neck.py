@@ -1,4 +1,4 @@
-"""The neck: four encoder maps to one map, shared by all tasks."""
+"""The neck: four encoder maps to one map, shared by all tasks, or each of them to a level of its own."""
 
 from collections.abc import Sequence
 
@@ -45,3 +45,35 @@ class PyramidNeck(nn.Module):
         positions = None if valid is None else resize_valid(valid, (height, width))
         out: Tensor = shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))
         return out
+
+
+class LevelNeck(nn.Module):
+    """Normalises, projects and resizes every map for itself, for decoders that read several levels (our choice).
+
+    It makes a pyramid of a plain transformer's maps, and keeps that of a hierarchical encoder.
+
+    Args:
+        specs: the encoder's maps, shallow ones first.
+        strides: of each level.
+        widths: channels of each level; None keeps those of the maps and projects nothing.
+    """
+
+    def __init__(
+        self, specs: Sequence[FeatureSpec], strides: Sequence[int], widths: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.of_maps, self.strides = [spec.stride for spec in specs], list(strides)
+        self.norms = nn.ModuleList(ChannelNorm(spec.channels) for spec in specs)
+        self.projections = nn.ModuleList(
+            nn.Identity() if widths is None else nn.Conv2d(spec.channels, widths[i], 1) for i, spec in enumerate(specs)
+        )
+
+    def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> list[Tensor]:
+        """Return a (B, C_i, h_i, w_i) for each map; ``valid`` is (B, 1, H, W), per pixel, or None."""
+        levels = []
+        for x, old, new, norm, project in zip(
+            maps, self.of_maps, self.strides, self.norms, self.projections, strict=True
+        ):
+            size = x.shape[-2] * old // new, x.shape[-1] * old // new
+            levels.append(masked_resize(project(norm(x)), size, valid))
+        return levels

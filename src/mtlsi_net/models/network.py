@@ -1,4 +1,4 @@
-"""What every network here has: an encoder, input statistics, a neck, and biases that start at the priors."""
+"""What every network here has: an encoder, input statistics, and biases that start at the priors."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mtlsi_net.models.canvas import Canvas
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
-from mtlsi_net.models.layers.masking import resize_valid
+from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -32,14 +32,13 @@ class Network(nn.Module):
 
 
 class DenseNetwork(Network):
-    """Image to shared features; subclasses go on from there to a Prediction.
+    """Image to encoder maps; subclasses go on from there to a Prediction.
 
     Args:
         encoder: publishes ``specs``, ``mean`` and ``std``.
         task_channels: task -> K output channels, in the order of the task axis.
-        width: C of everything after the encoder.
-        stride: of the working grid.
-        neck: factory called with specs, width and stride.
+        width: C of what comes after the encoder.
+        stride: of the coarsest grid that has to divide the padded image.
         mask_padding: leave padded positions out of the decoder.
     """
 
@@ -50,7 +49,6 @@ class DenseNetwork(Network):
         *,
         width: int,
         stride: int,
-        neck: StageFactory,
         mask_padding: bool,
     ) -> None:
         super().__init__()
@@ -61,14 +59,11 @@ class DenseNetwork(Network):
         self.task_names = tuple(task_channels)
         self.canvas = Canvas(encoder.mean, encoder.std, encoder.specs, stride, mask_padding=mask_padding)
         self.encoder = encoder
-        self.neck = neck(specs=encoder.specs, width=width, stride=stride)
 
-    def shared_features(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
-        """Return neck features (B, C, h, w), valid positions (B, 1, h, w) or None, and the padded image's size."""
+    def encode(self, image: Tensor, valid: Tensor | None) -> tuple[list[Tensor], Tensor | None, tuple[int, int]]:
+        """Return the encoder's maps, valid pixels (B, 1, H', W') or None, and the padded image's size (H', W')."""
         padded, pixels = self.canvas(image, valid)
-        shared = self.neck(self.encoder(padded), pixels)
-        positions = None if pixels is None else resize_valid(pixels, shared.shape[-2:])
-        return shared, positions, (padded.shape[-2], padded.shape[-1])
+        return self.encoder(padded), pixels, (padded.shape[-2], padded.shape[-1])
 
     def check_size(self, size: Sequence[int]) -> None:
         """Check that images of (H, W) suit the network's windows; larger ones only add padding and cost.
@@ -93,6 +88,38 @@ class DenseNetwork(Network):
         for module in self.modules():
             if isinstance(module, OutputLayers):
                 module.set_priors(priors)
+
+
+class SharedMapNetwork(DenseNetwork):
+    """A network whose tasks all start from one map, the neck's.
+
+    Args:
+        encoder: as for every network, as ``task_channels`` and ``mask_padding``.
+        task_channels: see ``encoder``.
+        width: C of everything after the encoder.
+        stride: of the working grid.
+        neck: factory called with specs, width and stride.
+        mask_padding: see ``encoder``.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        task_channels: Mapping[str, int],
+        *,
+        width: int,
+        stride: int,
+        neck: StageFactory,
+        mask_padding: bool,
+    ) -> None:
+        super().__init__(encoder, task_channels, width=width, stride=stride, mask_padding=mask_padding)
+        self.neck = neck(specs=encoder.specs, width=width, stride=stride)
+
+    def shared_features(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Return neck features (B, C, h, w), valid positions (B, 1, h, w) or None, and the padded image's size."""
+        maps, pixels, canvas_size = self.encode(image, valid)
+        shared = self.neck(maps, pixels)
+        return shared, valid_at(pixels, shared), canvas_size
 
 
 def crop(outputs: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.miniature import compose_config
-from helpers.modules import CHANNELS, PatchEncoder, randomise
+from helpers.modules import BASELINES, CHANNELS, MODELS, PatchEncoder, randomise
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch.nn import functional as F
@@ -19,7 +19,6 @@ from mtlsi_net.utils.model_size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
-PRESETS = ["mtlsi", "mtlsi_plus", "mtlsi_hr"]
 TOLERANCE = 0.02
 
 
@@ -37,7 +36,7 @@ def step(net, size=(45, 61)):
     valid = torch.ones(2, 1, *size, dtype=torch.bool)
     valid[1, ..., 40:] = False
     prediction = net(torch.rand(2, 3, *size), valid)
-    outputs = [*prediction.final.values(), *prediction.aux.values()]
+    outputs = [y for outputs in (prediction.final, *prediction.aux) for y in outputs.values()]
     sum(y.square().mean() for y in outputs).backward()
     assert all(y.isfinite().all() for y in outputs)
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
@@ -103,10 +102,11 @@ def test_ablations_combine():
     assert cfg.model.distiller._target_.endswith("AllPositions")
 
 
+@pytest.mark.parametrize("model", BASELINES)
 @pytest.mark.parametrize("ablation", ["no_fusion", "fusion_convs", "grid_tokens", "local_only", "blocks_101"])
-def test_a_stage_that_a_model_lacks_cannot_be_replaced(ablation):
-    with pytest.raises(ConfigCompositionException, match=r"Could not override 'model/(fusion|distiller)'"):
-        compose_config("model=shared_encoder", f"ablation={ablation}")
+def test_a_stage_that_a_model_lacks_cannot_be_replaced(model, ablation):
+    with pytest.raises(ConfigCompositionException, match=r"Could not override 'model/(fusion|distiller|decoder)'"):
+        compose_config(f"model={model}", f"ablation={ablation}")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,7 @@ def test_a_stage_that_a_model_lacks_cannot_be_replaced(ablation):
             ["model=shared_encoder", "ablation=single_scale"],
             "model.fusion is set, but SharedEncoderNet has no 'fusion'",
         ),
+        (["model=invpt", "ablation=single_scale"], "model.fusion is set, but InvPTNet has no 'fusion'"),
         (["ablation=[no_fusion,own_context]"], "model.fusion.context is set, but IdentityStage has no 'context'"),
         (["+model.fusion.scale=[1]"], "did you mean 'scales'"),
     ],
@@ -185,14 +186,14 @@ def test_more_padding_changes_nothing_with_any_ablation(ablation):
         torch.testing.assert_close(found, alone.final[name], rtol=1e-4, atol=1e-4)
 
 
-# -- presets --------------------------------------------------------------------------------------------------------
+# -- models ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet", "tiny"])
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_runs_on_every_kind_of_backbone_at_odd_sizes(preset, name):
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_runs_on_every_kind_of_backbone_at_odd_sizes(model, name):
     name = "regnetx_002" if name == "tiny" else name
-    net = network_of(f"model={preset}", "model.width=64", encoder=TimmEncoder(name, pretrained=False))
+    net = network_of(f"model={model}", "model.width=64", encoder=TimmEncoder(name, pretrained=False))
     step(net, (101, 77))
 
 
@@ -219,10 +220,15 @@ def test_the_plus_preset_needs_two_tasks():
         instantiate(cfg.model, _convert_="all")(encoder=PatchEncoder(), task_channels={"depth": 1})
 
 
-@pytest.mark.parametrize("preset", ["mtlsi", "mtlsi_plus"])
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_presets_compile_without_graph_breaks(preset, backend):
-    net = network_of(f"model={preset}", "model.width=64").eval()
+@pytest.mark.parametrize(
+    ("model", "backend"),
+    [
+        *((model, "eager") for model in MODELS),
+        *(pytest.param(model, "inductor", marks=pytest.mark.slow) for model in ("mtlsi", "mtlsi_plus")),  # minutes each
+    ],
+)
+def test_models_compile_without_graph_breaks(model, backend):
+    net = network_of(f"model={model}", "model.width=64").eval()
     image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
     torch._dynamo.reset()
     y, expected = torch.compile(net, dynamic=False, fullgraph=True, backend=backend)(image, valid), net(image, valid)
@@ -231,9 +237,9 @@ def test_presets_compile_without_graph_breaks(preset, backend):
     y.final["depth"].sum().backward()
 
 
-@pytest.mark.parametrize("preset", ["mtlsi", "mtlsi_plus"])
-def test_presets_export(preset):
-    net = network_of(f"model={preset}", "model.width=64").eval()
+@pytest.mark.parametrize("model", MODELS)
+def test_models_export(model):
+    net = network_of(f"model={model}", "model.width=64").eval()
     image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
     program = torch.export.export(net, (image, valid))
     torch.testing.assert_close(program.module()(image, valid).final, net(image, valid).final)

@@ -27,7 +27,7 @@ def error_of(**options):
 def test_small_maps_reach_the_images_size():
     network, image = external(options={"width": 4}), torch.rand(2, 3, 45, 61)
     prediction = network(image, torch.ones(2, 1, 45, 61, dtype=torch.bool))
-    assert prediction.aux == {}
+    assert prediction.aux == []
     assert tuple(prediction.final) == network.task_names == tuple(CHANNELS)
     for name, small in network.model(image).items():
         assert small.shape[-2:] == (5, 7)

@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.masking import align, masked_resize, pad_to_multiple, resize_valid, zero_invalid
+from mtlsi_net.models.layers.masking import (
+    align,
+    masked_mean,
+    masked_pool,
+    masked_resize,
+    pad_to_multiple,
+    resize_valid,
+    valid_at,
+    zero_invalid,
+)
 
 
 def test_padding_reaches_the_next_multiple_and_not_beyond():
@@ -52,3 +61,25 @@ def test_resizing_a_valid_region_equals_resizing_it_alone(shape, offset, factor)
 def test_an_image_of_padding_alone_resizes_to_zeros():
     resized = masked_resize(torch.rand(1, 2, 4, 4), (8, 8), torch.zeros(1, 1, 4, 4, dtype=torch.bool))
     assert resized.abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 5, 3, 4, 6)])
+def test_means_weigh_valid_positions_alone(shape):
+    x, valid = torch.randn(shape, dtype=torch.float64), torch.ones(2, 1, 4, 6, dtype=torch.bool)
+    valid[0, ..., :1, :] = False
+    valid[1] = False
+    pooled, mean = masked_pool(x, 2, valid), masked_mean(x, valid)
+    torch.testing.assert_close(pooled[0, ..., 0, 0], x[0, ..., 1, :2].mean(-1))
+    torch.testing.assert_close(pooled[0, ..., 1, 2], x[0, ..., 2:, 4:].mean((-1, -2)))
+    torch.testing.assert_close(mean[0], x[0, ..., 1:, :].mean((-1, -2)))
+    assert pooled[1].abs().max() == mean[1].abs().max() == 0
+    everywhere = torch.ones(2, 1, 4, 6, dtype=torch.bool)
+    torch.testing.assert_close(masked_pool(x, 2, None), masked_pool(x, 2, everywhere))
+    torch.testing.assert_close(masked_mean(x, None), masked_mean(x, everywhere))
+
+
+def test_validity_goes_to_the_grid_of_features():
+    valid = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    valid[..., :3, :] = True
+    assert torch.equal(valid_at(valid, torch.zeros(1, 5, 3, 4, 4)), resize_valid(valid, (4, 4)))
+    assert valid_at(None, torch.zeros(1, 3, 4, 4)) is None

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.modules import CHANNELS
+from helpers.modules import CHANNELS, MODELS
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from mtlsi_net.models.encoder import TimmEncoder
 
 CONF = Path(__file__).parents[3] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml") if path.stem != "external")
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("[!_]*.yaml"))
 
 

@@ -2,13 +2,27 @@ import pytest
 import torch
 from helpers.modules import CHANNELS, PatchEncoder, randomise, without_gradient
 
+from mtlsi_net.models.baselines.bridgenet_variant import BridgeNetVariant
+from mtlsi_net.models.baselines.invpt import InvPTNet
+from mtlsi_net.models.baselines.mlore import MLoRENet
+from mtlsi_net.models.baselines.mti_net_variant import MTINetVariant
 from mtlsi_net.models.baselines.shared_encoder import SharedEncoderNet
+from mtlsi_net.models.baselines.single_task import SingleTaskNet
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.mtlsi import MTLSINet
 from mtlsi_net.utils.errors import UserError
 
-NETWORKS = [MTLSINet, SharedEncoderNet]
-BOTH = pytest.mark.parametrize("network_class", NETWORKS)
+AUX_STRIDES = {
+    MTLSINet: [8],
+    SharedEncoderNet: [],
+    SingleTaskNet: [],
+    InvPTNet: [16],
+    MLoRENet: [],
+    MTINetVariant: [32, 16, 8, 4],
+    BridgeNetVariant: [16],
+}
+"""Of the sets of preliminary predictions of each network at its default stride."""
+ALL = pytest.mark.parametrize("network_class", list(AUX_STRIDES))
 
 
 def make(network_class, dtype=torch.float32, **options):
@@ -19,7 +33,7 @@ def make(network_class, dtype=torch.float32, **options):
 def everything(prediction):
     return {
         **{f"{k}.final": v for k, v in prediction.final.items()},
-        **{f"{k}.aux": v for k, v in prediction.aux.items()},
+        **{f"{k}.aux.{i}": v for i, outputs in enumerate(prediction.aux) for k, v in outputs.items()},
     }
 
 
@@ -27,21 +41,20 @@ def total(prediction):
     return sum((y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum() for y in everything(prediction).values())
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("size", [(64, 96), (45, 61), (7, 9), (448, 576)])
 def test_any_image_size_gives_outputs_of_that_size(network_class, size):
     with torch.no_grad():
         prediction = make(network_class)(torch.rand(1, 3, *size))
-    grid = -(-size[0] // 8), -(-size[1] // 8)
-    for name, channels in CHANNELS.items():
-        assert prediction.final[name].shape == (1, channels, *size)
-        assert prediction.final[name].isfinite().all()
-        if network_class is MTLSINet:
-            assert prediction.aux[name].shape == (1, channels, *grid)
-    assert list(prediction.aux) == (list(CHANNELS) if network_class is MTLSINet else [])
+    expected = {f"{name}.final": (1, channels, *size) for name, channels in CHANNELS.items()}
+    for i, stride in enumerate(AUX_STRIDES[network_class]):
+        grid = -(-size[0] // stride), -(-size[1] // stride)
+        expected |= {f"{name}.aux.{i}": (1, channels, *grid) for name, channels in CHANNELS.items()}
+    assert {key: y.shape for key, y in everything(prediction).items()} == expected
+    assert all(y.isfinite().all() for y in everything(prediction).values())
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("mask", [None, (64, 96), (61, 70)])
 def test_gradients_reach_every_parameter(network_class, mask):
     net = make(network_class)
@@ -53,7 +66,7 @@ def test_gradients_reach_every_parameter(network_class, mask):
     assert without_gradient(net) == []
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("corner", [(0, 0), (64, 64)])
 def test_more_padding_changes_nothing_at_valid_pixels(network_class, corner):
     net = randomise(make(network_class, torch.float64))
@@ -66,9 +79,9 @@ def test_more_padding_changes_nothing_at_valid_pixels(network_class, corner):
         alone, padded = net(image), net(canvas, valid)
         other_padding = net(torch.where(valid, canvas, 5.0), valid)
         unmasked = net(canvas)
-    coarse = (..., *(slice(s.start // 8, s.stop // 8) for s in inside[1:]))
     for key, expected in everything(alone).items():
-        region = coarse if key.endswith("aux") else inside
+        stride = AUX_STRIDES[network_class][int(key.split(".")[-1])] if ".aux." in key else 1
+        region = (..., *(slice(s.start // stride, s.stop // stride) for s in inside[1:]))
         torch.testing.assert_close(everything(padded)[key][region], expected)
         torch.testing.assert_close(everything(other_padding)[key][region], expected)
         assert not torch.allclose(everything(unmasked)[key][region], expected)
@@ -82,7 +95,7 @@ def test_without_masking_padding_is_image():
         assert torch.equal(net(image, valid).final["depth"], net(image).final["depth"])
 
 
-@BOTH
+@ALL
 def test_an_image_of_padding_alone_stays_finite(network_class):
     net = make(network_class)
     prediction = net(torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64, dtype=torch.bool))
@@ -91,7 +104,7 @@ def test_an_image_of_padding_alone_stays_finite(network_class):
     assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
-@BOTH
+@ALL
 def test_images_of_a_batch_do_not_mix(network_class):
     net = make(network_class, torch.float64)
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -116,7 +129,7 @@ def test_tasks_interact_in_mtlsi_and_not_in_the_baseline():
     assert (jacobian_of_first_task(SharedEncoderNet) > 0).tolist() == [True, False, False]
 
 
-@BOTH
+@ALL
 def test_bfloat16_autocast_is_close_to_float32(network_class):
     net = make(network_class)
     image = torch.rand(2, 3, 64, 96)
@@ -129,14 +142,14 @@ def test_bfloat16_autocast_is_close_to_float32(network_class):
     assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
-@BOTH
+@ALL
 def test_priors_reach_every_prediction(network_class):
     net = make(network_class)
     priors = {name: torch.full((k,), 3.0) + torch.arange(k) for name, k in CHANNELS.items()}
     net.set_priors(priors)
     with torch.no_grad():
         prediction = net(torch.rand(1, 3, 64, 64))
-    for outputs in filter(None, (prediction.final, prediction.aux)):
+    for outputs in (prediction.final, *prediction.aux):
         for name, y in outputs.items():
             assert (y.mean(dim=(0, 2, 3)) - priors[name]).abs().max() < 0.3
     with pytest.raises(UserError, match="priors are for"):
@@ -156,7 +169,7 @@ def test_images_are_normalised_by_the_encoders_statistics():
     assert {"canvas.mean", "canvas.std"} <= set(net.state_dict())
 
 
-@BOTH
+@ALL
 def test_a_checkpoint_restores_the_network(network_class):
     net, other = randomise(make(network_class)), make(network_class)
     other.load_state_dict(net.state_dict())
@@ -165,14 +178,14 @@ def test_a_checkpoint_restores_the_network(network_class):
         assert torch.equal(net(image).final["depth"], other(image).final["depth"])
 
 
-@BOTH
+@ALL
 def test_encoder_parameters_are_told_by_their_prefix(network_class):
     net = make(network_class)
     inside = {f"encoder.{name}" for name, _ in net.encoder.named_parameters()}
     assert {name for name, _ in net.named_parameters() if name.startswith("encoder.")} == inside
 
 
-@BOTH
+@ALL
 def test_one_step_of_training_lowers_the_loss(network_class):
     net = make(network_class).train()
     image, wanted = torch.rand(2, 3, 64, 64), {k: torch.rand(2, c, 64, 64) for k, c in CHANNELS.items()}
@@ -200,7 +213,7 @@ def test_real_encoders_fit(name):
 def test_other_working_strides(stride):
     net = make(MTLSINet, stride=stride)
     prediction = net(torch.rand(1, 3, 64, 96))
-    assert prediction.aux["depth"].shape == (1, 1, 64 // stride, 96 // stride)
+    assert prediction.aux[0]["depth"].shape == (1, 1, 64 // stride, 96 // stride)
     assert prediction.final["depth"].shape == (1, 1, 64, 96)
 
 

@@ -4,7 +4,14 @@ from helpers.modules import randomise, without_gradient
 from torch import nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, TaskConv, TaskLinear, count_heads
+from mtlsi_net.models.layers.task_layers import (
+    ChannelNorm,
+    ConvFeedForward,
+    ConvNormAct,
+    TaskConv,
+    TaskLinear,
+    count_heads,
+)
 from mtlsi_net.utils.errors import UserError
 
 T, C = 3, 8
@@ -34,6 +41,21 @@ def test_convolution_is_one_per_task_and_sees_zeros_on_padding(features, depthwi
             x = features[:, t] if mask is None else features[:, t] * mask
             expected = F.conv2d(x, layer.weight[t], padding=kernel // 2, groups=C if depthwise else 1)
             torch.testing.assert_close(y, expected)
+
+
+def test_strided_convolution_keeps_every_second_position(features):
+    dense, strided = (TaskConv(1, C, C, 3, stride=stride, depthwise=True).double() for stride in (1, 2))
+    strided.load_state_dict(dense.state_dict())
+    torch.testing.assert_close(strided(features, None), dense(features, None)[..., ::2, ::2])
+
+
+def test_the_plain_unit_shares_weights_but_not_norms(features):
+    unit = randomise(ConvNormAct(T, C, 4, weight_sets=1).double())
+    y = unit(features, None)
+    for t in range(T):
+        expected = F.layer_norm(F.conv2d(features[:, t], unit.conv.weight[0], padding=1).movedim(1, -1), (4,), eps=1e-6)
+        expected = expected * unit.norm.weight[t, 0, 0] + unit.norm.bias[t, 0, 0]
+        torch.testing.assert_close(y[:, t].movedim(1, -1), F.gelu(expected))
 
 
 def test_even_kernels_are_refused():

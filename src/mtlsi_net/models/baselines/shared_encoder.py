@@ -8,13 +8,13 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
+from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
 from mtlsi_net.specs import Prediction
 from mtlsi_net.utils.errors import choose
 
 
-class SharedEncoderNet(DenseNetwork):
+class SharedEncoderNet(SharedMapNetwork):
     """Tasks share encoder and neck and nothing else: what interaction has to beat (our choice).
 
     Args:

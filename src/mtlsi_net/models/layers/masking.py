@@ -39,6 +39,37 @@ def resize_valid(valid: Tensor, size: Sequence[int]) -> Tensor:
     return F.adaptive_max_pool2d(valid.float(), (size[0], size[1])) > 0
 
 
+def valid_at(valid: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return the (B, 1, H, W) map on the grid of ``x`` (B, ..., h, w); None stays None."""
+    return None if valid is None else resize_valid(valid, x.shape[-2:])
+
+
+def masked_pool(x: Tensor, cell: int, valid: Tensor | None) -> Tensor:
+    """Return means over cells of ``cell`` x ``cell`` positions, weighing valid positions alone; 0 in a cell without any.
+
+    Args:
+        x: (B, C, h, w) or (B, T, C, h, w); ``cell`` divides h and w.
+        cell: side of a cell.
+        valid: (B, 1, h, w) bool, or None.
+    """
+    flat = x.flatten(1, -3)
+    if valid is None:
+        pooled = F.avg_pool2d(flat, cell)
+    else:
+        weight = valid.to(x.dtype)
+        share = F.avg_pool2d(weight, cell).clamp(min=torch.finfo(x.dtype).eps)
+        pooled = F.avg_pool2d(flat * weight, cell) / share
+    return torch.unflatten(pooled, 1, x.shape[1:-2])
+
+
+def masked_mean(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean over valid positions, (B, ..., C), of (B, ..., C, h, w); 0 for an image of padding alone."""
+    if valid is None:
+        return x.mean((-2, -1))
+    real = align(valid, x).to(x.dtype)
+    return (x * real).sum((-2, -1)) / real.sum((-2, -1)).clamp(min=1)
+
+
 def valid_coordinates(valid: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return where the centres of rows (B or 1, h) and columns (B or 1, w) lie between 0 and 1, the valid part's edges.
 

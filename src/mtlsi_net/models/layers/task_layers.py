@@ -69,6 +69,7 @@ class TaskConv(nn.Module):
         in_channels: C.
         out_channels: O.
         kernel_size: odd k.
+        stride: of the outputs' positions.
         depthwise: every channel for itself (then O must be C).
         gain: standard deviation of the initial outputs for inputs of 1.
     """
@@ -80,25 +81,26 @@ class TaskConv(nn.Module):
         out_channels: int,
         kernel_size: int,
         *,
+        stride: int = 1,
         depthwise: bool = False,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"kernel size {kernel_size} of a task convolution is even; use an odd one")
-        self.groups = in_channels if depthwise else 1
+        self.groups, self.stride = in_channels if depthwise else 1, stride
         inputs = in_channels // self.groups
         std = gain / math.sqrt(inputs * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, inputs, kernel_size, kernel_size) * std)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) to (B, T, O, h, w); ``valid`` is (B, 1, h, w) or None."""
+        """Map (B, T, C, h, w) to (B, T, O, h / stride, w / stride); ``valid`` is (B, 1, h, w) or None."""
         sets, channels, _, size, _ = self.weight.shape
         x = zero_invalid(x_BTChw, valid)
         batch, tasks, _, height, width = x.shape
         x = x.reshape(batch * tasks // sets, -1, height, width)  # shared weights: tasks count as further images
-        y = F.conv2d(x, self.weight.flatten(0, 1), padding=size // 2, groups=sets * self.groups)
-        return y.reshape(batch, tasks, channels, height, width)
+        y = F.conv2d(x, self.weight.flatten(0, 1), stride=self.stride, padding=size // 2, groups=sets * self.groups)
+        return y.reshape(batch, tasks, channels, *y.shape[-2:])
 
 
 class ChannelNorm(nn.Module):
@@ -159,6 +161,37 @@ class Unchanged(nn.Module):
     def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
         """Return ``x``."""
         return x
+
+
+class ConvNormAct(nn.Module):
+    """GELU(norm(k x k convolution)) per task: the plain unit of convolutional decoders.
+
+    Args:
+        tasks: T.
+        in_channels: C.
+        out_channels: O.
+        kernel_size: odd k.
+        norm: class of the norm.
+        weight_sets: T, or 1 to let all tasks share all weights but the norm's.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        norm: NormLayer = ChannelNorm,
+        weight_sets: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = TaskConv(weight_sets or tasks, in_channels, out_channels, kernel_size)
+        self.norm = norm(out_channels, tasks)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to (B, T, O, h, w); ``valid`` is (B, 1, h, w) or None."""
+        return F.gelu(self.norm(self.conv(x_BTChw, valid)))
 
 
 class ConvFeedForward(nn.Module):

@@ -1,0 +1,1 @@
+"""A decoder of one's own for mtlsi-net."""

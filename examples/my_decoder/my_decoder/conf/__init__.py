@@ -1,0 +1,1 @@
+"""Configuration, found by Hydra beside mtlsi-net's own."""

@@ -1,0 +1,205 @@
+"""A variant of MTI-Net (Vandenhende et al., ECCV 2020): tasks inform each other at every scale.
+
+    image -> encoder -> 1/32 -> initial decoders -> distillation --+
+                     |              |   propagation                |
+                     -> 1/16 -> initial decoders -> distillation --+
+                     |              |   propagation                +-> x1/4, side by side -> 1x1 -> heads -> final
+                     -> 1/8  -> initial decoders -> distillation --+
+                     |              |   propagation                |
+                     -> 1/4  -> initial decoders -> distillation --+
+                                    v
+                                   aux, one set per scale
+
+The paper's: initial predictions at four scales, all of them supervised; propagation of a scale's task features to the
+next finer one (all tasks' features mixed by an attention over tasks, then told to each task through channel gates);
+distillation between all pairs of tasks at every scale through spatial attention; all scales side by side for the heads.
+
+It is called a variant because no size of it was published for these backbones, so that none can be checked. Ours, written
+without sight of its code: all sizes; the pyramid, which a plain transformer's maps, all at 1/16, are resized to; initial
+decoders of a 3x3 convolution and a residual block; 1x1 messages; norms over channels; masks of padding.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.models.canvas import cells
+from mtlsi_net.models.encoder import Encoder
+from mtlsi_net.models.heads import OutputLayers, PlainHead
+from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
+from mtlsi_net.models.layers.task_layers import (
+    NORMS,
+    RESIDUAL_GAIN,
+    ChannelNorm,
+    ConvFeedForward,
+    ConvNormAct,
+    NormLayer,
+    TaskLinear,
+    Unchanged,
+)
+from mtlsi_net.models.neck import LevelNeck
+from mtlsi_net.models.network import DenseNetwork, crop
+from mtlsi_net.models.preliminary import Activation
+from mtlsi_net.specs import Prediction
+from mtlsi_net.utils.errors import choose
+
+SCALES = 4
+
+
+class InitialDecoders(nn.Module):
+    """A scale's task features and predictions, from its encoder map and what the coarser scale says.
+
+    Args:
+        task_channels: task -> K.
+        width: C.
+        inputs: C, or 2 C with a coarser scale.
+        norm: class of the norms.
+    """
+
+    def __init__(
+        self, task_channels: Mapping[str, int], width: int, inputs: int, norm: NormLayer = ChannelNorm
+    ) -> None:
+        super().__init__()
+        self.tasks = len(task_channels)
+        self.enter = ConvNormAct(self.tasks, inputs, width, norm=norm)
+        self.block = ConvFeedForward(self.tasks, width, norm=norm)
+        self.norm = norm(width, self.tasks)
+        self.output = OutputLayers(task_channels, width)
+
+    def forward(
+        self, level_BChw: Tensor, coarser: list[Tensor], valid: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return features (B, T, C, h, w) and task -> (B, K, h, w).
+
+        Args:
+            level_BChw: the encoder's map.
+            coarser: propagated features (B, T, C, h / 2, w / 2) of the coarser scale, or nothing.
+            valid: (B, 1, h, w) or None.
+        """
+        size = level_BChw.shape[-2], level_BChw.shape[-1]
+        told = [masked_resize(x, size, valid) for x in coarser]
+        shared = level_BChw[:, None].expand(-1, self.tasks, -1, -1, -1)
+        x = self.block(self.enter(torch.cat([shared, *told], 2), valid), valid)
+        return x, self.output(self.norm(x))
+
+
+class FeaturePropagation(nn.Module):
+    """What a scale tells the next finer one: every task's features, plus gated channels of what all tasks have in common.
+
+    Args:
+        tasks: T.
+        width: C.
+        norm: class of the norm.
+    """
+
+    def __init__(self, tasks: int, width: int, norm: NormLayer = ChannelNorm) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.harmonise = ConvNormAct(1, tasks * width, width, 1, norm=norm)
+        self.weigh = TaskLinear(1, width, tasks * width)
+        self.common = ConvNormAct(1, tasks * width, width, 1, norm=norm)
+        self.squeeze = TaskLinear(tasks, width, width // 4)
+        self.excite = TaskLinear(tasks, width // 4, width)
+
+    def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (B, T, C, h, w) to the same shape."""
+        together = x_BTChw.flatten(1, 2)[:, None]
+        weights = self.weigh(self.harmonise(together, valid)).view(x_BTChw.shape).softmax(1)
+        common = self.common((weights * x_BTChw).flatten(1, 2)[:, None], valid)
+        pooled = masked_mean(common, valid).expand(-1, self.tasks, -1)[:, :, None]
+        gates = self.excite.tokens(F.relu(self.squeeze.tokens(pooled))).sigmoid()
+        out: Tensor = x_BTChw + gates[:, :, 0, :, None, None] * common
+        return out
+
+
+class Distillation(nn.Module):
+    """x_t + sum over s != t of sigmoid(A_ts x_s) * M_ts x_s: every other task's message, where it says it matters.
+
+    Args:
+        tasks: T, two or more.
+        width: C.
+    """
+
+    def __init__(self, tasks: int, width: int) -> None:
+        super().__init__()
+        self.others = tasks - 1
+        self.attend = TaskLinear(tasks, width, self.others * width)
+        self.message = TaskLinear(tasks, width, self.others * width, bias=False, gain=RESIDUAL_GAIN)
+        sources = [[s for s in range(tasks) if s != t] for t in range(tasks)]
+        slots = [[t - (t > s) for s in row] for t, row in enumerate(sources)]  # where source s keeps what it tells t
+        self.register_buffer("sources", torch.tensor(sources), persistent=False)
+        self.register_buffer("slots", torch.tensor(slots), persistent=False)
+        self.sources: Tensor
+        self.slots: Tensor
+
+    def forward(self, x_BTChw: Tensor) -> Tensor:
+        """Map (B, T, C, h, w) to the same shape."""
+        told = self.attend(x_BTChw).sigmoid() * self.message(x_BTChw)
+        told = torch.unflatten(told, 2, (self.others, -1))  # (B, source, slot, C, h, w)
+        return x_BTChw + told[:, self.sources, self.slots].sum(2)
+
+
+class MTINetVariant(DenseNetwork):
+    """Initial predictions, propagation and distillation at four scales.
+
+    Args:
+        encoder: publishes ``specs``, ``mean`` and ``std``, of four maps.
+        task_channels: task -> K output channels.
+        width: C, channels of all decoder features.
+        stride: of the finest scale.
+        norm: of all decoder features, ``layer`` or ``batch``.
+        activations: not used.
+        mask_padding: leave padded positions out of means and convolutions.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        task_channels: Mapping[str, int],
+        *,
+        width: int = 256,
+        stride: int = 4,
+        norm: str = "layer",
+        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - what every network is offered
+        mask_padding: bool = True,
+    ) -> None:
+        strides = [stride * 2**i for i in range(SCALES)]
+        super().__init__(encoder, task_channels, width=width, stride=strides[-1], mask_padding=mask_padding)
+        layer, tasks = choose("model.norm", norm, NORMS), len(task_channels)
+        self.strides = strides
+        self.neck = LevelNeck(encoder.specs, strides, [width] * SCALES)
+        inputs = [width, *[2 * width] * (SCALES - 1)]
+        self.initial = nn.ModuleList(InitialDecoders(task_channels, width, k, layer) for k in inputs)
+        steps = [FeaturePropagation(tasks, width, layer) for _ in range(SCALES - 1)]
+        self.propagate = nn.ModuleList([*steps, Unchanged()])
+        self.distil = nn.ModuleList(Distillation(tasks, width) if tasks > 1 else Unchanged() for _ in range(SCALES))
+        self.merge = TaskLinear(tasks, SCALES * width, width)
+        self.head = PlainHead(task_channels, width, layer)
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
+        """Predict all tasks.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], any size.
+            valid: (B, 1, H, W) bool, False on padding; None if there is none.
+
+        Returns:
+            Raw outputs: final (B, K, H, W), aux (B, K, h, w) of four scales, the coarsest first.
+        """
+        maps, pixels, canvas_size = self.encode(image, valid)
+        levels = self.neck(maps, pixels)
+        finest = levels[0].shape[-2], levels[0].shape[-1]
+        coarser: list[Tensor] = []
+        distilled, aux = [], []
+        for level, stride, initial, propagate, distil in zip(
+            reversed(levels), reversed(self.strides), self.initial, self.propagate, self.distil, strict=True
+        ):
+            positions = valid_at(pixels, level)
+            features, predictions = initial(level, coarser, positions)
+            aux.append(crop(predictions, cells(image.shape[-2:], stride)))
+            coarser = [propagate(features, positions)]
+            distilled.append(masked_resize(distil(features), finest, positions))
+        final = self.head(self.merge(torch.cat(distilled, 2)), positions, canvas_size)
+        return Prediction(crop(final, image.shape[-2:]), aux)
