@@ -26,7 +26,7 @@ class Constant(nn.Module):
 
 
 def total(prediction, aux=1.0):
-    weighting = FixedWeights({"depth": 2.0}, aux=aux)
+    weighting = FixedWeights(["depth"], {"depth": 2.0}, aux=aux)
     module = MultiTaskModule(Constant(prediction), {"depth": Square()}, weighting, None, {}, {})
     logged = {}
     module.log = lambda name, value, **_: logged.update({name: float(value)})
@@ -36,7 +36,7 @@ def total(prediction, aux=1.0):
 
 
 def filled(value, side):
-    return {"depth": torch.full((1, 1, side, side), value)}
+    return {"depth": torch.full((1, 1, side, side), value, requires_grad=True)}
 
 
 def test_losses_of_all_scales_of_preliminary_predictions_add_up():
