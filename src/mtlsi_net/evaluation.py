@@ -16,7 +16,7 @@ from torch import Tensor
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.pictures import write_grid
+from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.tasks.base import Task
@@ -163,7 +163,8 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
     write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
     write_classes(module.class_scores, folder)
-    write_grid(module, data.val_dataloader(), restored.run.pictures, folder.pictures / f"{stage}.png")
+    samples = predict_samples(module, data.val_dataloader(), restored.run.pictures)
+    write_grid(samples, tasks, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}
     publish(rows, tasks, f"{data.root} ({stage})", folder)
     if cfg.print_classes:

@@ -1,6 +1,7 @@
 """Pictures to look at: image, label and prediction side by side."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mtlsi_net.data.transforms import IMAGE, Sample, finish_label
+from mtlsi_net.data import transforms
+from mtlsi_net.data.transforms import IMAGE, finish_label
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task, valid_window
@@ -24,11 +26,32 @@ CELL_INCHES = 1.9
 Picture = NDArray[np.uint8]
 
 
-def write_grid(module: MultiTaskModule, loader: DataLoader[Batch], count: int, path: Path) -> None:
-    """Write the first ``count`` images, one row each: image, label and prediction of every task; padding is cut away."""
-    rows = list(islice((row for batch in loader for row in _rows(module, batch)), count))
-    titles = ["image", *(f"{name} {what}" for name in module.tasks for what in ("label", "prediction"))]
-    draw_grid(rows, titles, path)
+@dataclass(frozen=True)
+class Sample:
+    """One image with labels and post-processed predictions, its padding cut away.
+
+    Attributes:
+        sample_id: its id.
+        image: (H, W, 3) RGB.
+        labels: task -> (C, H, W), 255 invalid.
+        values: task -> (C, H, W), as ``Task.postprocess`` gives them.
+    """
+
+    sample_id: str
+    image: Picture
+    labels: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+
+def predict_samples(module: MultiTaskModule, loader: DataLoader[Batch], count: int) -> list[Sample]:
+    """Return the first ``count`` images of a loader with the module's predictions."""
+    return list(islice((sample for batch in loader for sample in _samples(module, batch)), count))
+
+
+def write_grid(samples: Sequence[Sample], tasks: Mapping[str, Task], path: Path) -> None:
+    """Write samples, one row each: image, label and prediction of every task."""
+    titles = ["image", *(f"{name} {what}" for name in tasks for what in ("label", "prediction"))]
+    draw_grid([_row(sample, tasks) for sample in samples], titles, path)
 
 
 def draw_grid(
@@ -60,25 +83,29 @@ def draw_grid(
     figure.savefig(path, dpi=120)
 
 
-def label_pictures(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
+def label_pictures(sample: transforms.Sample, tasks: Mapping[str, Task]) -> list[Picture]:
     """Return the picture of an untransformed sample's image, and of each task's label with invalid pixels marked."""
     labels = {name: torch.from_numpy(finish_label(sample[name], task.target)) for name, task in tasks.items()}
     return [sample[IMAGE].astype(np.uint8), *(task.colorize(labels[name]) for name, task in tasks.items())]
 
 
 @torch.no_grad()
-def _rows(module: MultiTaskModule, batch: Batch) -> list[list[Picture]]:
+def _samples(module: MultiTaskModule, batch: Batch) -> list[Sample]:
     training = module.training
     module.eval()
     prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
     module.train(training)
     values = {name: value.cpu() for name, value in postprocess(module.tasks, prediction.final).items()}
-    return [_row(batch, values, module.tasks, index) for index in range(len(batch["id"]))]
+    return [_sample(batch, values, index) for index in range(len(batch["id"]))]
 
 
-def _row(batch: Batch, values: Mapping[str, Tensor], tasks: Mapping[str, Task], index: int) -> list[Picture]:
+def _sample(batch: Batch, values: Mapping[str, Tensor], index: int) -> Sample:
     window = valid_window(batch["valid"][index, 0])
-    row = [(batch["image"][index][:, *window].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)]
-    for name, task in tasks.items():
-        row += [task.colorize(maps[index][:, *window]) for maps in (batch["targets"][name], values[name])]
-    return row
+    image = (batch["image"][index][:, *window].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    labels, own = ({name: maps[name][index][:, *window] for name in values} for maps in (batch["targets"], values))
+    return Sample(batch["id"][index], image, labels, own)
+
+
+def _row(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
+    pairs = [(sample.labels[name], sample.values[name]) for name in tasks]
+    return [sample.image, *(task.colorize(m) for task, pair in zip(tasks.values(), pairs, strict=True) for m in pair)]

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
-from mtlsi_net.pictures import write_grid
+from mtlsi_net.lit.dashboard import close, log_config, log_pictures
+from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.scores import Scores
@@ -51,6 +52,8 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     folder.create(folder.checkpoints)
     if resume is not None:
         folder.keep_history()
+    else:
+        folder.wandb_id.unlink(missing_ok=True)  # an earlier run's, in the same folder
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)
@@ -63,14 +66,18 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
     trainer = assemble.build_trainer(cfg, folder, assemble.training_callbacks(cfg, folder, data))
+    log_config(trainer.loggers, config, size)
 
     clock["fit"] = time.monotonic()
     trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
-    write_grid(module, data.val_dataloader(), cfg.pictures, folder.pictures / f"{data.val_stage}.png")
-    write_grid(module, data.eval_dataloader("train_scored"), cfg.pictures, folder.pictures / "train.png")
+    for stage, loader in ((data.val_stage, data.val_dataloader()), ("train", data.eval_dataloader("train_scored"))):
+        samples = predict_samples(module, loader, cfg.pictures)
+        write_grid(samples, tasks, folder.pictures / f"{stage}.png")
+        log_pictures(trainer.loggers, samples, tasks, stage)
+    close(trainer.loggers, results, gain)
     clock["end"] = time.monotonic()
 
     names = list(clock)

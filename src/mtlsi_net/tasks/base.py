@@ -25,6 +25,7 @@ class Task(ABC):
         channels: K, outputs of the network's head.
         target: what the label map is.
         main_metric: key of ``new_metric().compute()`` that tables and gains use.
+        class_names: of the values of its label map, if it has classes.
         higher_is_better: whether that metric grows with quality; then its best value is 1, otherwise 0.
     """
 
@@ -33,6 +34,7 @@ class Task(ABC):
     target: TargetSpec
     main_metric: str
     higher_is_better: bool
+    class_names: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

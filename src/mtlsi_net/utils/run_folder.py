@@ -60,6 +60,11 @@ class RunFolder:
         return self.root / "run.json"
 
     @property
+    def wandb_id(self) -> Path:
+        """The id of the run's W&B run, which a resumed run goes on with."""
+        return self.root / "wandb_id.txt"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of ``last.ckpt`` and ``best.ckpt`` (or ``best_on_test.ckpt``)."""
         return self.root / "checkpoints"

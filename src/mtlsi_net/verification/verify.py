@@ -23,7 +23,6 @@ from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.pictures import Picture, draw_grid, label_pictures
 from mtlsi_net.record import digest_cache
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.semseg import SemsegTask
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
 from mtlsi_net.utils.run_folder import describe_run, write_json
@@ -219,7 +218,7 @@ def _print(
     console.print(_label_table(labels))
     for name, facts in labels.items():
         task = tasks[name]
-        if isinstance(task, SemsegTask) and facts.histogram:
+        if task.class_names and facts.histogram:
             console.print(f"{name}: {_class_shares(facts, task.class_names)}", highlight=False, soft_wrap=True)
     for finding in result.findings[:LINES_SHOWN]:
         console.print(f"{finding.level.name.lower()}: {finding.text}", highlight=False, markup=False, soft_wrap=True)
