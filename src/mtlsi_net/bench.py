@@ -1,4 +1,4 @@
-"""Measure speed: ``python -m mtlsi_net.bench what=loader|boundary [out=DIR] [data=nyud data.root=...]``."""
+"""Measure speed: ``python -m mtlsi_net.bench what=loader|boundary|model [out=DIR] [data=nyud data.root=...]``."""
 
 import hydra
 from hydra.utils import get_object
@@ -9,6 +9,7 @@ from mtlsi_net.utils.errors import choose, user_errors
 BENCHMARKS = {
     "loader": "mtlsi_net.benchmarks.loader.bench_loader",
     "boundary": "mtlsi_net.benchmarks.boundary.bench_boundary",
+    "model": "mtlsi_net.benchmarks.model.bench_model",
 }
 """``what`` -> function of the configuration; imported when chosen."""
 

@@ -1,6 +1,5 @@
 """Speed of boundary scoring: one image on one core, many on all, and what compiling costs once."""
 
-import csv
 import logging
 import os
 import subprocess
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mtlsi_net.benchmarks.tables import spread, write_csv
 from mtlsi_net.boundary_scoring.files import read_prediction, read_reference
 from mtlsi_net.boundary_scoring.images import Job, count_image
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
@@ -57,16 +57,13 @@ def bench_boundary(cfg: DictConfig) -> dict[str, NDArray[np.float64]]:
     seconds = measure(job, cfg.rounds)
     rows = []
     for name, values in seconds.items():
-        low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+        median, low, high = spread(values)
         row = {"setting": name, "ms": 1e3 * median, "low ms": 1e3 * low, "high ms": 1e3 * high}
         row["images/s, all cores"] = throughput(job, SETTINGS[name])
         row |= {f"s for {count}, one core": count * median for count in PUBLISHED}
         row |= {f"s for {count}, all cores": count / row["images/s, all cores"] for count in PUBLISHED}
         rows.append({key: value if isinstance(value, str) else round(float(value), 2) for key, value in row.items()})
-    with (folder / "boundary.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "boundary.csv", rows)
     compiling = compile_seconds(job)
     write_json(
         folder / "bench.json", {**describe_run(cfg.seed, {}), "rows": rows, "seconds of a first process": compiling}

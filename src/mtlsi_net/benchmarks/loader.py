@@ -1,6 +1,5 @@
 """Speed of loading: one process, one thread, against decoding the same files alone."""
 
-import csv
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mtlsi_net import assemble
+from mtlsi_net.benchmarks.tables import spread, write_csv
 from mtlsi_net.data.augmentation import TrainPipeline
 from mtlsi_net.data.dataset import MultiTaskDataset, prepare_worker
 from mtlsi_net.data.readers import read_pixels
@@ -123,12 +123,9 @@ def measure(jobs: Sequence[Job], samples: Sequence[int], rounds: int) -> dict[st
 def write(seconds: Seconds, folder: Path, record: Mapping[str, Any]) -> None:
     """Write loader.csv, loader.png and bench.json, and print the table."""
     rows = [_row(name, values) for name, values in seconds.items()]
-    with (folder / "loader.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "loader.csv", rows, end="\r\n")
     shares = {name: 100 * seconds[DECODE] / seconds[name] for name in (TRAIN, EVALUATE)}
-    summary = {name: [round(float(value), 1) for value in _spread(share)] for name, share in shares.items()}
+    summary = {name: [round(float(value), 1) for value in spread(share)] for name, share in shares.items()}
     write_json(
         folder / "bench.json",
         {**record, "percent of the speed of decoding alone (median, quartiles)": summary, "rows": rows},
@@ -142,13 +139,8 @@ def write(seconds: Seconds, folder: Path, record: Mapping[str, Any]) -> None:
         log.info("%s: %s %% of the speed of %s (quartiles %s to %s)", name, median, DECODE, low, high)
 
 
-def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return median, lower and upper quartile."""
-    return np.percentile(values, (50, 25, 75))
-
-
 def _row(name: str, values: NDArray[np.float64]) -> dict[str, str]:
-    median, low, high = 1000 * _spread(values)
+    median, low, high = 1000 * spread(values)
     speed = "" if name.startswith(STEP) else f"{1000 / median:.1f}"
     return {"what": name, "ms": f"{median:.2f}", "low ms": f"{low:.2f}", "high ms": f"{high:.2f}", "images/s": speed}
 

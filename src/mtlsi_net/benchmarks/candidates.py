@@ -1,0 +1,110 @@
+"""The networks that a benchmark compares: sets of overrides of ``conf/train.yaml``, composed and built."""
+
+import shlex
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mtlsi_net import assemble
+from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.utils.config_checks import check_complete, check_options
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.model_size import ModelSize, measure_size
+
+OWN = ("model", "ablation", "backbone", "optim", "task_weights")
+"""Groups of which every candidate may have its own choice; all else is the run's."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with random weights, what trains it, and its size.
+
+    ``backbone`` is its name, or None of a network that brings its own.
+    """
+
+    module: MultiTaskModule
+    backbone: str | None
+    size: ModelSize
+
+
+def build_candidates(cfg: DictConfig, device: torch.device) -> dict[str, Candidate]:
+    """Build the networks of ``cfg.models`` for the run's tasks and image size, all of them kept on ``device``.
+
+    Args:
+        cfg: each of its ``models`` is a choice of conf/model, or overrides of train.yaml: ``mtlsi ablation=no_fusion``.
+        device: where they shall run.
+
+    Raises:
+        UserError: a name that is not known, an override that does not fit or would make the networks differ in data, or
+            a network that cannot be built or takes no images of this size.
+    """
+    names = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"models={names}: name at least one model, and none twice")
+    candidates = {}
+    for name, run in compose_candidates(names, cfg).items():
+        torch.manual_seed(cfg.seed)
+        try:
+            candidates[name] = _build(run, device)
+        except UserError as error:
+            raise UserError(f"models, {name!r}: {error}") from None
+    return candidates
+
+
+def compose_candidates(names: list[str], cfg: DictConfig) -> Mapping[str, DictConfig]:
+    """Return each candidate's configuration of training, with the run's data size, tasks and backbone in it."""
+    running = GlobalHydra.instance().is_initialized()  # then with its --config-dir
+    context: AbstractContextManager[object] = (
+        nullcontext() if running else initialize_config_module("mtlsi_net.conf", version_base="1.3")
+    )
+    with context:
+        return {name: _compose(name, cfg) for name in names}
+
+
+def _compose(name: str, cfg: DictConfig) -> DictConfig:
+    try:
+        words = shlex.split(str(name))
+        overrides = [word if "=" in word or word.startswith("~") else f"model={word}" for word in words]
+        keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+        _check_own(name, keys)
+        run = compose("train", overrides)
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"models, {name!r}: {' '.join(str(error).split())}") from None
+    shared = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(shared, dict)
+    run.tasks, run.data.size = shared["tasks"], shared["data"]["size"]
+    if "backbone" not in keys:
+        run.backbone = shared["backbone"]
+    run.backbone.pretrained = False
+    return run
+
+
+def _check_own(name: str, keys: list[str]) -> None:
+    if not keys:
+        raise UserError("models has an empty name; give one of conf/model, e.g. mtlsi")
+    for key in keys:
+        if key.partition(".")[0] not in OWN or (key.startswith("backbone.") and "backbone" not in keys):
+            raise UserError(
+                f"models, {name!r}: {key} is the same for all models; set it beside what=model. Of their own they have "
+                f"{', '.join(OWN)}"
+            )
+
+
+def _build(run: DictConfig, device: torch.device) -> Candidate:
+    check_complete(run)
+    for part in ("model", "backbone", "optim", "task_weights", "tasks"):
+        check_options(OmegaConf.to_container(run[part], resolve=True), part)
+    tasks = assemble.build_tasks(run)
+    network = assemble.build_network(run, tasks)
+    network.check_size(run.data.size)
+    size = measure_size(network, tuple(run.data.size))
+    module = assemble.build_module(run, network, tasks, priors={}, config={})
+    backbone = run.backbone.name if hasattr(network, "encoder") else None
+    return Candidate(module.to(device), backbone, size)

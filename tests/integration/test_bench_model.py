@@ -1,0 +1,171 @@
+import csv
+import json
+import math
+import shlex
+
+import pytest
+import torch
+from helpers.miniature import compose_config
+from helpers.peer import Peer
+from helpers.readme import readme_command, run
+from PIL import Image
+
+from mtlsi_net import assemble
+from mtlsi_net.bench import bench
+from mtlsi_net.benchmarks.candidates import build_candidates
+from mtlsi_net.benchmarks.model import bench_model
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.model_size import measure_size
+
+MTLSI, SHARED, PEER = (
+    "mtlsi model.width=32 model.head_dim=32",
+    "shared_encoder model.width=32",
+    "external model.target=helpers.peer.Peer 'model.options={width: 16}'",
+)
+STAGES = ["canvas", "encoder", "neck", "preliminary", "fusion", "distiller", "decoder", "head"]
+UNCOUNTED = {"encoder M", "decoder M", "encoder GFLOP", "decoder GFLOP"}
+TIMES = ("forward", "train step")
+
+
+def configuration(out, *overrides, models=(MTLSI, SHARED, PEER)):
+    quoted = ", ".join(f'"{model}"' for model in models)
+    small = ("data.size=[64,64]", "rounds=2", "device=cpu")
+    return compose_config("what=model", f"out={out}", *small, f"models=[{quoted}]", *overrides, name="bench")
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    bench(configuration(folder))
+    return folder
+
+
+def test_sizes_are_those_of_the_networks(folder):
+    cfg = compose_config("data=nyud", "data.size=[64,64]", "model.width=32", "model.head_dim=32")
+    network = assemble.build_network(cfg, assemble.build_tasks(cfg))
+    size = measure_size(network, (64, 64))
+    ours, shared, peer = read(folder / "model.csv")
+    assert [row["model"] for row in (ours, shared, peer)] == [MTLSI, SHARED, PEER]
+    assert round(1e6 * float(ours["parameters M"])) == sum(p.numel() for p in network.parameters())
+    assert round(1e6 * float(ours["encoder M"])) == sum(p.numel() for p in network.encoder.parameters())
+    assert float(ours["GFLOP"]) == pytest.approx(size["gflop"], abs=1e-6)
+    assert float(ours["decoder GFLOP"]) == pytest.approx(size["decoder_gflop"], abs=1e-6)
+    assert float(shared["decoder M"]) < float(ours["decoder M"])
+    assert round(1e6 * float(peer["parameters M"])) == sum(p.numel() for p in Peer(16).parameters())
+    assert {key for key in peer if not peer[key]} == UNCOUNTED | {"backbone", "inference MiB", "training MiB"}
+
+
+def test_times_are_of_one_run_and_ratios_to_the_first_model(folder):
+    rows = read(folder / "model.csv")
+    for row in rows:
+        for what in TIMES:
+            assert 0 < float(row[f"{what} low ms"]) <= float(row[f"{what} ms"]) <= float(row[f"{what} high ms"])
+        assert float(row["images/s"]) == pytest.approx(1000 / float(row["forward ms"]), rel=1e-2)
+    assert [rows[0][f"{what} ratio"] for what in TIMES] == ["1.0", "1.0"]
+    record = json.loads((folder / "bench.json").read_text())
+    assert {"command", "commit", "hardware", "versions", "settings", "meaning"} <= set(record)
+    assert record["settings"]["tasks"] == {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
+    assert record["rows"][0]["inference MiB"] is None
+    assert Image.open(folder / "model.png").width == 1080
+
+
+def test_stages_are_the_networks_parts(folder):
+    rows = read(folder / "stages.csv")
+    found = {model: [row["stage"] for row in rows if row["model"] == model] for model in (MTLSI, SHARED, PEER)}
+    assert found == {MTLSI: STAGES, SHARED: ["canvas", "encoder", "neck", "decoder", "head"], PEER: ["model"]}
+    for model in found:
+        assert 0 < sum(float(row["% of forward"]) for row in rows if row["model"] == model) < 101
+
+
+def test_training_can_be_left_out_and_batches_be_larger(tmp_path, capsys):
+    changed = ("train=false", "batch_size=2", "precision=bf16-mixed")
+    found = bench_model(configuration(tmp_path, *changed, models=[SHARED]))
+    assert not any("train step" in what for what in found[SHARED])
+    (row,) = read(tmp_path / "model.csv")
+    assert row["train step ms"] == row["train step ratio"] == ""
+    assert float(row["images/s"]) == pytest.approx(2000 / float(row["forward ms"]), rel=1e-2)
+    assert "batches of 2, 64x64, 4 tasks, CPU" in " ".join(capsys.readouterr().out.split())
+
+
+def test_candidates_share_the_runs_tasks_size_and_backbone_or_choose_their_own(tmp_path):
+    own = f"{SHARED} backbone=resnet18 optim=tuned"
+    cfg = configuration(tmp_path, "data=pascal", "~tasks.saliency", "backbone.trainable=none", models=[SHARED, own])
+    found = build_candidates(cfg, torch.device("cpu"))
+    assert [candidate.backbone for candidate in found.values()] == ["regnetx_002", "resnet18.a1_in1k"]
+    for candidate in found.values():
+        assert list(candidate.module.tasks) == ["semseg", "human_parts", "normals", "boundary"]
+        assert candidate.size["image_size"] == [64, 64]
+    assert found[own].module.recipe.ema_decay is not None
+    trainable = [any(p.requires_grad for p in c.module.network.encoder.parameters()) for c in found.values()]
+    assert trainable == [False, True]
+
+
+def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
+    model = "external model.target=helpers.peer.LooksAtValues"
+    (candidate,) = build_candidates(configuration(tmp_path, models=[model]), torch.device("cpu")).values()
+    assert math.isnan(candidate.size["gflop"])
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (["mtlsj"], "models, 'mtlsj': .*Could not find 'model/mtlsj' .*shared_encoder"),
+        (["mtlsi model.widht=32"], r"models, 'mtlsi model.widht=32': .*widht"),
+        (["mtlsi 'model.width=32"], "No closing quotation"),
+        (["mtlsi data=pascal"], "data is the same for all models; set it beside what=model"),
+        (["mtlsi backbone.name=resnet18"], "backbone.name is the same for all models"),
+        (["shared_encoder ablation=softmax_attention"], "'shared_encoder ablation=softmax_attention': model.fusion"),
+        (["external"], "models, 'external': model.target must be given"),
+        (["external model.target=helpers.peer.Nobody"], "model.target=helpers.peer.Nobody cannot be imported"),
+        (["external model.target=helpers.peer.Strange model.options.kind=list"], "model.options"),
+        (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
+        (["mtlsi model.decoder.window=64"], "larger than the working grid"),
+        ([SHARED, SHARED], "none twice"),
+        ([], "at least one model"),
+        ([""], "an empty name"),
+    ],
+)
+def test_what_cannot_be_built_ends_in_one_line(tmp_path, models, message):
+    with pytest.raises(UserError, match=message) as caught:
+        bench(configuration(tmp_path, models=models))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rounds=0", "rounds=0 and batch_size=1 must be at least 1"),
+        ("precision=16", "precision=16 is not known"),
+        ("device=tpu", "device=tpu is not known"),
+    ],
+)
+def test_settings_that_are_not_known_end_in_one_line(tmp_path, setting, message):
+    with pytest.raises(UserError, match=message):
+        bench(configuration(tmp_path, setting))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(tmp_path):
+    with pytest.raises(UserError, match="device=cuda, but torch finds no GPU"):
+        bench(configuration(tmp_path, "device=cuda"))
+
+
+def test_the_readmes_command(tmp_path):
+    command = shlex.split(" ".join(readme_command("bench what=model")), comments=True)
+    done = run(tmp_path, *command, "data.size=[64,64]", "rounds=1", "train=false", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert len(read(tmp_path / "model.csv")) >= 2
+
+
+def test_models_of_ones_own_are_found_where_hydra_is_told_to_look(tmp_path):
+    (tmp_path / "my_conf" / "model").mkdir(parents=True)
+    (tmp_path / "my_conf/model/mine.yaml").write_text("defaults: [shared_encoder, _self_]\nwidth: 32\n")
+    own = ("--config-dir", "my_conf", "what=model", "models=[mine]", "data.size=[64,64]", "rounds=1", "out=found")
+    done = run(tmp_path, "mtlsi_net.bench", *own)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "found/model.csv")[0]["model"] == "mine"

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from helpers.miniature import compose_config
+
+from mtlsi_net import assemble
+from mtlsi_net.benchmarks.meters import CpuMeter, CudaMeter
+from mtlsi_net.benchmarks.runner import FORWARD, FORWARD_PEAK, STAGE, STEP, STEP_PEAK, Runner, random_batch
+
+CPU = torch.device("cpu")
+PEER = ("model=external", "model.target=helpers.peer.Peer")
+
+
+class CountingMeter(CpuMeter):
+    """Every mark is a second after the one before; every work needs 100 bytes."""
+
+    def __init__(self):
+        self.count = 0
+
+    def mark(self):
+        self.count += 1
+        return float(self.count)
+
+    def peak(self):
+        return 100.0
+
+
+def make_runner(*overrides):
+    cfg = compose_config("data=nyud", *overrides)
+    tasks = assemble.build_tasks(cfg)
+    module = assemble.build_module(cfg, assemble.build_network(cfg, tasks), tasks, priors={}, config={})
+    return Runner(module, random_batch(tasks, (64, 64), 2, 0, CPU), CountingMeter(), None)
+
+
+def test_labels_are_such_as_loaders_give():
+    tasks = assemble.build_tasks(compose_config("data=pascal", "+task@tasks.depth=depth"))
+    batch = random_batch(tasks, (32, 48), 2, 0, CPU)
+    assert batch["image"].shape == (2, 3, 32, 48)
+    for name, task in tasks.items():
+        target = batch["targets"][name]
+        assert target.shape == (2, task.target.channels, 32, 48)
+        if task.target.kind in ("classes", "binary"):
+            assert target.unique().tolist() == list(range(task.target.num_classes or 2))
+    assert 9 < batch["targets"]["depth"].max() <= 10
+    torch.testing.assert_close(batch["targets"]["normals"].norm(dim=1), torch.ones(2, 32, 48))
+
+
+def test_stages_are_timed_inside_the_forward_pass_and_hooks_leave_again():
+    runner = make_runner("model.width=32", "model.head_dim=32")
+    for _ in range(2):
+        told = runner.forward()
+        stages = [what for what in told if what.startswith(STAGE)]
+        assert [told[what] for what in stages] == [1.0] * 8
+        assert told[FORWARD] == 2 * 8 + 1
+    assert not runner.module.network.training
+
+
+def test_peaks_are_of_what_one_network_keeps_and_needs():
+    runner = make_runner(*PEER)
+    parameters = sum(p.nbytes for p in runner.module.parameters())
+    buffers = sum(b.nbytes for b in runner.module.buffers())
+    assert runner.forward()[FORWARD_PEAK] == 100 + parameters + buffers
+    steps = 4 * len(list(runner.module.parameters()))
+    assert runner.step()[STEP_PEAK] == 100 + 3 * parameters + buffers + steps  # Adam keeps two values a parameter
+
+
+def test_a_step_trains_and_leaves_no_gradient():
+    runner = make_runner(*PEER)
+    before = [p.clone() for p in runner.module.parameters()]
+    assert runner.step()[STEP] == 1
+    after = list(runner.module.parameters())
+    assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert all(p.grad is None for p in after)
+    assert runner.module.network.training
+
+
+def test_events_time_a_gpu_and_its_memory_is_counted_from_the_start(monkeypatch):
+    calls = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            calls.append("record")
+
+        def elapsed_time(self, end):
+            assert isinstance(end, Event)
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("wait"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4000)
+    assert CudaMeter().measure(lambda: calls.append("work")) == (pytest.approx(1.5), 3000)
+    assert calls == ["wait", "reset", "record", "work", "record", "wait"]
