@@ -18,6 +18,7 @@ from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.pictures import write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
+from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.model_size import ModelSize, measure_size
@@ -113,6 +114,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
     write_classes(module.class_scores, folder)
+    write_image_sums(folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
     results["best"] = _best_scores(trainer, evaluator, folder, module.gain(stage, estimate=True))
     return results, gain
