@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.loggers import keep_run_folder
 from mtlsi_net.pictures import write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
@@ -71,6 +72,7 @@ def train(cfg: DictConfig) -> TrainResult:
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
+    keep_run_folder(trainer.loggers, folder)
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
 

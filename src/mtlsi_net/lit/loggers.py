@@ -2,10 +2,25 @@
 
 import netrc
 import os
+from collections.abc import Iterable
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from mtlsi_net.utils.run_folder import RunFolder
 
 WANDB_HOST = "api.wandb.ai"
+
+KEPT = (
+    "config.yaml",
+    "metrics.json",
+    "run.json",
+    "metrics.csv",
+    "per_image.npz",
+    "table.md",
+    "pictures/val.png",
+    "pictures/dev.png",
+)
+"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
 def wandb_logger(project: str, name: str, save_dir: str) -> WandbLogger:
@@ -21,3 +36,12 @@ def _logged_in() -> bool:
         return netrc.netrc().authenticators(WANDB_HOST) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def keep_run_folder(loggers: Iterable[Logger], folder: RunFolder) -> None:
+    """Hand the finished run's files to W&B, where it is among the loggers; offline they wait beside the run."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for name in KEPT:
+                if (folder.root / name).is_file():
+                    logger.experiment.save(str(folder.root / name), base_path=str(folder.root.parent), policy="now")
