@@ -1,6 +1,7 @@
 """Multi-task gain over single-task runs of the same backbone and data (protocol page, section 5.5)."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,29 +44,19 @@ def is_reference(group: Group) -> bool:
 
 def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
     """Return the gain of ``group`` over the single-task runs among ``groups``, or why there is none."""
-    if is_reference(group):
-        return _none("a single-task reference itself")
-    if not group.identity.known:
-        return _none("run.json does not identify its data")
-    references, reasons = {}, []
-    for task in group.first.main:
-        found = _find_reference(group, groups, task)
-        if isinstance(found, str):
-            reasons.append(found)
-        else:
-            references[task] = found
-    if reasons:
-        return _none("; ".join(reasons))
+    references = _find_references(group, groups)
+    if isinstance(references, str):
+        return _none(references)
     keys = {task: (task, metric) for task, (metric, _) in group.first.main.items()}
+    everyone = [(own, key) for task, key in keys.items() for own in (group, references[task])]
+    if bare := [f"{' '.join(key)} of {own.label}" for own, key in everyone if not own.values(key)]:
+        return _none(f"not finite: {shown(bare)}")
     try:
         each = [gain_of(group, references, partial(_score, group, seed)) for seed in range(len(group.runs))]
-    except (UserError, IndexError) as error:
-        return _none(str(error) if isinstance(error, UserError) else f"a score of {shown(keys)} is not finite")
-    if not all(map(math.isfinite, each)):
-        return _none("a score of a reference is not finite")
-    mean = math.fsum(each) / len(each)
-    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in each) / (len(each) - 1)) if len(each) > 1 else math.nan
-    return Gain(mean, deviation, references, _caveat(group, references))
+    except UserError as error:  # a reference of 0
+        return _none(str(error))
+    deviation = statistics.stdev(each) if len(each) > 1 else math.nan
+    return Gain(statistics.fmean(each), deviation, references, _caveat(group, references))
 
 
 def gain_of(group: Group, references: Mapping[str, Group], score: Callable[[Group, Key], float]) -> float:
@@ -87,6 +78,19 @@ def _score(group: Group, seed: int, own: Group, key: Key) -> float:
 
 def _none(why: str) -> Gain:
     return Gain(math.nan, math.nan, {}, why)
+
+
+def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:
+    """Return task -> reference, or why there are none."""
+    if is_reference(group):
+        return "a single-task reference itself"
+    if not group.identity.known:
+        return "run.json does not identify its data"
+    if not isinstance(group.first.config.get("backbone"), Mapping):
+        return "its backbone is not known"
+    found = {task: _find_reference(group, groups, task) for task in group.first.main}
+    reasons = [why for why in found.values() if isinstance(why, str)]
+    return "; ".join(reasons) if reasons else {task: own for task, own in found.items() if isinstance(own, Group)}
 
 
 def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group | str:

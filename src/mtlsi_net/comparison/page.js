@@ -4,7 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const COLORS = ["#1f5fbf", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#008b8b", "#c2571a", "#5b6675"];
 const SIZES = { parameters_m: "parameters, M", decoder_parameters_m: "decoder parameters, M", gflop: "GFLOP of an image",
   decoder_gflop: "decoder GFLOP of an image", training_speed: "training images/s (validation included)" };
-const FEW = 12; // curves shown while nothing is chosen
+const FEW = 12; // rows shown while nothing is chosen
 const chosen = new Set(); // of rows, as "table:row"
 
 function make(tag, attributes = {}, ...children) {
@@ -127,12 +127,12 @@ function axes(title, points, [xName, yName]) {
     svg.append(make("text", { x: x(u), y: height - bottom + 15, "text-anchor": "middle" }, show(u, 3)));
   }
   svg.append(make("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xName));
-  return { svg, x, y, figure: make("figure", {}, svg, make("figcaption", {}, yName)) };
+  return { svg, x, y, figure: make("figure", {}, make("figcaption", {}, yName), svg) };
 }
 
-function rowsToShow() {
+function rowsToShow(few = FEW) {
   const all = DATA.tables.flatMap((table, t) => table.rows.map((row, r) => ({ row, r, t, key: `${t}:${r}` })));
-  return chosen.size ? all.filter((item) => chosen.has(item.key)) : all.slice(0, FEW);
+  return chosen.size ? all.filter((item) => chosen.has(item.key)) : all.slice(0, few);
 }
 
 function drawCurves() {
@@ -175,12 +175,12 @@ function drawSizes() {
 // ---- what is said about chosen rows --------------------------------------------------------------------------------
 
 function listing(head, rows) {
-  const line = (cells, tag) => make("tr", {}, ...cells.map((cell) => make(tag, tag === "td" ? { class: "words" } : {}, cell)));
+  const line = (cells, tag) => make("tr", {}, ...cells.map((cell) => make(tag, { class: "words" }, cell)));
   return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, line(head, "th")), make("tbody", {}, ...rows.map((row) => line(row, "td")))));
 }
 
 function drawSettings() {
-  const box = section("settings"), items = rowsToShow();
+  const box = section("settings"), items = rowsToShow(4);
   const all = items.map(({ row }) => DATA.runs[row.runs[0]].settings);
   const names = [...new Set(all.flatMap((settings) => Object.keys(settings)))];
   const text = (settings, name) => (name in settings ? JSON.stringify(settings[name]) : "–");

@@ -3,7 +3,6 @@
 import glob
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,13 @@ class Run:
     @property
     def name(self) -> str:
         """The folder, as seen from here."""
-        return os.path.relpath(self.folder.root)
+        return name_of(self.folder.root)
+
+
+def name_of(folder: Path) -> str:
+    """Return a folder relative to the current one if it lies inside, else as it is."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def find_folders(patterns: str | Sequence[str]) -> tuple[list[Path], list[Left]]:
@@ -96,7 +101,7 @@ def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[Le
         try:
             runs.append(read_run(folder, weights))
         except UserError as error:
-            left.append(Left(os.path.relpath(folder), str(error)))
+            left.append(Left(name_of(folder), str(error)))
     return runs, left
 
 
@@ -181,8 +186,11 @@ def _number(value: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def _main(record: Json, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, bool]]:
-    kept = record.get("main", {})
-    known = MAIN | {task: (str(own["metric"]), bool(own["higher_is_better"])) for task, own in kept.items()}
+    kept: Any = record.get("main")
+    kept = kept if isinstance(kept, dict) else {}
+    known = MAIN | {
+        task: (str(own["metric"]), bool(own["higher_is_better"])) for task, own in kept.items() if _told(own)
+    }
     found = {}
     for task, values in scores.items():
         metric, higher = known.get(task, ("", True))
@@ -193,3 +201,7 @@ def _main(record: Json, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tu
             )
         found[task] = (names[0], higher)
     return found
+
+
+def _told(own: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(own, dict) and {"metric", "higher_is_better"} <= own.keys()

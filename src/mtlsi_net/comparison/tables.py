@@ -66,9 +66,9 @@ class Table:
     def data(self) -> str:
         """Name of the data and which of their images were scored."""
         first = self.groups[0].first
-        found = first.record.get("data")
-        name = found.get("name") if isinstance(found, dict) else None
-        return f"{name or first.config.get('data', {}).get('root', 'data')}, {first.stage} images"
+        places = [first.record.get("data"), first.config.get("data")]
+        told = [place.get(key) for place, key in zip(places, ("name", "root"), strict=True) if isinstance(place, dict)]
+        return f"{next(filter(None, told), 'data')}, {first.stage} images"
 
     def columns(self) -> dict[Key, bool]:
         """Return (task, metric) -> higher is better: main metrics, then others that published results have too."""

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,18 +73,26 @@ def read_image_sums(path: Path) -> ImageSums:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         ids, pooling = [str(i) for i in arrays.pop("ids")], json.loads(str(arrays.pop("pooling")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be read ({reason}); score the run again: evaluate ckpt=...") from None
     _check(path, ids, arrays, pooling)
     return ImageSums(ids, arrays, pooling)
 
 
-def _check(path: Path, ids: list[str], arrays: Mapping[str, Sums], pooling: Mapping[str, str]) -> None:
-    bad = [key for key, own in arrays.items() if len(own) != len(ids) or pooling.get(key) not in POOLINGS]
-    if bad or len(set(ids)) != len(ids):
-        raise UserError(f"{path}: {_listed(bad) or 'ids'} do not fit together; score the run again: evaluate ckpt=...")
+def _check(path: Path, ids: list[str], arrays: Mapping[str, Sums], pooling: Any) -> None:  # noqa: ANN401 - any JSON
+    known = pooling if isinstance(pooling, dict) else {}
+    bad = [key for key, own in arrays.items() if not _fits(own, len(ids), str(known.get(key)))]
+    if bad or not ids or len(set(ids)) != len(ids):
+        told = ", ".join(bad) or "ids"
+        raise UserError(f"{path}: {told} do not fit together; score the run again: evaluate ckpt=...")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _fits(own: Sums, count: int, pooling: str) -> bool:
+    """Return whether there is one entry for each image, and the formula takes it."""
+    if pooling not in POOLINGS or own.shape[:1] != (count,):
+        return False
+    try:
+        return POOLINGS[pooling](own[:1]).shape == (1,)
+    except (IndexError, ValueError, TypeError):
+        return False
