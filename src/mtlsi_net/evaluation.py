@@ -20,6 +20,7 @@ from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
@@ -163,6 +164,7 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
     write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
     write_classes(module.class_scores, folder)
+    write_image_sums(folder.per_image, module.image_sums[stage])
     samples = predict_samples(module, data.val_dataloader(), restored.run.pictures)
     write_grid(samples, tasks, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}

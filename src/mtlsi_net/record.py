@@ -40,6 +40,10 @@ def describe_scores(
     return describe_run(run.seed, seconds, command) | {
         "protocol": PROTOCOL,
         "metrics": {name: task.variant() for name, task in tasks.items()},
+        "main": {
+            name: {"metric": task.main_metric, "higher_is_better": task.higher_is_better}
+            for name, task in tasks.items()
+        },
         "data": _describe(data, digest_cache(run)),
     }
 

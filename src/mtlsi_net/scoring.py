@@ -24,6 +24,7 @@ from mtlsi_net.record import describe_scores
 from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores, TaskMetrics
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
@@ -105,6 +106,7 @@ def score(cfg: DictConfig) -> ScoreResult:
     scores, classes, stage = metrics.compute(), metrics.compute_classes(), predictions.data.val_stage
     write_json(folder.metrics, {"last": {stage: scores}})
     write_classes({stage: classes}, folder)
+    write_image_sums(folder.per_image, metrics.image_sums())
     seconds = {"score": time.monotonic() - started}
     found = {
         "folder": str(cfg.pred),
@@ -165,7 +167,7 @@ def _check_missing(missing: Mapping[str, Sequence[str]], predictions: _Predictio
 
 def _measure(predictions: _Predictions, workers: int, *, progress: bool) -> TaskMetrics:
     """Read and count on several threads, each with metrics of its own; return all of them in one."""
-    metrics = [TaskMetrics(predictions.tasks) for _ in range(workers)]
+    metrics = [TaskMetrics(predictions.tasks, keep_images=True) for _ in range(workers)]
     free: SimpleQueue[TaskMetrics] = SimpleQueue()
     for one in metrics:
         free.put(one)

@@ -20,6 +20,7 @@ from mtlsi_net.lit.dashboard import close, log_config, log_pictures
 from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
+from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.model_size import ModelSize, measure_size
@@ -77,7 +78,6 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
         samples = predict_samples(module, loader, cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{stage}.png")
         log_pictures(trainer.loggers, samples, tasks, stage)
-    close(trainer.loggers, results, gain)
     clock["end"] = time.monotonic()
 
     names = list(clock)
@@ -87,6 +87,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
     write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
+    close(trainer.loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
 
@@ -130,6 +131,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
     write_classes(module.class_scores, folder)
+    write_image_sums(folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
     results["best"] = _best_scores(trainer, evaluator, folder, module.gain(stage, estimate=True))
     return results, gain

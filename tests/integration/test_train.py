@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 
 from mtlsi_net.evaluation import evaluate
+from mtlsi_net.tasks.image_sums import read_image_sums
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
 
@@ -47,6 +49,13 @@ def test_the_run_folder_is_complete(run, data):
     val = [float(row["IoU"]) for row in classes if row["stage"] == "val"]
     scores = json.loads(run.folder.metrics.read_text())["last"]["val"]["semseg"]
     assert sum(val) / 40 == pytest.approx(scores["mIoU"], abs=1e-9)
+    images = read_image_sums(root / "per_image.npz")
+    assert images.ids == ["0005", "0006"]
+    last = json.loads(run.folder.metrics.read_text())["last"]["val"]
+    for key, (value,) in images.scores(np.ones((1, 2))).items():
+        task, metric = key.split("/")
+        assert value == pytest.approx(last[task][metric], rel=1e-9), key
+    assert record["main"]["depth"] == {"metric": "rmse", "higher_is_better": False}
     for name in ("val", "train"):
         assert Image.open(root / "pictures" / f"{name}.png").width > 500
     with (root / "metrics.csv").open() as file:

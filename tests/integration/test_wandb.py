@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from mtlsi_net.lit.dashboard import close, log_config, log_pictures
 from mtlsi_net.training import train
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,6 @@ def test_a_service_that_does_not_answer_stops_nothing(tmp_path):
 def test_other_loggers_are_left_alone(tmp_path):
     loggers = [CSVLogger(tmp_path)]
     log_config(loggers, {}, {})
-    close(loggers, {}, 0.0)
+    close(loggers, {}, 0.0, RunFolder(tmp_path))
     log_pictures(loggers, [], {}, "val")
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,19 @@ from torch import Tensor
 from mtlsi_net.pictures import Sample
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils.run_folder import RunFolder
+
+KEPT = (
+    "config.yaml",
+    "metrics.json",
+    "run.json",
+    "metrics.csv",
+    "per_image.npz",
+    "table.md",
+    "pictures/val.png",
+    "pictures/dev.png",
+)
+"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
 def dashboards(loggers: Sequence[Logger]) -> list[WandbLogger]:
@@ -24,11 +37,17 @@ def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mappi
         logger.experiment.config.update({**config, "model_size": dict(size)}, allow_val_change=True)
 
 
-def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float) -> None:
-    """Put the final scores into the summary, ``last/val/semseg/mIoU``, ``best/...``, ``gain``, and end the run."""
+def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, folder: RunFolder) -> None:
+    """Put the final scores into the summary, ``last/val/semseg/mIoU``, ``best/...``, ``gain``, and end the run.
+
+    The run folder's files go along; offline they wait beside the run.
+    """
     flat = {"/".join(path): value for path, value in _leaves(results, ())}
     for logger in dashboards(loggers):
         logger.experiment.summary.update({**flat, "gain": gain})
+        for name in KEPT:
+            if (folder.root / name).is_file():
+                logger.experiment.save(str(folder.root / name), base_path=str(folder.root.parent), policy="now")
         logger.experiment.finish()
 
 

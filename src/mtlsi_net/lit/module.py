@@ -14,6 +14,7 @@ from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.metrics.gain import gain_over_constant
 from mtlsi_net.specs import Batch, Prediction
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.image_sums import ImageSums
 from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
 from mtlsi_net.utils.errors import UserError
 
@@ -47,6 +48,7 @@ class MultiTaskModule(L.LightningModule):
         self.scores: dict[str, Scores] = {}
         self.class_scores: dict[str, ClassScores] = {}
         self.constant_scores: dict[str, Scores] = {}
+        self.image_sums: dict[str, ImageSums] = {}
         self._estimated: set[str] = set()  # stages whose constant scores are estimates
         # No modules: running metric states are no part of a checkpoint.
         self._metrics = TaskMetrics({})
@@ -148,7 +150,7 @@ class MultiTaskModule(L.LightningModule):
         """Start new metrics: estimates during training; the constant prediction is scored once for each stage."""
         estimate = self.trainer.state.fn == TrainerFn.FITTING
         known = self.stage in self.constant_scores and (estimate or self.stage not in self._estimated)
-        self._metrics = TaskMetrics(self.tasks, self.device, estimate)
+        self._metrics = TaskMetrics(self.tasks, self.device, estimate, keep_images=not estimate)
         self._constant_metrics = TaskMetrics({} if known else self.tasks, self.device, estimate)
         if not known:
             (self._estimated.add if estimate else self._estimated.discard)(self.stage)
@@ -171,6 +173,8 @@ class MultiTaskModule(L.LightningModule):
             self.constant_scores[self.stage] = self._constant_metrics.compute()
         scores = self._metrics.compute()
         self.scores[self.stage], self.class_scores[self.stage] = scores, self._metrics.compute_classes()
+        if self._metrics.keep_images:
+            self.image_sums[self.stage] = self._metrics.image_sums()
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
         self.log_dict(flat)
         self.log(f"{self.stage}/gain", self.gain(self.stage, estimate=True), prog_bar=True)

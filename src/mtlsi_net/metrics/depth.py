@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import IGNORE
 
 SMALLEST = 1e-9
@@ -33,7 +33,7 @@ def depth_sums(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.stack([*(term.sum() for term in terms), *(b.sum() for b in below), valid.sum()])
 
 
-class DepthMetric(Metric):
+class DepthMetric(PooledMetric):
     """rmse and log_rmse, abs_rel, sq_rel, delta1, delta2, delta3 over all pixels of the set.
 
     rmse and sq_rel in metres, delta as fractions, the others without unit (paper: rmse; the others are usual in the
@@ -42,6 +42,7 @@ class DepthMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
+    pooling = "root_ratio"
     sums: Tensor
 
     def __init__(self) -> None:
@@ -51,6 +52,10 @@ class DepthMetric(Metric):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add (B, 1, H, W) metres against (B, 1, H, W) metres, 255 invalid; neither is changed."""
         self.sums += depth_sums(prediction, target)
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return the squared error and the number of pixels."""
+        return {"rmse": self.sums[[0, -1]]}
 
     def compute(self) -> dict[str, Tensor]:
         """Return the seven scalars, float64."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 
+from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import IGNORE
 
 LIMITS = (11.25, 22.5, 30.0)
@@ -29,7 +29,7 @@ def angular_error(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.rad2deg(2 * torch.atan2(minus, plus))
 
 
-class NormalsMetric(Metric):
+class NormalsMetric(PooledMetric):
     """mean, median and rmse in degrees, within_11.25, within_22.5 and within_30 as fractions, over all pixels.
 
     A pixel is valid if none of its three target channels is 255. Angles below the limit count as within. The median is
@@ -39,6 +39,7 @@ class NormalsMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
+    pooling = "ratio"
     sums: Tensor
     histogram: Tensor
 
@@ -64,6 +65,10 @@ class NormalsMetric(Metric):
         ranks = torch.stack([(count - 1) // 2, count // 2]).clamp(min=0)
         middle = torch.searchsorted(self.histogram.cumsum(0), ranks, right=True).double().mean()
         return torch.where(count > 0, (middle + 0.5) / BINS_PER_DEGREE, float("nan"))
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return the sum of angles and the number of pixels."""
+        return {"mean": torch.stack([self.sums[0], self.histogram.sum()])}
 
     def compute(self) -> dict[str, Tensor]:
         """Return the six scalars, float64."""

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from mtlsi_net.metrics.pooled import PooledMetric
+from mtlsi_net.metrics.pooling import BETA_SQUARED
 from mtlsi_net.specs import IGNORE
 
-BETA_SQUARED = 0.3
 THRESHOLDS = torch.arange(0.05, 1, 0.05)
 """The lineage's 19 float32 thresholds 0.05..0.95; made on the CPU, as rounding differs between devices."""
 
@@ -40,7 +40,7 @@ def f_measures(counts: Tensor) -> Tensor:
     return torch.where(counts.sum() > 0, f.nan_to_num(nan=0.0), float("nan"))
 
 
-class SaliencyMetric(Metric):
+class SaliencyMetric(PooledMetric):
     """maxF and maxF_invpt, as fractions, over all pixels of the set; NaN while no valid pixel was seen.
 
     maxF is the paper's protocol done right. maxF_invpt passes the probability through a second sigmoid first, as InvPT,
@@ -50,6 +50,7 @@ class SaliencyMetric(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    pooling = "max_f"
     counts: Tensor
     counts_invpt: Tensor
 
@@ -63,6 +64,10 @@ class SaliencyMetric(Metric):
         """Count (B, 1, H, W) probabilities against (B, 1, H, W) labels in [0, 1], 255 invalid."""
         self.counts += count_by_level(prediction, target)
         self.counts_invpt += count_by_level(prediction.float().sigmoid(), target)
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return the pixels by level, of both variants."""
+        return {"maxF": self.counts, "maxF_invpt": self.counts_invpt}
 
     def compute(self) -> dict[str, Tensor]:
         """Return the two scalars, float64."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.utils.errors import UserError
 
@@ -36,10 +36,15 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Te
     return counts[1:].reshape(num_classes, num_classes)
 
 
+def hits_and_union(confusion: Tensor) -> Tensor:
+    """Return TP and TP + FP + FN of each class, (K, 2)."""
+    hits = confusion.diagonal()
+    return torch.stack([hits, confusion.sum(0) + confusion.sum(1) - hits], dim=1)
+
+
 def iou_per_class(confusion: Tensor) -> Tensor:
     """Return TP / (TP + FP + FN) of each class, (K,) float64 in [0, 1]; 0 for a class seen nowhere."""
-    hits = confusion.diagonal()
-    union = confusion.sum(0) + confusion.sum(1) - hits
+    hits, union = hits_and_union(confusion).unbind(1)
     return hits.double() / union.clamp(min=1)
 
 
@@ -48,7 +53,7 @@ def mean_or_nan(values: Tensor) -> Tensor:
     return values.mean() if values.numel() else values.new_full((), float("nan"))
 
 
-class SegmentationMetric(Metric):
+class SegmentationMetric(PooledMetric):
     """mIoU, mIoU_present and pixel_accuracy over all pixels of the set, as fractions.
 
     mIoU averages over ``scored`` (paper's protocol: all classes; a class absent from labels and predictions counts as
@@ -63,6 +68,7 @@ class SegmentationMetric(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    pooling = "mean_ratio"
     confusion: Tensor
 
     def __init__(self, num_classes: int, scored: Sequence[int] | None = None) -> None:
@@ -74,6 +80,10 @@ class SegmentationMetric(Metric):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count (B, 1, H, W) class predictions against (B, 1, H, W) labels, 255 invalid."""
         self.confusion += confusion_matrix(prediction, target, self.num_classes)
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return TP and TP + FP + FN of each class that mIoU averages."""
+        return {"mIoU": hits_and_union(self.confusion)[self.scored]}
 
     def per_class(self) -> Tensor:
         """Return each class's IoU, (K,) float64; 0 for a class seen nowhere."""

@@ -1,12 +1,16 @@
 """Scores of several tasks: the one place where post-processed values and labels meet the metrics."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.image_sums import ImageRecord, ImageSums, join
 
 Scores = dict[str, dict[str, float]]
 """Task -> metric -> value."""
@@ -27,19 +31,60 @@ class TaskMetrics:
         tasks: name -> Task.
         device: where values and labels are.
         estimate: score slow metrics on a subset, see ``Task.new_metric``.
+        keep_images: keep what each image contributed, for ``image_sums``.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], device: torch.device | str = "cpu", estimate: bool = False) -> None:
-        self.tasks = dict(tasks)
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        device: torch.device | str = "cpu",
+        estimate: bool = False,
+        keep_images: bool = False,
+    ) -> None:
+        self.tasks, self.device, self.estimate, self.keep_images = dict(tasks), device, estimate, keep_images
         self._metrics = {name: task.new_metric(estimate).to(device) for name, task in self.tasks.items()}
+        self._images: dict[str, ImageRecord] = {}
 
     def update(self, values: Mapping[str, Tensor], batch: Batch) -> None:
         """Add post-processed values (B, C, H, W) of some or all tasks against a batch's labels and references."""
+        if self.keep_images:
+            self._update_by_image(values, batch)
+            return
         for name, value in values.items():
             self.tasks[name].update(self._metrics[name], value, batch)
 
+    def _update_by_image(self, values: Mapping[str, Tensor], batch: Batch) -> None:
+        def score(index: int) -> TaskMetrics:
+            alone = TaskMetrics(self.tasks, self.device, self.estimate)
+            alone.update({name: value[index : index + 1] for name, value in values.items()}, _one(batch, index))
+            return alone
+
+        with ThreadPoolExecutor() as pool:
+            for sample_id, alone in zip(batch["id"], pool.map(score, range(len(batch["id"]))), strict=True):
+                self._images[sample_id] = alone._sums()
+                self.merge(alone)
+
+    def _sums(self) -> ImageRecord:
+        return {
+            f"{name}/{key}": sums.cpu().numpy()
+            for name, metric in self._metrics.items()
+            if isinstance(metric, PooledMetric)
+            for key, sums in metric.image_sums().items()
+        }
+
+    def image_sums(self) -> ImageSums:
+        """Return what each image contributed to the main metrics, of all processes (each must call this)."""
+        images, group = self._images, torch.distributed
+        if group.is_available() and group.is_initialized():
+            parts: list[Any] = [None] * group.get_world_size()
+            group.all_gather_object(parts, images)
+            images = {sample_id: sums for part in parts for sample_id, sums in part.items()}
+        names = {key for record in images.values() for key in record}
+        return join(images, {key: cast(PooledMetric, self._metrics[key.partition("/")[0]]).pooling for key in names})
+
     def merge(self, other: "TaskMetrics") -> None:
         """Take in what another of the same tasks has seen, which is of no use any more after that."""
+        self._images |= other._images
         for name, theirs in other._metrics.items():
             if not self._metrics[name].update_called:
                 self._metrics[name] = theirs
@@ -54,3 +99,15 @@ class TaskMetrics:
         """Return task -> class -> values, of the tasks that have classes."""
         found = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
         return {name: classes for name, classes in found.items() if classes}
+
+
+def _one(batch: Batch, index: int) -> Batch:
+    """Return one sample of a batch, as a batch."""
+    part = slice(index, index + 1)
+    return {
+        "image": batch["image"][part],
+        "valid": batch["valid"][part],
+        "id": batch["id"][part],
+        "targets": {name: target[part] for name, target in batch["targets"].items()},
+        "references": {name: references[part] for name, references in batch["references"].items()},
+    }

@@ -55,6 +55,11 @@ class RunFolder:
         return self.root / "classes.csv"
 
     @property
+    def per_image(self) -> Path:
+        """What every image contributed to the last weights' scores."""
+        return self.root / "per_image.npz"
+
+    @property
     def record(self) -> Path:
         """Command, commit, seed, versions, hardware, durations."""
         return self.root / "run.json"

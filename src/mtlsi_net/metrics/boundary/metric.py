@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.tally import Tally
-from mtlsi_net.specs import SUBSET, Reference
+from mtlsi_net.metrics.pooled import PooledMetric
+from mtlsi_net.specs import SCORE_GROUPS, SUBSET, Reference, score_name
 from mtlsi_net.utils.errors import UserError
 
 
-class BoundaryMetric(Metric):
+class BoundaryMetric(PooledMetric):
     """odsF, oisF and AP over a data set; four integers an image and threshold are all it keeps.
 
     ``update(predictions, references)``: for each image (1, H, W) probabilities in [0, 1] at the size of its files, and
@@ -44,6 +44,16 @@ class BoundaryMetric(Metric):
         self.add_state("total", torch.from_numpy(empty.total), dist_reduce_fx="sum")
         self.add_state("best", torch.from_numpy(empty.best), dist_reduce_fx="sum")
         self.add_state("images", torch.from_numpy(empty.images), dist_reduce_fx="sum")
+
+    @property
+    def pooling(self) -> str:
+        """Name of the formula: between thresholds too where the preset says so."""
+        return "best_f_between" if self.preset.interpolate else "best_f"
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return the counts at each threshold, of every group of images that is no mere estimate."""
+        groups = [(row, group) for row, group in enumerate(SCORE_GROUPS) if group != SUBSET and self.images[row] > 0]
+        return {score_name("odsF", group): self.total[row] for row, group in groups}
 
     def update(self, predictions: Sequence[Tensor], references: Sequence[Reference]) -> None:
         """Add images; they are counted in threads."""

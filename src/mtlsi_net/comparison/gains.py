@@ -1,0 +1,138 @@
+"""Multi-task gain over single-task runs of the same backbone and data (protocol page, section 5.5)."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mtlsi_net.comparison.groups import Group, Key, changed_settings, flatten
+from mtlsi_net.metrics.gain import delta_m
+from mtlsi_net.utils.errors import UserError, shown
+
+INDEPENDENT = ("mtlsi_net.models.baselines.single_task.SingleTaskNet",)
+"""Networks that hold one independent network for each task."""
+
+NEUTRAL = ("model", "tasks", "task_weights", "backbone.image_size")
+"""Settings in which a single-task run differs by nature; the fewer others differ, the better it serves as reference."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A group's multi-task gain.
+
+    Attributes:
+        value: mean over seeds as a fraction, NaN without references.
+        deviation: over seeds, NaN of fewer than two.
+        references: task -> the group whose mean is the reference.
+        why: reason why there is none, or what the references differ in beside the network; may be empty.
+    """
+
+    value: float
+    deviation: float
+    references: dict[str, Group]
+    why: str
+
+
+def is_reference(group: Group) -> bool:
+    """Return whether each task of the group's runs has a network of its own."""
+    model = group.first.config.get("model")
+    target = model.get("_target_") if isinstance(model, Mapping) else None
+    return len(group.first.scores) == 1 or target in INDEPENDENT
+
+
+def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
+    """Return the gain of ``group`` over the single-task runs among ``groups``, or why there is none."""
+    references = _find_references(group, groups)
+    if isinstance(references, str):
+        return _none(references)
+    keys = {task: (task, metric) for task, (metric, _) in group.first.main.items()}
+    everyone = [(own, key) for task, key in keys.items() for own in (group, references[task])]
+    if bare := [f"{' '.join(key)} of {own.label}" for own, key in everyone if not own.values(key)]:
+        return _none(f"not finite: {shown(bare)}")
+    try:
+        each = [gain_of(group, references, partial(_score, group, seed)) for seed in range(len(group.runs))]
+    except UserError as error:  # a reference of 0
+        return _none(str(error))
+    deviation = statistics.stdev(each) if len(each) > 1 else math.nan
+    return Gain(statistics.fmean(each), deviation, references, _caveat(group, references))
+
+
+def gain_of(group: Group, references: Mapping[str, Group], score: Callable[[Group, Key], float]) -> float:
+    """Return Delta_m of the main scores that ``score`` gives for a group and a metric, as a fraction.
+
+    Raises:
+        UserError: a reference of 0.
+    """
+    main = group.first.main
+    ours = {task: score(group, (task, metric)) for task, (metric, _) in main.items()}
+    theirs = {task: score(references[task], (task, metric)) for task, (metric, _) in main.items()}
+    return delta_m(ours, theirs, {task: higher for task, (_, higher) in main.items()})
+
+
+def _score(group: Group, seed: int, own: Group, key: Key) -> float:
+    """Return one seed's score of ``group`` itself, of a reference the mean over its seeds."""
+    return own.values(key)[seed] if own is group else own.mean(key)
+
+
+def _none(why: str) -> Gain:
+    return Gain(math.nan, math.nan, {}, why)
+
+
+def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:
+    """Return task -> reference, or why there are none."""
+    if is_reference(group):
+        return "a single-task reference itself"
+    if not group.identity.known:
+        return "run.json does not identify its data"
+    if not isinstance(group.first.config.get("backbone"), Mapping):
+        return "its backbone is not known"
+    found = {task: _find_reference(group, groups, task) for task in group.first.main}
+    reasons = [why for why in found.values() if isinstance(why, str)]
+    return "; ".join(reasons) if reasons else {task: own for task, own in found.items() if isinstance(own, Group)}
+
+
+def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group | str:
+    """Return the fitting reference nearest in its recipe, the first of equally near ones, or why there is none."""
+    candidates = [other for other in groups if task in other.first.scores and is_reference(other)]
+    if not candidates:
+        return f"no single-task run of {task} among the runs"
+    refusals = {other.label: _refusal(group, other, task) for other in candidates}
+    fitting = [other for other in candidates if not refusals[other.label]]
+    if not fitting:
+        told = (f"{label}: {why}" for label, why in refusals.items())
+        return f"no single-task run of {task} that fits ({shown(told, '; ')})"
+    return min(fitting, key=lambda other: len(_recipe_differences(group, other)))
+
+
+def _refusal(group: Group, other: Group, task: str) -> str:
+    """Return why ``other`` is no reference of ``group``: another backbone, other data or rules; empty if it is."""
+    own, theirs = (_part(g, "backbone") for g in (group, other))
+    backbone = [f"backbone.{key}={b} instead of {a}" for key, a, b in changed_settings(own, theirs)]
+    if backbone:
+        return ", ".join(backbone)
+    if not other.identity.known:
+        return "run.json does not identify its data"
+    if different := group.identity.only(task).differences(other.identity.only(task)):
+        return "other " + ", ".join(different)
+    if group.first.main[task][0] != other.first.main[task][0]:
+        return f"{other.first.main[task][0]} instead of {group.first.main[task][0]}"
+    return ""
+
+
+def _part(group: Group, name: str) -> dict[str, Any]:
+    part = group.first.config.get(name)
+    flat = flatten(part) if isinstance(part, Mapping) else {"": part}
+    return {key: value for key, value in flat.items() if f"{name}.{key}" not in NEUTRAL}
+
+
+def _recipe_differences(group: Group, other: Group) -> list[str]:
+    changed = changed_settings(group.settings, other.settings)
+    return [name for name, *_ in changed if not any(name == n or name.startswith(f"{n}.") for n in NEUTRAL)]
+
+
+def _caveat(group: Group, references: Mapping[str, Group]) -> str:
+    """Return in which settings beside the network the references differ."""
+    names = dict.fromkeys(name for other in references.values() for name in _recipe_differences(group, other))
+    return f"its references differ in {shown(names)}" if names else ""

@@ -1,0 +1,90 @@
+"""Results of others as they were published, each with its source."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+
+from mtlsi_net.comparison.groups import Key
+
+SHARES = ("mIoU", "maxF", "maxF_invpt", "maxF_unstated", "odsF")
+"""Metrics that are published in percent; shown as fractions, as ours are."""
+
+LOWER = ("rmse", "mean")
+"""Metrics of which lower is better."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters in millions and operations in billions.
+
+    ``unit`` says what the operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), or ``unknown``. The decoder's are
+    there where they were counted alone.
+    """
+
+    source: str
+    unit: Literal["FLOP", "MAC", "unknown"] = "unknown"
+    parameters_m: float = math.nan
+    decoder_parameters_m: float = math.nan
+    operations_g: float = math.nan
+    decoder_operations_g: float = math.nan
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        model: name, and which of several runs.
+        backbone: as published; ``not stated`` if it is not.
+        data: ``nyud`` or ``pascal``.
+        protocol: ``lineage`` (comparable with ours), ``survey`` or ``unknown`` (not comparable).
+        weights: ``last``, ``best on test`` or ``unknown``: which checkpoint was scored.
+        boundary_rules: how odsF was taken.
+        source: where the scores were read.
+        scores: ``task/metric`` -> value, fractions, metres and degrees.
+        note: anything else a reader must know.
+        size: of the network, if known.
+    """
+
+    model: str
+    backbone: str
+    data: str
+    protocol: Literal["lineage", "survey", "unknown"]
+    weights: Literal["last", "best on test", "unknown"]
+    source: str
+    boundary_rules: str = ""
+    scores: dict[Key, float] = field(default_factory=dict)
+    note: str = ""
+    size: Size | None = None
+
+    def directions(self) -> dict[Key, bool]:
+        """Return (task, metric) -> higher is better, of the scores."""
+        return {key: key[1] not in LOWER for key in self.scores}
+
+    @property
+    def remarks(self) -> str:
+        """All that must stand beside the numbers, in words."""
+        weights = {"unknown": "checkpoint not stated"}.get(self.weights, f"{self.weights} checkpoint")
+        parts = [self.source, weights, self.boundary_rules and f"odsF: {self.boundary_rules}", self.note]
+        if self.size is not None:
+            parts.append(f"size: {self.size.source}")
+        return "; ".join(part for part in parts if part)
+
+
+def load_published() -> list[Published]:
+    """Return all that is shipped."""
+    text = resources.files("mtlsi_net.comparison").joinpath("published.yaml").read_text()
+    return [_row(entry) for entry in yaml.safe_load(text)["results"]]
+
+
+def _row(entry: Mapping[str, Any]) -> Published:
+    scores = {}
+    for name, value in entry.get("scores", {}).items():
+        task, _, metric = name.partition("/")
+        scores[task, metric] = round(value / 100, 6) if metric in SHARES else float(value)
+    size = Size(**entry["size"]) if "size" in entry else None
+    return Published(**{**entry, "scores": scores, "size": size})

@@ -1,0 +1,17 @@
+"""Metrics that can say what a single image contributed."""
+
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class PooledMetric(Metric):
+    """A metric whose main values follow, by a formula of ``mtlsi_net.metrics.pooling``, from sums over images."""
+
+    @property
+    def pooling(self) -> str:
+        """Name of the formula, in ``POOLINGS``."""
+        raise NotImplementedError
+
+    def image_sums(self) -> dict[str, Tensor]:
+        """Return name of a main metric -> what the formula reads, of what this metric has seen; sums add up."""
+        raise NotImplementedError

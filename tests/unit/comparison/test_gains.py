@@ -1,0 +1,120 @@
+import math
+
+import pytest
+from helpers.run_folders import make_run
+
+from mtlsi_net.comparison.gains import find_gain
+from mtlsi_net.comparison.groups import group_seeds
+
+SINGLE = "mtlsi_net.models.baselines.single_task.SingleTaskNet"
+
+
+def gain_of_first(*runs):
+    groups, _ = group_seeds(runs)
+    return find_gain(groups[0], groups)
+
+
+@pytest.fixture
+def multi(tmp_path):
+    return make_run(tmp_path / "multi", {"semseg": {"mIoU": 0.55}, "depth": {"rmse": 0.63}})
+
+
+def single(folder, task, metric, value, config=None, **rest):
+    return make_run(
+        folder / f"single_{task}",
+        {task: {metric: value}},
+        {"name": f"single_{task}", "model.x": task} | (config or {}),
+        **rest,
+    )
+
+
+def test_gain_over_single_task_runs_by_hand(tmp_path, multi):
+    gain = gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6))
+    assert gain.value == pytest.approx((0.05 / 0.5 - 0.03 / 0.6) / 2)  # +10 % and -5 %: +2.5 %
+    assert math.isnan(gain.deviation)
+    assert gain.why == ""
+    assert {task: group.label for task, group in gain.references.items()} == {
+        "semseg": "single_semseg",
+        "depth": "single_depth",
+    }
+
+
+def test_gain_over_a_network_of_independent_networks_and_its_seeds(tmp_path):
+    config = {"model": {"_target_": SINGLE}}
+    references = [
+        make_run(
+            tmp_path / f"r{seed}",
+            {"semseg": {"mIoU": value}, "depth": {"rmse": 0.5}},
+            config | {"seed": seed, "name": "single"},
+        )
+        for seed, value in enumerate((0.4, 0.6))  # mean 0.5
+    ]
+    runs = [
+        make_run(tmp_path / f"m{seed}", {"semseg": {"mIoU": value}, "depth": {"rmse": 0.5}}, {"seed": seed})
+        for seed, value in enumerate((0.6, 0.7))
+    ]
+    gain = gain_of_first(*runs, *references)
+    assert gain.value == pytest.approx((0.1 + 0.2) / 2)  # 0.2 / 2 and 0.4 / 2
+    assert gain.deviation == pytest.approx(0.1 / math.sqrt(2))
+    assert gain_of_first(*references, *runs).why == "a single-task reference itself"
+
+
+@pytest.mark.parametrize(
+    ("config", "rest", "why"),
+    [
+        ({"backbone.name": "huge"}, {}, "single_depth: backbone.name=huge instead of tiny"),
+        ({}, {"record": {"data.parts.depth": "f" * 64}}, "single_depth: other labels of depth"),
+        ({}, {"record": {"data.parts.image": "f" * 64}}, "single_depth: other images"),
+        ({}, {"record": {"protocol": "2"}}, "single_depth: other protocol"),
+        ({}, {"record": {"metrics.depth": {"cap": 10}}}, "single_depth: other metric of depth"),
+        ({}, {"stage": "dev"}, "single_depth: other scored images"),
+        ({}, {"record": {"data": {}}}, "single_depth: run.json does not identify its data"),
+    ],
+)
+def test_references_that_do_not_fit_are_refused_with_the_reason(tmp_path, multi, config, rest, why):
+    gain = gain_of_first(
+        multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6, config, **rest)
+    )
+    assert math.isnan(gain.value)
+    assert f"no single-task run of depth that fits ({why}" in gain.why
+    assert "semseg" not in gain.why
+
+
+def test_another_image_size_of_the_same_backbone_fits(tmp_path, multi):
+    sized = single(tmp_path, "depth", "rmse", 0.6, {"backbone.image_size": [96, 128]})
+    assert math.isfinite(gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), sized).value)
+
+
+def test_missing_references_are_named(multi):
+    gain = gain_of_first(multi)
+    assert gain.why == "no single-task run of semseg among the runs; no single-task run of depth among the runs"
+
+
+def test_the_reference_of_the_nearest_recipe_is_taken_and_its_differences_told(tmp_path, multi):
+    semseg = single(tmp_path, "semseg", "mIoU", 0.5)
+    far = single(tmp_path / "far", "depth", "rmse", 0.1, {"trainer.max_steps": 5, "trainer.precision": 16})
+    near = single(tmp_path / "near", "depth", "rmse", 0.6, {"trainer.max_steps": 50})
+    gain = gain_of_first(multi, semseg, far, near)
+    assert gain.references["depth"].first is near
+    assert gain.why == "its references differ in trainer.max_steps"
+
+
+def test_a_subset_score_is_no_reference_of_the_whole(tmp_path):
+    multi = make_run(tmp_path / "m", {"semseg": {"mIoU": 0.5}, "boundary": {"odsF": 0.5}})
+    references = [single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "boundary", "odsF_partial", 0.5)]
+    assert "odsF_partial instead of odsF" in gain_of_first(multi, *references).why
+
+
+def test_no_gain_without_a_finite_score_or_on_a_reference_of_zero(tmp_path, multi):
+    depth = single(tmp_path, "depth", "rmse", 0.6)
+    assert (
+        gain_of_first(multi, single(tmp_path / "a", "semseg", "mIoU", None), depth).why
+        == "not finite: semseg mIoU of single_semseg"
+    )
+    assert "reference score is 0" in gain_of_first(multi, single(tmp_path / "b", "semseg", "mIoU", 0.0), depth).why
+
+
+def test_no_gain_where_data_or_backbone_are_not_known(tmp_path):
+    unknown = make_run(tmp_path / "a", record={"data": {}})
+    assert gain_of_first(unknown).why == "run.json does not identify its data"
+    assert gain_of_first(make_run(tmp_path / "b", config={"backbone": None})).why == "its backbone is not known"

@@ -1,0 +1,155 @@
+"""Seeds, labels, what can stand in one table."""
+
+import math
+
+import pytest
+import yaml
+from helpers.run_folders import make_run
+
+from mtlsi_net.comparison.groups import IGNORED, changed_settings, flatten, group_seeds
+from mtlsi_net.comparison.identity import identity_of
+from mtlsi_net.comparison.tables import Row, split_tables
+
+
+def test_seeds_of_one_configuration_are_one_row(tmp_path):
+    runs = [
+        make_run(
+            tmp_path / str(seed),
+            {"semseg": {"mIoU": value}},
+            {"seed": seed, "data.seed": seed, "paths.run_dir": str(seed)},
+        )
+        for seed, value in enumerate((0.5, 0.6, 0.7))
+    ]
+    (group,), left = group_seeds(runs)
+    assert left == []
+    assert (group.label, len(group.runs)) == ("toy", 3)
+    assert group.mean(("semseg", "mIoU")) == pytest.approx(0.6)
+    assert group.deviation(("semseg", "mIoU")) == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
+
+
+def test_every_ignored_setting_is_ignored_and_others_are_not(tmp_path):
+    changes = {key: "other" for key in IGNORED if key not in ("seed", "paths")}
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", config={**changes, "seed": 1})]
+    assert len(group_seeds(runs)[0]) == 1
+    runs.append(make_run(tmp_path / "c", config={"trainer.max_steps": 101, "seed": 2}))
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy trainer.max_steps=101"]
+
+
+def test_the_same_seed_counts_once_and_is_named(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b")]
+    (group,), (left,) = group_seeds(runs)
+    assert len(group.runs) == 1
+    assert left.what == str(tmp_path / "b")
+    assert "seed (0)" in left.why
+
+
+def test_one_seed_has_no_deviation_and_missing_scores_no_mean(tmp_path):
+    runs = [
+        make_run(tmp_path / str(seed), {"semseg": {"mIoU": value}}, {"seed": seed})
+        for seed, value in ((0, 0.5), (1, None))
+    ]
+    (group,), _ = group_seeds(runs)
+    assert math.isnan(group.mean(("semseg", "mIoU")))
+    assert math.isnan(group.mean(("depth", "rmse")))
+    (alone,), _ = group_seeds(runs[:1])
+    assert math.isnan(alone.deviation(("semseg", "mIoU")))
+
+
+def test_labels_tell_what_the_command_changed(tmp_path):
+    runs = []
+    for number, words in enumerate(
+        (["experiment=x", "ablation=no_fusion", "seed=3", "data.root=/x"], ["~tasks.depth"])
+    ):
+        runs.append(make_run(tmp_path / str(number), config={"model.width": number}))
+        (tmp_path / str(number) / ".hydra").mkdir()
+        (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    commands = [
+        "python -m mtlsi_net.train model=mtlsi_plus seed=1",
+        "python -m mtlsi_net.train -m seed=1,2",
+        "broken '",
+    ]
+    for number, command in enumerate(commands, start=2):
+        runs.append(make_run(tmp_path / str(number), config={"model.width": number}, record={"command": command}))
+    labels = [group.label for group in group_seeds(runs)[0]]
+    assert labels == ["toy ablation=no_fusion", "toy ~tasks.depth", "toy model=mtlsi_plus", "toy", "toy model.width=4"]
+
+
+def test_equal_labels_are_told_apart(tmp_path):
+    many = {f"model.{letter}": 1 for letter in "abcd"}
+    other_data = {"data.parts": {"lists": "x", "image": "y", "semseg": "z", "depth": "d"}}
+    runs = [
+        make_run(tmp_path / "0"),
+        make_run(tmp_path / "1", config=many),
+        make_run(tmp_path / "2", record=other_data),
+        make_run(tmp_path / "3", record={**other_data, "protocol": "2"}),
+    ]
+    assert [group.label for group in group_seeds(runs)[0]] == [
+        "toy",
+        "toy model.a=1 model.b=1 model.c=1 ...",
+        "toy (other data)",
+        "toy (other data) #2",
+    ]
+
+
+def test_flat_settings():
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+    assert changed_settings({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
+
+
+def tables_of(runs):
+    return split_tables(group_seeds(runs)[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"record": {"protocol": "2"}}, "protocol (1 against 2)"),
+        ({"record": {"metrics.depth": {"cap": 10}}}, "metric of depth"),
+        ({"record": {"data.parts.semseg": "f" * 64}}, "labels of semseg (00000000 against ffffffff)"),
+        ({"record": {"data.parts.image": "f" * 64}}, "images (00000000 against ffffffff)"),
+        ({"record": {"data.parts.lists": "f" * 64}}, "split lists"),
+        ({"record": {"data.scale": 0.5}}, "scale (1.0 against 0.5)"),
+        ({"stage": "dev"}, "scored images (val against dev)"),
+        ({"record": {"data": {"manifest_sha256": None}}}, "data folder"),
+    ],
+)
+def test_other_data_or_rules_make_another_table(tmp_path, changes, told):
+    first, second = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", **changes)])
+    assert first.differs == []
+    assert told in ", ".join(second.differs)
+
+
+def test_runs_of_fewer_tasks_share_the_table(tmp_path):
+    (table,) = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})])
+    assert table.columns() == {("semseg", "mIoU"): True, ("depth", "rmse"): False}
+    assert table.best(("depth", "rmse")) == 0.6
+    assert table.best(("semseg", "mIoU")) == 0.5
+
+
+def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
+    runs = [
+        make_run(tmp_path / name, {"boundary": {metric: 0.5}}, {"model.width": width})
+        for name, metric, width in (("a", "odsF", 1), ("b", "odsF_partial", 2))
+    ]
+    (table,) = tables_of(runs)
+    assert list(table.columns()) == [("boundary", "odsF"), ("boundary", "odsF_partial")]
+    assert math.isnan(table.groups[1].mean(("boundary", "odsF")))
+
+
+def test_unknown_data_equals_nothing_known(tmp_path):
+    folder = make_run(tmp_path / "a").folder.root
+    (folder / "run.json").unlink()
+    runs = [make_run(tmp_path / "b"), make_run(tmp_path / "c", record={"data.parts": 3})]
+    assert identity_of(runs[0]).known
+    assert not identity_of(runs[1]).known
+    assert len(tables_of(runs)) == 2
+
+
+def test_speed_needs_steps_batch_and_time(tmp_path):
+    def speed(**changes):
+        (group,), _ = group_seeds([make_run(tmp_path / "a", **changes)])
+        return Row(group, None, None).training_speed
+
+    assert speed() == 100 * 4 / 40
+    assert math.isnan(speed(record={"seconds": 3}))
+    assert math.isnan(speed(record={"seconds": {"fit": 0}}))

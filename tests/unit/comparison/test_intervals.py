@@ -1,0 +1,151 @@
+import math
+
+import numpy as np
+import pytest
+from helpers.run_folders import make_run
+
+from mtlsi_net.comparison.gains import find_gain
+from mtlsi_net.comparison.groups import group_seeds
+from mtlsi_net.comparison.intervals import Bootstrap
+from mtlsi_net.comparison.worst import find_worst
+
+KEY = ("semseg", "mIoU")
+RNG = np.random.default_rng(1)
+
+
+def sums(values):
+    """Return each image's (error, pixels) so that the pooled ratio is the mean of ``values``."""
+    return [[float(value), 1.0] for value in values]
+
+
+def ratio_run(folder, values, config=None, task="semseg", metric="mIoU", **rest):
+    images = {f"{task}/{metric}": sums(values)}
+    return make_run(folder, {task: {metric: float(np.mean(values))}}, config, images=images, **rest)
+
+
+def prepared(runs, count=4000):
+    groups, _ = group_seeds(runs)
+    bootstrap = Bootstrap(count, 0)
+    for group in groups:
+        bootstrap.add(group)
+    return groups, bootstrap
+
+
+def independent(values, count=4000, seed=7):
+    """Return the percentile bootstrap of a mean, by drawing indices."""
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(count)]
+    return np.quantile(means, (0.025, 0.975))
+
+
+def test_intervals_agree_with_an_independent_bootstrap_and_the_normal_one(tmp_path):
+    values = RNG.random(24)
+    groups, bootstrap = prepared([ratio_run(tmp_path / "a", values)])
+    found = np.array(bootstrap.intervals(groups[0]).scores[KEY])
+    assert found == pytest.approx(independent(values), abs=0.01)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert found == pytest.approx([values.mean() - half, values.mean() + half], abs=0.01)
+    assert bootstrap.left == []
+
+
+def test_pixels_are_pooled_within_each_resample(tmp_path):
+    errors, pixels = RNG.random(20) * 100, RNG.integers(50, 150, 20)
+    images = {"semseg/mIoU": np.stack([errors, pixels], 1).tolist()}
+    groups, bootstrap = prepared(
+        [make_run(tmp_path / "a", {"semseg": {"mIoU": errors.sum() / pixels.sum()}}, images=images)]
+    )
+    rng = np.random.default_rng(3)
+    draws = [rng.integers(0, 20, 20) for _ in range(4000)]
+    expected = np.quantile([errors[i].sum() / pixels[i].sum() for i in draws], (0.025, 0.975))
+    assert np.array(bootstrap.intervals(groups[0]).scores[KEY]) == pytest.approx(expected, abs=0.01)
+
+
+def test_differences_are_paired(tmp_path):
+    values = RNG.random(24)
+    runs = [ratio_run(tmp_path / "a", values + 0.01), ratio_run(tmp_path / "b", values, {"model.width": 1})]
+    groups, bootstrap = prepared(runs)
+    (difference,) = bootstrap.differences(groups, {})
+    assert difference.what == "semseg/mIoU"
+    assert difference.value == pytest.approx(0.01)
+    assert difference.interval == pytest.approx((0.01, 0.01))  # every resample differs by the same
+
+
+def test_the_gains_interval_resamples_references_too(tmp_path):
+    values = RNG.random(24) + 0.5
+    multi = make_run(
+        tmp_path / "m",
+        {"semseg": {"mIoU": float(values.mean()) * 1.1}, "depth": {"rmse": float(values.mean())}},
+        images={"semseg/mIoU": sums(1.1 * values), "depth/rmse": sums(values)},
+    )
+    references = [
+        ratio_run(tmp_path / "s", values, {"name": "s", "model.x": 1}),
+        ratio_run(tmp_path / "d", values, {"name": "d", "model.x": 2}, task="depth", metric="rmse"),
+    ]
+    groups, bootstrap = prepared([multi, *references], count=200)
+    gain = find_gain(groups[0], groups)
+    assert gain.value == pytest.approx(0.05)
+    bootstrap.add_gain(groups[0], gain)
+    assert bootstrap.intervals(groups[0]).gain == pytest.approx((0.05, 0.05))  # 10 % and 0 % on every resample
+    assert math.isnan(bootstrap.intervals(groups[1]).gain[0])
+
+
+def test_no_gain_interval_over_other_images_or_a_reference_of_zero(tmp_path):
+    multi = make_run(
+        tmp_path / "m",
+        {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.5}},
+        images={"semseg/mIoU": sums([0.4, 0.6]), "depth/rmse": sums([0.5, 0.5])},
+    )
+    for values in ([0.5, 0.5, 0.5], [0.0, 1.0]):  # three images; a resample of the first image alone scores 0
+        references = [
+            ratio_run(tmp_path / f"s{len(values)}", values, {"name": "s", "model.x": 1}),
+            ratio_run(
+                tmp_path / f"d{len(values)}", [0.5, 0.5], {"name": "d", "model.x": 2}, task="depth", metric="rmse"
+            ),
+        ]
+        groups, bootstrap = prepared([multi, *references], count=200)
+        gain = find_gain(groups[0], groups)
+        assert math.isfinite(gain.value)
+        bootstrap.add_gain(groups[0], gain)
+        assert math.isnan(bootstrap.intervals(groups[0]).gain[0])
+
+
+def test_seeds_share_the_resamples(tmp_path):
+    values = RNG.random(24)
+    groups, bootstrap = prepared(
+        [ratio_run(tmp_path / str(s), v, {"seed": s}) for s, v in enumerate((values, 1 - values))]
+    )
+    assert bootstrap.intervals(groups[0]).scores[KEY] == pytest.approx((0.5, 0.5))
+
+
+def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):
+    other = ratio_run(tmp_path / "other", [0.1, 0.2])
+    (other.folder.metrics).write_text(other.folder.metrics.read_text().replace("0.15", "0.9"))
+    damaged = ratio_run(tmp_path / "damaged", [0.1, 0.2], {"model.width": 1})
+    damaged.folder.per_image.write_bytes(b"nothing")
+    unlike = [ratio_run(tmp_path / f"u{n}", [0.5] * n, {"model.width": 2, "seed": n}) for n in (2, 3)]
+    plain = make_run(tmp_path / "plain", config={"model.width": 3})
+    from mtlsi_net.comparison.runs import read_run
+
+    groups, bootstrap = prepared([read_run(other.folder.root), damaged, *unlike, plain], count=10)
+    why = [item.why for item in bootstrap.left]
+    assert "they are of different runs" in why[0]
+    assert "per_image.npz cannot be read" in why[1]
+    assert "scored on different images" in why[2]
+    assert len(why) == 3  # a run without the file is an older one
+    assert all(not bootstrap.intervals(group).scores for group in groups)
+    assert bootstrap.differences(groups, {}) == []
+
+
+def test_worst_images_are_those_farthest_behind(tmp_path):
+    runs = [
+        ratio_run(tmp_path / "a", [0.9, 0.2, 0.5, 0.4]),
+        ratio_run(tmp_path / "b", [0.1, 0.3, 0.9, 0.4], {"model.width": 1}),
+    ]
+    groups, bootstrap = prepared(runs, count=10)
+    first, second = find_worst(bootstrap, groups, 6)
+    assert (first.first, first.what) == ("toy", "semseg mIoU")
+    assert first.images == [("c", 0.5, 0.9), ("b", 0.2, 0.3)]
+    assert second.images == [("a", 0.1, 0.9)]
+    lower = [ratio_run(tmp_path / f"l{n}", [n, 1 - n], {"model.width": n}, task="depth", metric="rmse") for n in (0, 1)]
+    groups, bootstrap = prepared(lower, count=10)
+    assert find_worst(bootstrap, groups, 1)[0].images == [("b", 1.0, 0.0)]
