@@ -51,7 +51,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
-    folder.create(folder.pictures)
+    folder.create()
     OmegaConf.save(OmegaConf.create(config), folder.config)
     quieten_lightning()
     return folder, config

@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.run_folder import RunFolder, write_json
 
@@ -120,13 +120,32 @@ def restore(cfg: DictConfig) -> Restored:
             run[part][setting] = off  # the checkpoint's own weights follow
     folder, config = assemble.open_run(run)
 
-    tasks = assemble.build_tasks(run)
+    trained = assemble.build_tasks(run)
+    tasks = _scored_tasks(trained, cfg.get("without", []))
     data = assemble.build_data(run, tasks)
-    network = assemble.build_network(run, tasks)
-    module = assemble.build_module(run, network, tasks, priors=checkpoint["priors"], config=config)
+    network = assemble.build_network(run, trained)
+    module = assemble.build_module(run, network, trained, priors=checkpoint["priors"], config=config)
     module.load_state_dict(checkpoint["state_dict"])
+    module.tasks = tasks
     log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
     return Restored(str(cfg.ckpt), run, folder, tasks, data, module)
+
+
+def _scored_tasks(trained: Mapping[str, Task], without: Sequence[str]) -> dict[str, Task]:
+    """Return the tasks to score.
+
+    Raises:
+        UserError: one to leave out is not there, or none is left.
+    """
+    for name in without:
+        if name not in trained:
+            raise UserError(
+                f"without={list(without)}: the checkpoint has no task {name!r}; {nearest_names(name, trained)}"
+            )
+    tasks = {name: task for name, task in trained.items() if name not in without}
+    if not tasks:
+        raise UserError(f"without={list(without)} leaves no task to score")
+    return tasks
 
 
 def assemble_external(cfg: DictConfig) -> Restored:
@@ -165,6 +184,7 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
     write_classes(module.class_scores, folder)
     write_image_sums(folder.per_image, module.image_sums[stage])
+    folder.create(folder.pictures)
     samples = predict_samples(module, data.val_dataloader(), restored.run.pictures)
     write_grid(samples, tasks, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}

@@ -70,7 +70,7 @@ def draw_grid(
     cells = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, row in zip(cells, rows, strict=True):
         for axis, picture in zip(line, row, strict=True):
-            axis.imshow(picture, interpolation="nearest")
+            axis.imshow(picture, interpolation="auto")  # thin lines survive being made smaller
             axis.set_axis_off()
     for axis, name in zip(cells[:, 0], names or (), strict=names is not None):
         box = {"facecolor": "black", "edgecolor": "none", "pad": 1}

@@ -132,7 +132,7 @@ def _find(cfg: DictConfig) -> _Predictions:
     ids = everything.split_ids(everything.make_reader(everything.targets))[1]
     places = {name: find_predictions(root, name, task.target, ids) for name, task in tasks.items()}
     files = {name: place for name, place in places.items() if place is not None}
-    for name in tasks.keys() - files.keys():
+    for name in [name for name in tasks if name not in files]:
         log.warning("%s: no %s (looked for %s); not scored", root, name, _looked_for(name))
     if not files:
         looked = "; ".join(map(_looked_for, tasks))
@@ -141,7 +141,9 @@ def _find(cfg: DictConfig) -> _Predictions:
     data = assemble.open_data(cfg, own)
     reader = data.make_reader(data.targets)
     reader.check_files(ids)
-    labels = data.scored_dataset(reader, ids, TestPipeline((1, 1), data.targets), data.val_stage)  # nothing is padded
+    without = [i for name in files if data.targets[name].reference for i in ids if files[name].path(i) is None]
+    unpadded = TestPipeline((1, 1), data.targets)
+    labels = data.scored_dataset(reader, ids, unpadded, data.val_stage, lacking=without)
     log.info("%s: %s of %d %s images of %s", root, ", ".join(own), len(ids), data.val_stage, data.root)
     return _Predictions(own, files, data, labels, cfg.one_based)
 

@@ -50,7 +50,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     clock = {"start": time.monotonic()}
     check_complete(cfg)
     folder, config = assemble.open_run(cfg)
-    folder.create(folder.checkpoints)
+    folder.create(folder.checkpoints, folder.pictures)
     if resume is not None:
         folder.keep_history()
     else:

@@ -26,5 +26,5 @@ def test_boundary_bench_leaves_table_plot_and_record(tmp_path, monkeypatch):
 
 
 def test_missing_pictures_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.png: file is missing"):
+    with pytest.raises(UserError, match=r"boundary.pred=nowhere\.png is no file"):
         bench(compose_config("what=boundary", f"out={tmp_path}", "boundary.pred=nowhere.png", name="bench"))

@@ -169,7 +169,7 @@ def as_ids(folders, ids):
 def test_a_part_of_the_official_list_is_partial_and_said(folders, caplog):
     result = score(*as_ids(folders, shipped_ids("nyud_val")[:3]), "nyud")
     assert (result.name, result.scores["images_partial"]) == ("odsF_partial", 3)
-    assert "3 images are not the official test list of nyud" in caplog.text
+    assert "3 images count, of the 654 that are published; without" in caplog.text
 
 
 def test_the_official_list_makes_the_score(folders, monkeypatch):
@@ -255,6 +255,18 @@ def test_lists_that_do_not_fit(folders, tmp_path, ids, message):
 def test_predictions_outside_the_official_list(folders):
     with pytest.raises(UserError, match=r"1 predictions are not in the official test list of nyud \(zzz\)"):
         score(*as_ids(folders, [*shipped_ids("nyud_val")[:2], "zzz"]), "nyud")
+
+
+def test_boundaries_are_not_taken_for_maps_of_segments(folders):
+    with pytest.raises(UserError, match=r"hold only 0 and 255.*truth=boundaries"):
+        score(*folders, "pascal")
+
+
+def test_of_two_files_of_one_id_the_picture_counts(folders):
+    pred, gt = folders
+    io.savemat(gt / "a.mat", {"x": 1})
+    with pytest.raises(UserError, match=r"1 ground truths have no prediction \(a\.mat\)"):
+        score(pred, gt)
 
 
 def test_unknown_preset_and_missing_settings(folders):

@@ -72,7 +72,14 @@ def test_a_task_of_ones_own_in_three_steps(kitchens):
 
 def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
     (choice,) = re.findall(r"`python -m .* --config-dir my_conf .*(task_weights=\w+)`", README)
-    trained = run(kitchens, *readme_command("train"), *SHORT, choice, "trainer.log_every_n_steps=1", "paths.run_dir=t")
+    trained = run(
+        kitchens,
+        *readme_command("train --config-dir my_conf data"),
+        *SHORT,
+        choice,
+        "trainer.log_every_n_steps=1",
+        "paths.run_dir=t",
+    )
     assert trained.returncode == 0, trained.stderr
     with (kitchens / "t" / "metrics.csv").open() as file:
         weights = [value for row in csv.DictReader(file) for key, value in row.items() if key.endswith("/weight")]

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -68,8 +69,9 @@ def test_metrics_are_nested_and_cover_every_task(run):
     metrics = json.loads(run.folder.metrics.read_text())
     assert set(metrics) == {"last", "best", "constant", "model", "gain"}
     main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean"}
-    for stage, boundary in {"val": "odsF_partial", "train": "odsF"}.items():  # val: two of the official images
-        for task, key in {**main, "boundary": boundary}.items():
+    main["boundary"] = "odsF_partial"  # not the whole official list
+    for stage in ("val", "train"):
+        for task, key in main.items():
             assert math.isfinite(metrics["last"][stage][task][key])
             assert math.isfinite(metrics["constant"][stage][task][key])
     assert "mIoU_present" in metrics["last"]["val"]["semseg"]
@@ -89,6 +91,24 @@ def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
     assert ours["last"]["val"] == theirs["last"]["val"]
     assert ours["constant"]["val"] == theirs["constant"]["val"]
     assert (tmp_path / "config.yaml").is_file()
+
+
+def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "copy")
+    shutil.rmtree(copy / "depth")
+
+    def evaluation(*overrides):
+        where = (f"ckpt={run.folder.checkpoints / 'last.ckpt'}", f"data.root={copy}", f"paths.run_dir={tmp_path / 'e'}")
+        return evaluate(compose_config(*where, "trainer.enable_progress_bar=false", *overrides, name="evaluate"))
+
+    with pytest.raises(UserError, match=r"depth: 6, depth/0001.npy.*with a checkpoint: without=\[depth\]"):
+        evaluation()
+    with pytest.raises(UserError, match="no task 'dept'; did you mean 'depth'"):
+        evaluation("without=[dept]")
+    ours = json.loads(evaluation("without=[depth]").folder.metrics.read_text())["last"]["val"]
+    theirs = json.loads(run.folder.metrics.read_text())["last"]["val"]
+    assert ours == {name: scores for name, scores in theirs.items() if name != "depth"}
+    assert math.isnan(evaluation("data.allow_missing=true").gain)
 
 
 def test_same_seed_same_weights(data, tmp_path):

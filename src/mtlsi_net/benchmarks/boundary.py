@@ -24,6 +24,7 @@ from mtlsi_net.boundary_scoring.files import read_prediction, read_reference
 from mtlsi_net.boundary_scoring.images import Job, count_image
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
+from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.processes import map_in_processes
 from mtlsi_net.utils.run_folder import describe_run, write_json
 
@@ -54,6 +55,9 @@ def bench_boundary(cfg: DictConfig) -> dict[str, NDArray[np.float64]]:
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     job = (Path(cfg.boundary.pred), [Path(cfg.boundary.gt)])
+    for key in ("pred", "gt"):
+        if not Path(cfg.boundary[key]).is_file():
+            raise UserError(f"boundary.{key}={cfg.boundary[key]} is no file; give a picture, boundary.{key}=FILE")
     seconds = measure(job, cfg.rounds)
     rows = []
     for name, values in seconds.items():

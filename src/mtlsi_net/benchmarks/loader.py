@@ -47,7 +47,7 @@ def bench_loader(cfg: DictConfig) -> Seconds:
     folder.mkdir(parents=True, exist_ok=True)
     data = assemble.build_data(cfg, assemble.build_tasks(cfg))
     prepare_worker(0)
-    train, plain = data.datasets["train"], data.datasets["train_plain"]
+    train, plain = data.datasets["train"], data.datasets["train_scored"]
     if not isinstance(train.pipeline, TrainPipeline):
         raise UserError("what=loader: data.augment=false, so there is no training pipeline to measure; set it to true")
     count = min(cfg.images, len(train))

@@ -16,6 +16,7 @@ from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.specs import Reference
 from mtlsi_net.utils.errors import UserError, shown
 
+FEW = 8
 SMALLEST = 3
 """Pixels on a side below which non-maximum suppression has no neighbours to look at."""
 
@@ -43,11 +44,14 @@ def truths_in(folder: Path, ids: Iterable[str]) -> tuple[dict[str, list[Path]], 
     if not folder.is_dir():
         raise UserError(f"gt={folder} is no folder; give the one that holds the ground truth of every image")
     names = {name for name in names_in(folder) if name.endswith((".png", ".mat"))}
+    annotators: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: (len(name), name)):  # 2 before 10
+        if numbered := re.fullmatch(r"(.+)_\d+\.png", name):
+            annotators.setdefault(numbered[1], []).append(name)
     found: dict[str, list[Path]] = {}
     for sample_id in ids:
-        single = [name for suffix in (".png", ".mat") if (name := f"{sample_id}{suffix}") in names]
-        annotators = [name for name in names if re.fullmatch(rf"{re.escape(sample_id)}_\d+\.png", name)]
-        if own := single or sorted(annotators, key=lambda name: int(Path(name).stem.rpartition("_")[2])):
+        single = [name for suffix in (".png", ".mat") if (name := f"{sample_id}{suffix}") in names][:1]
+        if own := single or annotators.get(sample_id, []):
             found[sample_id] = [folder / name for name in own]
             names.difference_update(own)
     return found, sorted(names)
@@ -146,6 +150,20 @@ def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
     if preset.truth == "labels":
         return Reference(np.stack(maps), "labels")
     return Reference(np.stack([_binary(path, stored) for path, stored in zip(paths, maps, strict=True)]), "boundaries")
+
+
+def check_kind(truths: Iterable[Sequence[Path]], preset: Preset) -> None:
+    """Check on a few ground truths that pictures read as maps of segments are no drawn boundaries.
+
+    Raises:
+        UserError: they hold 0 and 255 only.
+    """
+    pictures = [paths[0] for paths in truths if paths[0].suffix == ".png"][:FEW]
+    if preset.truth == "labels" and pictures and all(set(np.unique(read_pixels(p, "L"))) <= {0, 255} for p in pictures):
+        raise UserError(
+            f"{pictures[0]} and others hold only 0 and 255, but the preset takes ground truth for maps of segments; "
+            "if these are boundaries, set truth=boundaries"
+        )
 
 
 def _check_sizes(path: Path, maps: Sequence[NDArray[Any]]) -> None:

@@ -44,13 +44,14 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]])
         writer.writerows(rows)
 
 
-def draw_curve(path: Path, counts: Counts, preset: Preset, best: Mapping[str, float], title: str) -> None:
+def draw_curve(path: Path, counts: Counts, preset: Preset, name: str, best: Mapping[str, float], title: str) -> None:
     """Draw precision over recall on lines of equal F, the point of odsF marked.
 
     Args:
         path: of the PNG.
         counts: (thresholds, 4), summed over images.
         preset: the rules.
+        name: of the score, ``odsF`` or ``odsF_partial``.
         best: ``odsF``, ``precision``, ``recall`` and ``threshold`` of that point.
         title: of the plot.
     """
@@ -63,7 +64,7 @@ def draw_curve(path: Path, counts: Counts, preset: Preset, best: Mapping[str, fl
         axes.annotate(f"F={f:.1f}", (1, f / (2 - f)), (2, 0), textcoords="offset points", fontsize=6, color="tab:green")
     drawn = counts[:, 3] > 0  # without a predicted pixel precision is a convention
     axes.plot(recall[drawn], precision[drawn], color="tab:red")
-    label = f"odsF {best['odsF']:.4f} at {best['threshold']:.3g}"
+    label = f"{name} {best['odsF']:.4f} at {best['threshold']:.3g}"
     axes.plot([best["recall"]], [best["precision"]], "o", color="tab:red", label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title, aspect="equal")
     axes.legend(loc="lower left")

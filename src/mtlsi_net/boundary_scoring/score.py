@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mtlsi_net.boundary_scoring import files, report
 from mtlsi_net.boundary_scoring.images import count_image
+from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.tally import Tally
@@ -54,6 +55,7 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
     truths, others = files.truths_in(Path(cfg.gt), predictions)
     groups = files.choose_ids(predictions, truths, [] if cfg.ids else others, DATA_SETS.get(cfg.preset))
 
+    files.check_kind([truths[sample_id] for sample_id in groups], preset)
     jobs = [(predictions[sample_id], truths[sample_id]) for sample_id in groups]
     counted = track(
         map_in_processes(partial(count_image, preset=preset), jobs, cfg.workers),
@@ -70,8 +72,12 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
     group = next(group for group in SCORE_GROUPS if score_name("odsF", group) in scores)
     result = BoundaryResult(score_name("odsF", group), scores[score_name("odsF", group)], scores, Path(cfg.out))
     if group == "partial":
+        published = shipped_ids(OFFICIAL[DATA_SETS[cfg.preset]].reference_list)
         log.warning(
-            "%d images are not the official test list of %s: the score is called odsF_partial", len(groups), cfg.preset
+            "%d images count, of the %d that are published; without %s: the score is called odsF_partial",
+            tally.images[SCORE_GROUPS.index(group)],
+            len(published),
+            shown(sorted(set(published) - groups.keys())) or "none",
         )
     _write(result, group, {"counts": tally.total[SCORE_GROUPS.index(group)], "images": found}, preset, cfg)
     _print(result, preset, cfg)
@@ -91,7 +97,9 @@ def _write(result: BoundaryResult, group: str, found: dict[str, Any], preset: Pr
     report.write_counts(folder / "counts.csv", found["counts"], preset)
     report.write_images(folder / "per_image.csv", found["images"], preset)
     best = {key: result.scores[score_name(key, group)] for key in ("odsF", "threshold", "precision", "recall")}
-    report.draw_curve(folder / "precision_recall.png", found["counts"], preset, best, f"{cfg.pred} ({cfg.preset})")
+    report.draw_curve(
+        folder / "precision_recall.png", found["counts"], preset, result.name, best, f"{cfg.pred} ({cfg.preset})"
+    )
     summary = {
         **result.scores,
         "preset": cfg.preset,

@@ -94,6 +94,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
+        if estimate_images < 1:
+            raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
@@ -143,22 +145,33 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
 
     def scored_dataset(
-        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str
+        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str, lacking: Sequence[str] = ()
     ) -> MultiTaskDataset:
-        """Return samples with references, for scoring as ``stage``."""
-        groups = self._score_groups(ids, stage)
+        """Return samples with references, for scoring as ``stage``.
+
+        ``lacking`` are ids that will have no score with a reference, for want of a prediction.
+        """
+        names = [name for name, spec in reader.specs.items() if spec.reference]
+        absent = {path.stem for name in names for path in reader.missing(name, ids)} | set(lacking)
+        groups = self._score_groups([i for i in ids if i not in absent], stage) | dict.fromkeys(absent, ())
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
 
     def _score_groups(self, ids: Sequence[str], stage: str) -> dict[str, tuple[str, ...]]:
-        """Return which of ``SCORE_GROUPS`` each id counts in; official lists are those of the test set."""
-        official = OFFICIAL.get(self.official or "") if stage == "val" else None
-        groups = dict.fromkeys(ids, ("",)) if official is None else official.score_groups(ids)
+        """Return which of ``SCORE_GROUPS`` each id counts in; see ``Official.score_groups``.
+
+        Other images of a published data set than its test list make a partial score, whatever they are.
+        """
+        official, test = OFFICIAL.get(self.official or ""), stage == "val"
+        groups: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ("",) if official is None else ("partial",))
+        if official is not None and test:
+            groups = official.score_groups(ids)
         partial = sum("partial" in own for own in groups.values())
-        if official is not None and partial and any(spec.reference for spec in self.targets.values()):
+        if official is not None and test and partial and any(s.reference for s in self.targets.values()):
             log.warning(
-                "%s: boundary scores over %d images end in _partial, those over the official %d are published",
+                "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published",
                 self.root,
                 partial,
+                len(ids),
                 len(shipped_ids(official.reference_list)),
             )
         estimated = set(_evenly(list(ids), self.estimate_images))

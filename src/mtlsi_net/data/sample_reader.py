@@ -1,6 +1,7 @@
 """What the readers of all data sets on disk share: split lists, presence of files, equal sizes."""
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,13 +107,14 @@ class SampleReader(ABC):
         if not lacking:
             return
         described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in lacking.items())
-        off = "".join(f" ~tasks.{name}" for name in lacking if name != IMAGE)
-        remedy = f", or leave out what the copy lacks ({off.strip()})" if off else ""
+        off = [name for name in lacking if name != IMAGE]
+        words = f"{' '.join(f'~tasks.{name}' for name in off)}; with a checkpoint: without=[{','.join(off)}]"
+        remedy = f", or leave out what the copy lacks ({words})" if off else ""
         raise UserError(f"{self.root}: files are missing ({described}); {self.how_to_get}{remedy}")
 
     def describe(self, files: Sequence[Path]) -> str:
         """Return the first few files, relative to the root, and the number of the rest."""
-        return shown(str(path.relative_to(self.root)) for path in files)
+        return shown(os.path.relpath(path, self.root) for path in files)
 
     def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
         """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""

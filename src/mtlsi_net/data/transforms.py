@@ -51,13 +51,14 @@ def _resize(array: Array, height: int, width: int, interpolation: int) -> Array:
 def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
     """Enlarge by ``factor`` (sizes rounded down): image bilinear, labels nearest; depth is divided by the factor.
 
-    An image of bytes is rounded, where the lineage, whose images are floats up to the distortion, truncates: half a grey
-    level on average.
+    An image of bytes is interpolated as floats and truncated, as the lineage does when it comes to the distortion.
     """
     if factor == 1.0:
         return dict(sample)
     height, width = (int(side * factor) for side in sample[IMAGE].shape[:2])
-    scaled = {IMAGE: _resize(sample[IMAGE], height, width, cv2.INTER_LINEAR)}
+    image = sample[IMAGE]
+    larger = _resize(image.astype(np.float32, copy=False), height, width, cv2.INTER_LINEAR)
+    scaled = {IMAGE: larger.astype(image.dtype, copy=False)}
     for name, spec in specs.items():
         values = sample[name] / np.float32(factor) if spec.zoom_divides else sample[name]
         scaled[name] = _resize(values, height, width, cv2.INTER_NEAREST)

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.verification.manifest import manifest_text, sha256_of, text_sha256
+from mtlsi_net.verification.manifest import manifest_text, relative_name, sha256_of, text_sha256
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
     parts = {LISTS: [reader.list_path(split) for split in SPLITS]}
     for name in (IMAGE, *reader.specs):
         parts[name] = [path for sample_id in ids for path in reader.files(name, sample_id)]
-    return {part: {path.relative_to(reader.root).as_posix(): path for path in files} for part, files in parts.items()}
+    return {part: {relative_name(path, reader.root): path for path in files} for part, files in parts.items()}
 
 
 def find_digests(root: Path, files: Mapping[str, Path], cache: Path) -> dict[str, str]:
@@ -98,12 +98,12 @@ def _place(root: Path, cache: Path) -> Path:
 
 
 def _states(files: Mapping[str, Path]) -> dict[str, list[int]]:
-    """Return the size and time of change of every file that is there."""
+    """Return the size and times of change of every file that is there; a copy may bring the first time, not the second."""
     states = {}
     for name, path in files.items():
         with suppress(OSError):
             state = path.stat()
-            states[name] = [state.st_size, state.st_mtime_ns]
+            states[name] = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     return states
 
 

@@ -16,7 +16,7 @@ from mtlsi_net.data.transforms import IMAGE, Array, finish_label
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.processes import map_in_processes
-from mtlsi_net.verification.manifest import sha256_of
+from mtlsi_net.verification.manifest import relative_name, sha256_of
 
 
 @dataclass
@@ -133,7 +133,7 @@ def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
 
 def _note_digest(facts: ImageFacts, path: Path, root: Path) -> None:
     """Note the digest of one file; one that cannot be read has none, and its reader names it."""
-    name = path.relative_to(root).as_posix()
+    name = relative_name(path, root)
     if name not in facts.digests:
         with suppress(OSError):
             facts.digests[name] = sha256_of(path)

@@ -1,6 +1,7 @@
 """The manifest: one line of sha256 and path for each file, as ``sha256sum`` writes and checks it."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,11 @@ from mtlsi_net.utils.errors import UserError
 
 Digests = Mapping[str, str]
 """Path relative to the data set's folder, with slashes -> sha256 in hexadecimal."""
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return the path relative to the data set's folder, with slashes; files elsewhere begin with ``..``."""
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def sha256_of(path: Path) -> str:

@@ -84,28 +84,33 @@ def groups_of(dataset):
 def test_what_is_there_of_an_official_set_is_partial_and_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = build("nyud", write_miniature(tmp_path), "data.estimate_images=1")
-    assert "over 2 images end in _partial, those over the official 654 are published" in caplog.text
+    assert "over 2 of 2 images end in _partial; those over the official 654 are published" in caplog.text
     assert groups_of(data.datasets["val"]) == [("partial", "subset"), ("partial",)]
-    assert groups_of(data.datasets["train_scored"]) == [("", "subset"), ("",), ("",), ("",)]
+    assert all(groups[0] == "partial" for groups in groups_of(data.datasets["train_scored"]))
 
 
-@pytest.mark.parametrize("overrides", [["data.dev_split=true"], []], ids=["dev", "folder"])
-def test_other_splits_and_sets_are_scored_under_the_plain_name(tmp_path, overrides, caplog):
-    root = write_miniature(tmp_path)
-    ids = shipped_ids("nyud_dev")[0], "0002"
-    for folder, suffix in {
-        "images": "png",
-        "segmentation": "png",
-        "normals": "png",
-        "edge": "png",
-        "depth": "npy",
-    }.items():
-        for own, sample_id in zip(("0001", "0002"), ids, strict=True):
-            (root / folder / f"{own}.{suffix}").rename(root / folder / f"{sample_id}.{suffix}")
-    (root / "gt_sets" / "train.txt").write_text("\n".join(ids))
-    data = build("nyud", root, *overrides) if overrides else build("rooms", root, "~data.prepare")
+def test_sets_without_published_numbers_are_scored_under_the_plain_name(tmp_path, caplog):
+    data = build("rooms", write_miniature(tmp_path), "~data.prepare")
     assert all(groups == ("", "subset") for groups in groups_of(data.datasets["val"]))
-    assert "654" not in caplog.text
+    assert "published" not in caplog.text
+
+
+def test_images_without_a_label_or_a_prediction_make_the_score_a_partial_one(tmp_path, monkeypatch):
+    root = write_miniature(tmp_path, val=3)
+    monkeypatch.setattr("mtlsi_net.data.official.shipped_ids", lambda name: ["0005", "0006", "0007"])  # noqa: ARG005
+    data = build("nyud", root, "data.allow_missing=true")
+    whole = data.datasets["val"]
+    assert [groups[0] for groups in groups_of(whole)] == ["", "", ""]
+    lacking = data.scored_dataset(whole.reader, whole.ids, whole.pipeline, "val", lacking=["0006"])
+    assert [groups[:1] for groups in groups_of(lacking)] == [("partial",), (), ("partial",)]
+    (root / "edge" / "0007.png").unlink()
+    unlabelled = data.scored_dataset(whole.reader, whole.ids, whole.pipeline, "val")
+    assert [groups[:1] for groups in groups_of(unlabelled)] == [("partial",), ("partial",), ()]
+
+
+def test_no_images_to_estimate_on_is_refused(tmp_path):
+    with pytest.raises(UserError, match="estimate_images=0"):
+        build("nyud", write_miniature(tmp_path), "data.estimate_images=0")
 
 
 def test_missing_labels_leave_no_annotator(tmp_path):

@@ -50,12 +50,13 @@ def test_vector_val():
     assert_equals_vector(done, "tf_val", 0.01)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("seed", range(4))
-def test_vector_train(seed):
+def test_vector_train(seed, dtype):
     """The lineage's draws, from Python's generator and in its order, through our steps."""
     rng, (height, width) = random.Random(seed), (32, 48)
-    floats = {IMAGE: vector("tf_in_image")}  # truncated by the distortion alone, as there
-    sample = scale(vector_sample() | floats, rng.uniform(0.5, 2.0), SPECS)
+    image = {IMAGE: vector("tf_in_image").astype(dtype)}
+    sample = scale(vector_sample() | image, rng.uniform(0.5, 2.0), SPECS)
 
     def window():
         slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], (height, width), strict=True)]

@@ -213,6 +213,10 @@ def test_empty_truth_or_prediction_gives_zero_without_warning(truth, predicted, 
     assert scored(preset, square() * truth, square() * predicted).compute()["odsF"] == 0
 
 
+def test_an_estimate_without_images_does_not_call_itself_the_score():
+    assert set(BoundaryMetric("plain", estimate=True).compute()) == {"odsF_subset"}
+
+
 def test_two_updates_equal_one_batch():
     rng = np.random.default_rng(0)
     soft = torch.tensor(rng.random((2, 1, 160, 192)), dtype=torch.float32)
@@ -280,7 +284,11 @@ def test_presets_can_be_changed():
     ("changes", "message"),
     [
         ({"max_dist": 0}, "max_dist=0: give a share"),
+        ({"max_dist": "abc"}, "max_dist=abc: give a share"),
         ({"compare": "gte"}, "compare=gte"),
+        ({"truth": "edges"}, "truth=edges"),
+        ({"nms": "off"}, "nms=off: give true or false"),
+        ({"thin": "no"}, "thin=no: give true or false"),
         ({"thresholds": [0.5, 0.2]}, "rising numbers between 0 and 1"),
         ({"thresholds": [0.5, 1.0]}, "rising numbers between 0 and 1"),
         ({"thresholds": "hd"}, "thresholds=hd"),

@@ -54,6 +54,27 @@ def test_it_is_the_manifest_of_verify_data(name, overrides, tmp_path):
     assert found["manifest_sha256"] == verified(name, root, tmp_path / "verified", *overrides)
 
 
+def test_files_outside_the_data_sets_folder_are_described_too(tmp_path):
+    root = write_miniature(tmp_path / "data")
+    (root / "images").rename(tmp_path / "photos")
+    elsewhere = f"+data.files={{image:[{tmp_path}/photos,.png]}}"
+    reader = reader_of("nyud", root, elsewhere)
+    assert all(name.startswith("../photos/") for name in data_files(reader)["image"])
+    assert describe_data(reader, tmp_path / "cache")["manifest_sha256"] == verified(
+        "nyud", root, tmp_path / "verified", elsewhere
+    )
+
+
+def test_a_copy_that_kept_its_time_of_change_is_read_again(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = find_digests(tmp_path, {"a": path}, tmp_path / "cache")
+    times = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache") != first
+
+
 @pytest.mark.parametrize("name", ["NYUDv2_mini", "PASCALContext_mini"])
 def test_it_is_the_manifest_of_verify_data_on_real_files(name, real_data, tmp_path):
     data = {"NYUDv2_mini": "nyud", "PASCALContext_mini": "pascal"}[name]

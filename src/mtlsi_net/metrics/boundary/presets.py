@@ -59,8 +59,12 @@ def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     wanted = {key: value for key, value in (changes or {}).items() if value is not None}
     if "thresholds" in wanted:
         wanted["thresholds"] = _thresholds(wanted["thresholds"])
-    if not 0 < wanted.get("max_dist", preset.max_dist) < 1:
-        raise UserError(f"max_dist={wanted['max_dist']}: give a share of the image diagonal, such as 0.0075")
+    distance = wanted.get("max_dist", preset.max_dist)
+    if not isinstance(distance, float | int) or not 0 < distance < 1:
+        raise UserError(f"max_dist={distance}: give a share of the image diagonal, such as 0.0075")
+    for key in ("nms", "thin"):
+        if not isinstance(wanted.get(key, True), bool):
+            raise UserError(f"{key}={wanted[key]}: give true or false")
     for key, known in CHOICES.items():
         if key in wanted:
             choose(key, wanted[key], dict.fromkeys(known))
