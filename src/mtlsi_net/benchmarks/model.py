@@ -1,6 +1,5 @@
 """Size, speed and memory of networks, side by side: round by round they take turns, so that ratios hold on a busy machine."""
 
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,6 @@ from mtlsi_net.benchmarks.model_report import MEANING, Values, model_row, publis
 from mtlsi_net.benchmarks.runner import Runner, random_batch
 from mtlsi_net.utils.errors import UserError, choose
 from mtlsi_net.utils.run_folder import describe_run
-
-log = logging.getLogger(__name__)
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """Names as the trainer has them."""

@@ -24,13 +24,15 @@ Values = Mapping[str, NDArray[np.float64]]
 Row = dict[str, str | float]
 """Column -> value; NaN, an empty cell, if it is unknown."""
 
+LOW, HIGH = " low", " high"
+"""Ends of the columns that hold a value's quartiles."""
 MEANING = {
     "weights": "random",
     "M": "millions of parameters",
     "GFLOP": "of one image, counted on the meta device, 2 operations per multiply-add",
     "forward": "ms of a batch in eval mode, without gradient or mask of padding; stages are the network's children in it",
     "train step": "ms of a batch: forward with mask, losses, backward, optimiser; gradients are not clipped",
-    "low, high": "quartiles of the rounds; all else is their median",
+    "low, high": "quartiles of the rounds; what is measured is their median",
     "ratio": "to the first model in the same round",
     "MiB": "peak of weights, activations, gradients and optimiser's state, without the batch; known on CUDA only",
 }
@@ -51,9 +53,9 @@ def model_row(name: str, candidate: Candidate, values: Values, first: Values, ba
     size: Mapping[str, Any] = candidate.size
     row: Row = {"model": name, "backbone": candidate.backbone or ""}
     row |= {column: round(float(size[key]), 6) for column, key in SIZES.items()}
-    row |= _milliseconds(FORWARD, values, first)
+    row |= _times(FORWARD, values, first)
     row["images/s"] = round(batch_size / float(np.median(values[FORWARD])), 3)
-    row |= _milliseconds(STEP, values, first)
+    row |= _times(STEP, values, first)
     return row | {column: round(_median(values, key) / 2**20, 1) for column, key in PEAKS.items()}
 
 
@@ -62,25 +64,22 @@ def stage_rows(name: str, values: Values) -> list[Row]:
     rows: list[Row] = []
     for what in (what for what in values if what.startswith(STAGE)):
         row: Row = {"model": name, "stage": what.removeprefix(STAGE)}
-        row |= dict(zip(("ms", "low ms", "high ms"), _rounded(1e3 * spread(values[what])), strict=True))
+        row |= dict(zip(("ms", "ms" + LOW, "ms" + HIGH), _rounded(1e3 * spread(values[what])), strict=True))
         row["% of forward"] = round(100 * float(np.median(values[what] / values[FORWARD])), 1)
         rows.append(row)
     return rows
 
 
-def _milliseconds(what: str, values: Values, first: Values) -> Row:
-    names = (f"{what} ms", f"{what} low ms", f"{what} high ms", f"{what} ratio")
+def _times(what: str, values: Values, first: Values) -> Row:
+    names = [f"{what} {unit}{end}" for unit in ("ms", "ratio") for end in ("", LOW, HIGH)]
     if what not in values:
         return dict.fromkeys(names, math.nan)
-    return dict(zip(names, [*_rounded(1e3 * spread(values[what])), _ratio(values[what], first[what])], strict=True))
-
-
-def _ratio(values: NDArray[np.float64], first: NDArray[np.float64]) -> float:
-    return round(float(np.median(values / first)), 3)
+    spreads = (1e3 * spread(values[what]), spread(values[what] / first[what]))
+    return dict(zip(names, _rounded(np.concatenate(spreads)), strict=True))
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [round(float(value), 3) for value in values]
+    return [round(float(value), 4) for value in values]
 
 
 def _median(values: Values, what: str) -> float:
@@ -102,10 +101,10 @@ def publish(rows: Sequence[Row], stages: Sequence[Row], record: Mapping[str, Any
     title = headline(record["settings"])
     draw(rows, stages, title, folder / "model.png")
     table = Table("", *(str(row["model"]) for row in rows), title=title)
-    for column in list(rows[0])[1:]:
-        table.add_row(column, *(_shown(row[column]) for row in rows))
+    for column in [column for column in rows[0] if column != "model" and not column.endswith((LOW, HIGH))]:
+        table.add_row(column, *(_cell(row, column) for row in rows))
     Console().print(table)
-    log.info("weights are random; GFLOP are of one image, 2 per multiply-add; low and high are quartiles")
+    log.info("weights are random; GFLOP are of one image, 2 per multiply-add; quartiles of the rounds in brackets")
     if math.isnan(float(rows[0]["inference MiB"])):
         log.info("peak memory is not known: only CUDA's allocator tells it")
     log.info("stages and all else are in %s", folder)
@@ -125,10 +124,13 @@ def _filled(row: Row) -> Row:
     return {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
-def _shown(value: str | float) -> str:
-    if isinstance(value, str):
-        return value or "-"
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _cell(row: Row, column: str) -> str:
+    """Return a value, and its quartiles in brackets if it has some."""
+    value = row[column]
+    if isinstance(value, str) or math.isnan(value):
+        return value if isinstance(value, str) and value else "-"
+    quartiles = f" ({row[column + LOW]:.2f} to {row[column + HIGH]:.2f})" if column + LOW in row else ""
+    return f"{value:.2f}{quartiles}"
 
 
 def draw(rows: Sequence[Row], stages: Sequence[Row], title: str, path: Path) -> None:
@@ -144,7 +146,7 @@ def draw(rows: Sequence[Row], stages: Sequence[Row], title: str, path: Path) -> 
         ends += widths
     left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     for axis, what in ((left, FORWARD), (right, STEP)):
-        median, low, high = (np.array([float(row[f"{what} {key}ms"]) for row in rows]) for key in ("", "low ", "high "))
+        median, low, high = (np.array([float(row[f"{what} ms{end}"]) for row in rows]) for end in ("", LOW, HIGH))
         if axis is right:
             axis.barh(models, median, color="#4878a8")
         axis.errorbar(median, models, xerr=(median - low, high - median), fmt="k.", capsize=3)
