@@ -119,8 +119,10 @@ def _add_published(table: Table, published: Sequence[Published], bootstrap: Boot
     why = _unlike_published(table, str(name), bootstrap)
     if why:
         table.notes.append(f"published results are left out: {why}")
-    else:
-        table.published = results
+        return
+    table.published = results
+    if not any(map(bootstrap.ids, table.groups)):
+        table.notes.append("without per_image.npz it is not known whether all of the published images were scored")
 
 
 def _unlike_published(table: Table, name: str, bootstrap: Bootstrap) -> str:

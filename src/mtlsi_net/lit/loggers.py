@@ -6,21 +6,9 @@ from collections.abc import Iterable
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.run_folder import KEPT, RunFolder
 
 WANDB_HOST = "api.wandb.ai"
-
-KEPT = (
-    "config.yaml",
-    "metrics.json",
-    "run.json",
-    "metrics.csv",
-    "per_image.npz",
-    "table.md",
-    "pictures/val.png",
-    "pictures/dev.png",
-)
-"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
 def wandb_logger(project: str, name: str, save_dir: str) -> WandbLogger:
