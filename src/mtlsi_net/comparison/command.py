@@ -82,7 +82,7 @@ def compare(cfg: DictConfig) -> Comparison:
 
 def _find(cfg: DictConfig, out: Path) -> tuple[list[Path], list[Left]]:
     given: Any = cfg.runs
-    patterns = [str(pattern) for pattern in given] if isinstance(given, ListConfig) else [str(given)]
+    patterns = [str(pattern) for pattern in (given if isinstance(given, ListConfig) else [given] if given else [])]
     folders, left = find_folders(patterns)
     if cfg.wandb is not None:
         fetched, missing = fetch_runs(cfg.wandb, out / "wandb")

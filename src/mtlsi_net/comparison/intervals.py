@@ -70,6 +70,8 @@ class Bootstrap:
         found = [self._read(run) for run in group.runs]
         sums = [own for own in found if own is not None]
         if len(sums) < len(found):
+            if sums:
+                self.left.append(Left(group.label, "not all of its seeds keep a per_image.npz: no interval"))
             return
         ids = tuple(sums[0].ids)
         if any(tuple(own.ids) != ids for own in sums):

@@ -57,15 +57,15 @@ def test_markdown_has_rows_gains_reasons_and_published_results_apart(done):
     text = (done.folder / "table.md").read_text()
     ours, _, published = text.partition("Published results, not ours:")
     assert (
-        "| toy | 2 | 2.5 | 0.5 | 1 | 0.55 ± 0.014 | 0.6 ± 0 | +5.00 ± 1.4 |" in ours
+        "| toy | 2 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.55 ± 0.014 | 0.6 ± 0 | +5.00 ± 1.4 |" in ours
     )  # (10 % + 0 %) / 2, 8 % and 12 %
-    assert "| 100%_plain | 1 | 2.5 | 0.5 | 1 | 0.52 | 0.57 | +4.50 |" in ours  # (4 % + 5 %) / 2
+    assert "| 100%_plain | 1 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.52 | 0.57 | +4.50 |" in ours  # (4 % + 5 %) / 2
     assert "- gain of toy, 100%_plain over semseg: single_semseg, depth: single_depth" in ours
     assert "rows are grouped over seed," in ours
     assert re.search(r"- \S+nowhere: no folder matches", published)
     assert "MLoRE" not in ours
     assert re.search(
-        r"\| MLoRE \| ViT-L \| 551.6 \| 247.5 \| decoder 2101 \| FLOP \| 0.5596 \| 0.5076 \|.*boundary odsF 0.7843",
+        r"\| MLoRE \| ViT-L \| 551.6 \| 247.5 \| decoder 2101 \(1050 GMAC\) \| FLOP \| 0.5596 \| 0.5076 \|.*boundary odsF 0.7843",
         published,
     )
 
@@ -244,8 +244,9 @@ def test_broken_runs_are_named_and_the_rest_is_compared(tmp_path):
 def test_nothing_left_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"nothing to compare \(.*nowhere: no folder matches\); give runs="):
         run_compare(tmp_path / "out", tmp_path / "nowhere")
-    with pytest.raises(UserError, match="no run was given"):
-        run_compare(tmp_path / "out")
+    for nothing in ("runs=[]", "runs=null"):
+        with pytest.raises(UserError, match="no run was given"):
+            compare(compose_config(nothing, f"out={tmp_path / 'out'}", name="compare"))
     with pytest.raises(UserError, match="weights=lats is not known"):
         run_compare(tmp_path / "out", weights="lats")
 
