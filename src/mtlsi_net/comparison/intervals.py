@@ -18,8 +18,8 @@ from mtlsi_net.utils.errors import UserError
 
 LEVEL = 0.95
 TOLERANCE = 1e-4
-"""Relative distance from the score in metrics.json at which sums over images are taken for another run's; float32
-sums on a GPU stay well below it."""
+"""Relative distance from the score in metrics.json at which sums over images are taken for another run's; rounding stays
+far below it."""
 
 Interval = tuple[float, float]
 
