@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,10 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    [f"mtlsi_net.{name}" for name in ("train", "evaluate", "verify_data", "download", "boundary", "score", "bench")],
+    [
+        f"mtlsi_net.{name}"
+        for name in ("train", "evaluate", "verify_data", "download", "boundary", "score", "bench", "compare")
+    ],
 )
 def test_help_is_printed_without_loading_torch(module, tmp_path):
     done = command(module, "--help", cwd=tmp_path)
@@ -113,6 +117,10 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     built = command("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
     assert built.returncode == 0, built.stderr
     wheel = next(tmp_path.glob("*.whl"))
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        f"mtlsi_net/comparison/{name}" for name in ("published.yaml", "page.html", "page.css", "page.js")
+    } <= shipped
     installed = command("pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     assert installed.returncode == 0, installed.stderr
     # The wheel's copy is put before the checkout's on the path; everything else comes from this environment.

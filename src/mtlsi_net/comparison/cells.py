@@ -48,7 +48,8 @@ def table_cells(table: Table) -> Cells:
         [
             row.group.label,
             str(len(row.group.runs)),
-            *(number(row.size(key)) for key in ("parameters_m", "decoder_parameters_m", "decoder_gflop")),
+            *(number(row.size(key)) for key in ("parameters_m", "decoder_parameters_m")),
+            in_both(row.size("decoder_gflop"), "FLOP"),
             *(spread(row.group.mean(key), row.group.deviation(key)) for key in columns),
             percent(row.gain.value, row.gain.deviation),
         ]
@@ -76,11 +77,21 @@ def published_cells(table: Table) -> Cells:
 def operations(result: Published) -> str:
     """Return the operations of the network, or of its decoder where only that was counted."""
     size = result.size
-    if size is None or (math.isnan(size.operations_g) and math.isnan(size.decoder_operations_g)):
+    if size is None:
         return NONE
-    if math.isnan(size.operations_g):
-        return f"decoder {size.decoder_operations_g:.4g}"
-    return f"{size.operations_g:.4g}"
+    decoder = math.isnan(size.operations_g) and math.isfinite(size.decoder_operations_g)
+    return (
+        f"decoder {in_both(size.decoder_operations_g, size.unit)}" if decoder else in_both(size.operations_g, size.unit)
+    )
+
+
+def in_both(operations: float, unit: str) -> str:
+    """Return billions of operations, in brackets in the other unit: a multiply-add is 1 MAC and 2 FLOP."""
+    other = {"FLOP": (0.5, "GMAC"), "MAC": (2.0, "GFLOP")}
+    if unit not in other or not math.isfinite(operations):
+        return number(operations)
+    factor, name = other[unit]
+    return f"{operations:.4g} ({factor * operations:.4g} {name})"
 
 
 def remarks(result: Published, table: Table) -> str:

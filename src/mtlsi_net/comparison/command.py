@@ -82,7 +82,7 @@ def compare(cfg: DictConfig) -> Comparison:
 
 def _find(cfg: DictConfig, out: Path) -> tuple[list[Path], list[Left]]:
     given: Any = cfg.runs
-    patterns = [str(pattern) for pattern in given] if isinstance(given, ListConfig) else [str(given)]
+    patterns = [str(pattern) for pattern in (given if isinstance(given, ListConfig) else [given] if given else [])]
     folders, left = find_folders(patterns)
     if cfg.wandb is not None:
         fetched, missing = fetch_runs(cfg.wandb, out / "wandb")
@@ -119,8 +119,10 @@ def _add_published(table: Table, published: Sequence[Published], bootstrap: Boot
     why = _unlike_published(table, str(name), bootstrap)
     if why:
         table.notes.append(f"published results are left out: {why}")
-    else:
-        table.published = results
+        return
+    table.published = results
+    if not any(map(bootstrap.ids, table.groups)):
+        table.notes.append("without per_image.npz it is not known whether all of the published images were scored")
 
 
 def _unlike_published(table: Table, name: str, bootstrap: Bootstrap) -> str:

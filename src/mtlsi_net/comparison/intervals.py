@@ -18,8 +18,8 @@ from mtlsi_net.utils.errors import UserError
 
 LEVEL = 0.95
 TOLERANCE = 1e-4
-"""Relative distance from the score in metrics.json at which sums over images are taken for another run's; float32
-sums on a GPU stay well below it."""
+"""Relative distance from the score in metrics.json at which sums over images are taken for another run's; rounding stays
+far below it."""
 
 Interval = tuple[float, float]
 
@@ -70,6 +70,8 @@ class Bootstrap:
         found = [self._read(run) for run in group.runs]
         sums = [own for own in found if own is not None]
         if len(sums) < len(found):
+            if sums:
+                self.left.append(Left(group.label, "not all of its seeds keep a per_image.npz: no interval"))
             return
         ids = tuple(sums[0].ids)
         if any(tuple(own.ids) != ids for own in sums):

@@ -18,6 +18,9 @@ from mtlsi_net.comparison.tables import Row, Table, heading
 from mtlsi_net.comparison.worst import Worst
 from mtlsi_net.utils.errors import UserError
 
+MAX_PAIRS = 5000
+"""Differences that a table's page holds; all of them are in ``pairs.csv``."""
+
 THUMBNAIL_SHARE = 0.25
 """Of the budget for pictures, kept for single images."""
 
@@ -85,7 +88,7 @@ def _table(
         "columns": [{"name": heading(key, higher), "best": table.best(key)} for key, higher in columns.items()],
         "rows": [_row(row, table, index) for row in table.rows],
         "published": [_published(result, table) for result in table.published],
-        "pairs": pair_cells(pairs)[1:],
+        "pairs": pair_cells(pairs[:MAX_PAIRS])[1:],
     }
 
 

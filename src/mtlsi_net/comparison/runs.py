@@ -4,6 +4,7 @@ import glob
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,9 @@ def _runs_inside(folder: Path) -> Iterator[Path]:
     if own.config.is_file() or own.metrics.is_file():
         yield folder
         return
-    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        yield from _runs_inside(child)
+    with suppress(PermissionError):
+        for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            yield from _runs_inside(child)
 
 
 def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[Left]]:

@@ -22,11 +22,6 @@ class Row:
     gain: Gain
     intervals: Intervals
 
-    @property
-    def parameters(self) -> float:
-        """All parameters in millions; NaN if not recorded."""
-        return self.size("parameters_m")
-
     def size(self, key: str) -> float:
         """Return one of ``ModelSize``, NaN if it is not recorded."""
         value = self.group.first.model.get(key)
@@ -48,7 +43,7 @@ class Table:
 
     Attributes:
         groups: of the rows.
-        identities: of the groups, added up.
+        identities: of the groups.
         differs: what tells it from the first table; empty for the first.
         rows: filled in last.
         published: results of others on the same data; never in ``rows``.
@@ -99,8 +94,8 @@ def split_tables(groups: Sequence[Group]) -> list[Table]:
         fitting = (t for t in tables if not any(group.identity.differences(own) for own in t.identities))
         table = next(fitting, None)
         if table is None:
-            differs = tables[0].identities[0].differences(group.identity) if tables else []
-            tables.append(Table([group], [group.identity], differs))
+            found = [own.differences(group.identity) for first in tables[:1] for own in first.identities]
+            tables.append(Table([group], [group.identity], next(filter(None, found), [])))
         else:
             table.groups.append(group)
             table.identities.append(group.identity)

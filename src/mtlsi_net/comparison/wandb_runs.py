@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtlsi_net.comparison.runs import Left
-from mtlsi_net.lit.dashboard import KEPT
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[Left]]:  # noqa: ANN401 - wandb's

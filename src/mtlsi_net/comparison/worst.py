@@ -19,10 +19,11 @@ class Worst(NamedTuple):
 
 
 def find_worst(bootstrap: Bootstrap, groups: Sequence[Group], count: int) -> list[Worst]:
-    """Return the ``count`` worst images of the first group against every other on the same images, and the reverse."""
+    """Return the ``count`` worst images of the first group that keeps them against every other, and the reverse."""
     found = []
-    for other in groups[1:]:
-        for ours, theirs in ((groups[0], other), (other, groups[0])):
+    kept = [group for group in groups if bootstrap.ids(group)]
+    for other in kept[1:]:
+        for ours, theirs in ((kept[0], other), (other, kept[0])):
             keys = [(task, metric, higher) for task, (metric, higher) in ours.first.main.items()]
             for task, metric, higher in keys:
                 images = _behind(bootstrap, (ours, theirs), (task, metric), higher)[:count]

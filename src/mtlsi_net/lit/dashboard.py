@@ -11,19 +11,7 @@ from torch import Tensor
 from mtlsi_net.pictures import Sample
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.run_folder import RunFolder
-
-KEPT = (
-    "config.yaml",
-    "metrics.json",
-    "run.json",
-    "metrics.csv",
-    "per_image.npz",
-    "table.md",
-    "pictures/val.png",
-    "pictures/dev.png",
-)
-"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
+from mtlsi_net.utils.run_folder import KEPT, RunFolder
 
 
 def dashboards(loggers: Sequence[Logger]) -> list[WandbLogger]:

@@ -1,6 +1,7 @@
 """What every image contributed to the pooled scores, in a file; read without torch."""
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,9 +54,11 @@ def join(records: Mapping[str, ImageRecord], pooling: Mapping[str, str]) -> Imag
 
 
 def write_image_sums(path: Path, found: ImageSums) -> None:
-    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``."""
+    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; never half a file."""
     arrays: dict[str, Any] = {"ids": np.array(found.ids), "pooling": np.array(json.dumps(found.pooling))}
-    np.savez_compressed(path, **arrays, **_arrays(found))
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")  # each process has its own
+    np.savez_compressed(temporary, **arrays, **_arrays(found))
+    os.replace(temporary, path)
 
 
 def _arrays(found: ImageSums) -> dict[str, Any]:

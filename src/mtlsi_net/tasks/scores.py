@@ -66,7 +66,7 @@ class TaskMetrics:
 
     def _sums(self) -> ImageRecord:
         return {
-            f"{name}/{key}": sums.cpu().numpy()
+            f"{name}/{key}": sums.cpu().numpy().copy()  # the state itself may be added to later
             for name, metric in self._metrics.items()
             if isinstance(metric, PooledMetric)
             for key, sums in metric.image_sums().items()

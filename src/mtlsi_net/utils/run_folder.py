@@ -27,6 +27,18 @@ PACKAGES = (
     "opencv-python-headless",
 )
 
+KEPT = (
+    "config.yaml",
+    "metrics.json",
+    "run.json",
+    "metrics.csv",
+    "per_image.npz",
+    "table.md",
+    "pictures/val.png",
+    "pictures/dev.png",
+)
+"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

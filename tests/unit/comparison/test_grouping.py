@@ -126,6 +126,14 @@ def test_runs_of_fewer_tasks_share_the_table(tmp_path):
     assert table.best(("semseg", "mIoU")) == 0.5
 
 
+def test_a_difference_from_any_row_of_the_first_table_is_named(tmp_path):
+    runs = [make_run(tmp_path / "a", {"semseg": {"mIoU": 0.5}}), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})]
+    other = make_run(tmp_path / "c", {"depth": {"rmse": 0.7}}, record={"metrics.depth": {"cap": 10}})
+    first, second = tables_of([*runs, other])
+    assert (len(first.groups), len(second.groups)) == (2, 1)
+    assert "metric of depth" in second.differs[0]
+
+
 def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
     runs = [
         make_run(tmp_path / name, {"boundary": {metric: 0.5}}, {"model.width": width})

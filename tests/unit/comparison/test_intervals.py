@@ -7,6 +7,7 @@ from helpers.run_folders import make_run
 from mtlsi_net.comparison.gains import find_gain
 from mtlsi_net.comparison.groups import group_seeds
 from mtlsi_net.comparison.intervals import Bootstrap
+from mtlsi_net.comparison.runs import read_run
 from mtlsi_net.comparison.worst import find_worst
 
 KEY = ("semseg", "mIoU")
@@ -124,14 +125,17 @@ def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):
     damaged.folder.per_image.write_bytes(b"nothing")
     unlike = [ratio_run(tmp_path / f"u{n}", [0.5] * n, {"model.width": 2, "seed": n}) for n in (2, 3)]
     plain = make_run(tmp_path / "plain", config={"model.width": 3})
-    from mtlsi_net.comparison.runs import read_run
-
-    groups, bootstrap = prepared([read_run(other.folder.root), damaged, *unlike, plain], count=10)
+    half = [
+        ratio_run(tmp_path / "h0", [0.5], {"model.width": 4}),
+        make_run(tmp_path / "h1", {"semseg": {"mIoU": 0.5}}, {"model.width": 4, "seed": 1}),
+    ]
+    groups, bootstrap = prepared([read_run(other.folder.root), damaged, *unlike, plain, *half], count=10)
     why = [item.why for item in bootstrap.left]
     assert "they are of different runs" in why[0]
     assert "per_image.npz cannot be read" in why[1]
     assert "scored on different images" in why[2]
-    assert len(why) == 3  # a run without the file is an older one
+    assert "not all of its seeds keep" in why[3]
+    assert len(why) == 4  # a run without the file is an older one
     assert all(not bootstrap.intervals(group).scores for group in groups)
     assert bootstrap.differences(groups, {}) == []
 

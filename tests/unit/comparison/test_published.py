@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from mtlsi_net.comparison import published
-from mtlsi_net.comparison.cells import operations
+from mtlsi_net.comparison.cells import in_both, operations
 from mtlsi_net.comparison.published import load_published
 
 RESULTS = load_published()
@@ -67,7 +67,8 @@ def test_directions_and_operations():
         ("boundary", "odsF"): True,
     }
     assert operations(one("DeMT", "Swin-B", "nyud")) == "153.7"
-    assert operations(one("MTMamba++", "Swin-L", "nyud")) == "decoder 489"
+    assert operations(one("MTMamba++", "Swin-L", "nyud")) == "decoder 489 (244.5 GMAC)"
+    assert in_both(100, "MAC") == "100 (200 GFLOP)"
     assert operations(one("DeMT", "Swin-L", "nyud")) == operations(one("MLoRE", "ViT-B", "pascal")) == "-"
 
 
