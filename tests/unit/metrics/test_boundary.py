@@ -6,6 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from helpers.two_processes import boundary_scores as boundary_scores_of_processes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -227,6 +228,17 @@ def test_two_updates_equal_one_batch():
         apart.update([soft[k]], [references[k]])
     assert torch.equal(together.total, apart.total)
     assert torch.equal(together.best, apart.best)
+
+
+def test_processes_agree_on_the_counts_of_all_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    soft = list(torch.tensor(rng.random((3, 1, 40, 48)), dtype=torch.float32))
+    references = [reference_of((rng.random((40, 48)) < 0.05) * 1.0) for _ in soft]
+    alone = BoundaryMetric("plain")
+    alone.update(soft, references)
+    expected = {key: float(value) for key, value in alone.compute().items()}
+    shares = [(soft[:2], references[:2]), (soft[2:], references[2:])]  # uneven
+    assert boundary_scores_of_processes(shares, tmp_path) == [expected, expected]
 
 
 def test_scores_are_named_after_the_images_they_are_taken_over():

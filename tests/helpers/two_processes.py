@@ -1,0 +1,23 @@
+"""Work shared by processes that know of each other (gloo), for tests of what they agree on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+
+def boundary_scores(shares: list[Any], folder: Path) -> list[dict[str, float]]:
+    """Return what the boundary metric computes in each process, fed with its share of (predictions, references)."""
+    multiprocessing.spawn(_score, (shares, folder), nprocs=len(shares))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(len(shares))]
+
+
+def _score(rank: int, shares: list[Any], folder: Path) -> None:
+    from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+
+    distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=len(shares))
+    metric = BoundaryMetric("plain")
+    metric.update(*shares[rank])
+    torch.save({key: float(value) for key, value in metric.compute().items()}, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
