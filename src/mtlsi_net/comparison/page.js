@@ -59,7 +59,7 @@ function publishedRow(row) {
   const first = make("td", {}, `${row.model}, ${row.backbone}`);
   first.dataset.value = row.model;
   const operations = make("td", {}, row.operations, make("small", {}, row.unit));
-  operations.dataset.value = parseFloat(row.operations.replace("decoder ", "")) || "";
+  operations.dataset.value = row.decoder_operations ?? ""; // the column is the decoder's
   const tr = make("tr", { title: row.remarks }, first, make("td"), plain(row.parameters_m), plain(row.decoder_parameters_m), operations);
   row.values.forEach((value) => tr.append(plain(value)));
   tr.append(make("td"));
@@ -95,7 +95,7 @@ function drawTable(table, t) {
   element.append(make("thead", {}, make("tr", {}, ...head)));
   element.append(make("tbody", { class: "ours" }, ...table.rows.map((row, r) => ourRow(table, t, row, r))));
   if (table.published.length) {
-    const words = make("th", { colspan: names.length }, "Published by others, not ours; operations in the unit below them");
+    const words = make("th", { colspan: names.length }, "Published by others, not ours; operations of the decoder or the whole network, in the unit below them");
     element.append(make("tbody", { class: "published" }, make("tr", {}, words), ...table.published.map(publishedRow)));
   }
   const notes = make("ul", { class: "soft" }, ...table.notes.map((note) => make("li", {}, note)));
