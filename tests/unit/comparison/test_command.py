@@ -169,7 +169,7 @@ def test_tables_that_do_not_compare_are_apart_and_say_why(tmp_path):
 def test_data_that_is_not_identified_is_noted(tmp_path):
     (write_run(tmp_path / "a") / "run.json").unlink()
     (table,) = run_compare(tmp_path / "out", tmp_path / "a").tables
-    assert table.data == "/data/toy, val images"
+    assert table.data == "toy, val images"
     assert any("does not identify the data" in note for note in table.notes)
 
 
