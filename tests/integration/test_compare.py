@@ -156,7 +156,7 @@ class TestInABrowser:
         clicks += 'document.querySelector("tbody.ours input").click(); document.getElementById("published").click();'
         document = browse(page / "published" / "index.html", script=clicks)
         assert labels(document) == ["best", "middle", "worst", "alone"]
-        assert labels(document, "published")[:2] == ["MTLSI-Net, its authors'", "DeMT"]
+        assert labels(document, "published")[:2] == ["MTLSI-Net, unverified listing", "DeMT"]
         assert re.search(r'<tbody class="published" hidden', document)
         assert document.partition('id="curves"')[2].partition("<h2>")[0].count("<path") == 1  # of the row chosen
 

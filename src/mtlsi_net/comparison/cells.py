@@ -68,7 +68,7 @@ def published_cells(table: Table) -> Cells:
         size = result.size
         sizes = [NONE] * 4
         if size is not None:
-            sizes = [number(size.parameters_m), number(size.decoder_parameters_m), operations(result), size.unit]
+            sizes = [number(size.parameters_m), number(size.decoder_parameters_m), operations(result), unit(result)]
         scores = [number(result.scores.get(key, math.nan)) for key in columns]
         rows.append([result.model, result.backbone, *sizes, *scores, remarks(result, table)])
     return [head, *rows]
@@ -79,19 +79,23 @@ def operations(result: Published) -> str:
     size = result.size
     if size is None:
         return NONE
-    decoder = math.isnan(size.operations_g) and math.isfinite(size.decoder_operations_g)
-    return (
-        f"decoder {in_both(size.decoder_operations_g, size.unit)}" if decoder else in_both(size.operations_g, size.unit)
-    )
+    if math.isnan(size.operations_g) and math.isfinite(size.decoder_operations_g):
+        return f"decoder {in_both(size.decoder_operations_g, size.unit)}"
+    return f"whole {in_both(size.operations_g, size.unit)}" if math.isfinite(size.operations_g) else NONE
 
 
-def in_both(operations: float, unit: str) -> str:
-    """Return billions of operations, in brackets in the other unit: a multiply-add is 1 MAC and 2 FLOP."""
+def unit(result: Published) -> str:
+    """Return what the operations count, nothing where there are none."""
+    return result.size.unit if result.size is not None and operations(result) != NONE else ""
+
+
+def in_both(count: float, of: str) -> str:
+    """Return billions of operations of a unit, in brackets in the other one: a multiply-add is 1 MAC and 2 FLOP."""
     other = {"FLOP": (0.5, "GMAC"), "MAC": (2.0, "GFLOP")}
-    if unit not in other or not math.isfinite(operations):
-        return number(operations)
-    factor, name = other[unit]
-    return f"{operations:.4g} ({factor * operations:.4g} {name})"
+    if of not in other or not math.isfinite(count):
+        return number(count)
+    factor, name = other[of]
+    return f"{count:.4g} ({factor * count:.4g} {name})"
 
 
 def remarks(result: Published, table: Table) -> str:

@@ -116,14 +116,20 @@ def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[Left]]:
             left.append(Left(run.name, f"same settings, data and seed ({seed}) as {seeds[seed].name}: counted once"))
         else:
             seeds[seed] = run
-    groups = [Group(_label(seeds), tuple(seeds.values()), identities[key]) for key, seeds in found.items()]
+    labels = _labels([next(iter(seeds.values())) for seeds in found.values()])
+    groups = [
+        Group(label, tuple(seeds.values()), identities[key])
+        for label, (key, seeds) in zip(labels, found.items(), strict=True)
+    ]
     return _distinguish(groups), left
 
 
-def _label(seeds: Mapping[str, Run]) -> str:
-    """Return the configuration's name and what the command changed."""
-    run = next(iter(seeds.values()))
-    return " ".join([str(run.config.get("name", "run")), *_overrides(run)])
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return each configuration's name and what its command changed, but for what all commands did."""
+    words = [_overrides(run) for run in runs]
+    common = set.intersection(*map(set, words)) if words else set()
+    names = (str(run.config.get("name", "run")) for run in runs)
+    return [" ".join([name, *(w for w in own if w not in common)]) for name, own in zip(names, words, strict=True)]
 
 
 def _overrides(run: Run) -> list[str]:

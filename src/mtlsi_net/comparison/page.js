@@ -59,7 +59,7 @@ function publishedRow(row) {
   const first = make("td", {}, `${row.model}, ${row.backbone}`);
   first.dataset.value = row.model;
   const operations = make("td", {}, row.operations, make("small", {}, row.unit));
-  operations.dataset.value = parseFloat(row.operations.replace("decoder ", "")) || "";
+  operations.dataset.value = row.decoder_operations ?? ""; // the column is the decoder's
   const tr = make("tr", { title: row.remarks }, first, make("td"), plain(row.parameters_m), plain(row.decoder_parameters_m), operations);
   row.values.forEach((value) => tr.append(plain(value)));
   tr.append(make("td"));
@@ -95,7 +95,7 @@ function drawTable(table, t) {
   element.append(make("thead", {}, make("tr", {}, ...head)));
   element.append(make("tbody", { class: "ours" }, ...table.rows.map((row, r) => ourRow(table, t, row, r))));
   if (table.published.length) {
-    const words = make("th", { colspan: names.length }, "Published by others, not ours; operations in the unit below them");
+    const words = make("th", { colspan: names.length }, "Published by others, not ours; operations of the decoder or the whole network, in the unit below them");
     element.append(make("tbody", { class: "published" }, make("tr", {}, words), ...table.published.map(publishedRow)));
   }
   const notes = make("ul", { class: "soft" }, ...table.notes.map((note) => make("li", {}, note)));
@@ -110,19 +110,19 @@ function sources(table) {
 // ---- charts --------------------------------------------------------------------------------------------------------
 
 function axes(title, points, [xName, yName]) {
-  const [width, height, left, bottom] = [400, 260, 58, 36];
+  const [width, height, left, right, bottom] = [400, 260, 58, 22, 36];
   const range = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = (high - low || Math.abs(high) || 1) * 0.06;
     return [low - room, high + room];
   };
   const [x0, x1] = range(points.map((p) => p[0])), [y0, y1] = range(points.map((p) => p[1]));
-  const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - 10);
+  const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);
   const y = (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - bottom - 10);
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
   for (let i = 0; i <= 4; i++) {
     const [u, v] = [x0 + ((x1 - x0) * i) / 4, y0 + ((y1 - y0) * i) / 4];
-    svg.append(make("line", { class: "axis", x1: left, x2: width - 10, y1: y(v), y2: y(v) }));
+    svg.append(make("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }));
     svg.append(make("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, show(v, 3)));
     svg.append(make("text", { x: x(u), y: height - bottom + 15, "text-anchor": "middle" }, show(u, 3)));
   }
@@ -229,6 +229,7 @@ function start() {
     tables.append(drawTable(table, t));
     if (table.published.length) tables.append(sources(table));
   });
+  document.getElementById("toggle").hidden = !DATA.tables.some((table) => table.published.length);
   const left = section("left");
   left.append(...DATA.left.map(({ what, why }) => make("li", {}, `${what}: ${why}`)));
   document.getElementById("leftbox").hidden = !DATA.left.length;

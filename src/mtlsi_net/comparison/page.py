@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtlsi_net.comparison.cells import gain_notes, operations, pair_cells, remarks, title
+from mtlsi_net.comparison.cells import gain_notes, operations, pair_cells, remarks, title, unit
 from mtlsi_net.comparison.curves import read_curves
 from mtlsi_net.comparison.groups import settings_of
 from mtlsi_net.comparison.intervals import Difference
@@ -119,7 +119,8 @@ def _published(result: Published, table: Table) -> dict[str, Any]:
         "parameters_m": None if size is None else size.parameters_m,
         "decoder_parameters_m": None if size is None else size.decoder_parameters_m,
         "operations": operations(result),
-        "unit": "" if size is None else size.unit,
+        "unit": unit(result),
+        "decoder_operations": None if size is None else size.decoder_operations_g,
         "values": [result.scores.get(key) for key in table.columns()],
         "remarks": remarks(result, table),
     }

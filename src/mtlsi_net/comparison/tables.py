@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mtlsi_net.comparison.gains import Gain
 from mtlsi_net.comparison.groups import Group, Key
@@ -63,7 +64,7 @@ class Table:
         first = self.groups[0].first
         places = [first.record.get("data"), first.config.get("data")]
         told = [place.get(key) for place, key in zip(places, ("name", "root"), strict=True) if isinstance(place, dict)]
-        return f"{next(filter(None, told), 'data')}, {first.stage} images"
+        return f"{Path(str(next(filter(None, told), 'data'))).name}, {first.stage} images"
 
     def columns(self) -> dict[Key, bool]:
         """Return (task, metric) -> higher is better: main metrics, then others that published results have too."""

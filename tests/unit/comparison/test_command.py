@@ -169,7 +169,7 @@ def test_tables_that_do_not_compare_are_apart_and_say_why(tmp_path):
 def test_data_that_is_not_identified_is_noted(tmp_path):
     (write_run(tmp_path / "a") / "run.json").unlink()
     (table,) = run_compare(tmp_path / "out", tmp_path / "a").tables
-    assert table.data == "/data/toy, val images"
+    assert table.data == "toy, val images"
     assert any("does not identify the data" in note for note in table.notes)
 
 
@@ -263,3 +263,24 @@ def test_runs_of_wandb_are_compared_with_local_ones(tmp_path, monkeypatch):
     result = run_compare(tmp_path / "out", write_run(tmp_path / "a"), wandb="me/it")
     assert len(result.tables[0].rows) == 2
     assert result.left[0].what == "me/it"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"config": {"data": 3}},
+        {"config": {"model": None, "backbone": [1], "trainer": "none", "name": None}},
+        {"config": {"when": {2026: "a"}, "seed": None}},
+        {"record": {"data": [], "seconds": [], "metrics": 3, "command": 3, "main": []}},
+        {"record": {"data.parts": {"lists": None}, "protocol": None}},
+        {"scores": {"semseg": {"mIoU": None}, "depth": {"rmse": None}}},
+    ],
+)
+def test_odd_values_of_a_foreign_run_end_in_no_traceback(tmp_path, odd):
+    runs = [
+        write_run(tmp_path / "a", **odd),
+        write_run(tmp_path / "b"),
+        write_run(tmp_path / "c", {"depth": {"rmse": 0.5}}),
+    ]
+    result = run_compare(tmp_path / "out", *runs)
+    assert sum(len(table.rows) for table in result.tables) + len(result.left) == 3

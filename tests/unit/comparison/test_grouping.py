@@ -74,6 +74,12 @@ def test_labels_tell_what_the_command_changed(tmp_path):
     assert labels == ["toy ablation=no_fusion", "toy ~tasks.depth", "toy model=mtlsi_plus", "toy", "toy model.width=4"]
 
 
+def test_what_all_commands_changed_is_not_in_the_labels(tmp_path):
+    commands = [f"python -m mtlsi_net.train trainer.max_steps=9 model={name}" for name in ("a", "b")]
+    runs = [make_run(tmp_path / c[-1], config={"model.x": c}, record={"command": c}) for c in commands]
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy model=a", "toy model=b"]
+
+
 def test_equal_labels_are_told_apart(tmp_path):
     many = {f"model.{letter}": 1 for letter in "abcd"}
     other_data = {"data.parts": {"lists": "x", "image": "y", "semseg": "z", "depth": "d"}}
