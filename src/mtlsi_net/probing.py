@@ -265,6 +265,7 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
 def probe(cfg: DictConfig) -> dict[str, Any]:
     """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
     restored = restore(cfg)
+    restored.folder.create(restored.folder.pictures)
     if not isinstance(restored.module.network, DenseNetwork):
         raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
     folder = restored.folder
