@@ -18,6 +18,7 @@ IGNORED = (
     "seed",
     "data.seed",
     "name",
+    "sweep",
     "paths",
     "logger",
     "pictures",

@@ -166,4 +166,8 @@ def test_speed_needs_steps_batch_and_time(tmp_path):
 
     assert speed() == 100 * 4 / 40
     assert math.isnan(speed(record={"seconds": 3}))
+    (tmp_path / "a" / "metrics_1.csv").touch()
+    (tmp_path / "a" / "metrics.csv").touch()
+    assert math.isnan(speed())  # resumed: the seconds are of the last part
+    (tmp_path / "a" / "metrics_1.csv").unlink()
     assert math.isnan(speed(record={"seconds": {"fit": 0}}))
