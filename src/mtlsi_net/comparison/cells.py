@@ -147,7 +147,9 @@ def gain_notes(rows: Iterable[Row]) -> list[str]:
     """Return what each gain refers to, or why a row has none; rows of which the same is true share a line."""
     told: dict[str, list[str]] = {}
     for row in rows:
-        refer = ", ".join(f"{task}: {own.label}" for task, own in row.gain.references.items())
+        labels = {task: own.label for task, own in row.gain.references.items()}
+        every = set(labels.values())
+        refer = every.pop() if len(every) == 1 else ", ".join(f"{task}: {label}" for task, label in labels.items())
         text = f"over {refer}" + (f"; {row.gain.why}" if row.gain.why else "") if refer else f"none: {row.gain.why}"
         told.setdefault(text, []).append(row.group.label)
     return [f"gain of {', '.join(labels)} {text}" for text, labels in told.items()]

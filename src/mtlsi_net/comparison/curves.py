@@ -1,11 +1,13 @@
-"""Scores over training, from ``metrics.csv``."""
+"""Scores over training, from ``metrics.csv`` and those of a resumed run's earlier parts."""
 
 import csv
 from collections.abc import Mapping
+from pathlib import Path
 
 from mtlsi_net.comparison.runs import Run
 from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import histories
 
 MOST = 300
 """Points of a curve that are kept, evenly spaced."""
@@ -22,18 +24,21 @@ def read_curves(run: Run) -> dict[str, Curve]:
     Raises:
         UserError: the file is damaged.
     """
-    path = run.folder.root / "metrics.csv"
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        wanted = {
-            f"{task} {name}": f"{run.stage}/{task}/{name}" for task, name in _names(run, lines[0] if lines else {})
-        }
-        return {label: curve for label, column in wanted.items() if (curve := _curve(lines, column))}
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise UserError(f"metrics.csv cannot be read ({' '.join(str(error).split())[:120]}): no curves") from None
+    found: dict[str, dict[int, float]] = {}
+    for path in histories(run.folder):
+        try:
+            for label, points in _read(run, path).items():
+                found.setdefault(label, {}).update(points)  # of steps that were trained twice, the second time counts
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+            raise UserError(f"{path.name} cannot be read ({' '.join(str(error).split())[:120]}): no curves") from None
+    return {label: _thinned(points) for label, points in found.items() if points}
+
+
+def _read(run: Run, path: Path) -> dict[str, dict[int, float]]:
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    names = _names(run, lines[0] if lines else {})
+    return {f"{task} {name}": _points(lines, f"{run.stage}/{task}/{name}") for task, name in names}
 
 
 def _names(run: Run, columns: Mapping[str, object]) -> list[tuple[str, str]]:
@@ -49,11 +54,14 @@ def _names(run: Run, columns: Mapping[str, object]) -> list[tuple[str, str]]:
     return found
 
 
-def _curve(lines: list[dict[str, str]], column: str) -> Curve:
+def _points(lines: list[dict[str, str]], column: str) -> dict[int, float]:
     points: dict[int, float] = {}
     for line in lines:
         if line.get(column):
             points.setdefault(int(line["step"]), float(line[column]))
+    return points
+
+
+def _thinned(points: Mapping[int, float]) -> Curve:
     curve = sorted(points.items())
-    step = -(-len(curve) // MOST) or 1
-    return curve[::step]
+    return curve[:: -(-len(curve) // MOST)]

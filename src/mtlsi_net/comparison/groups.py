@@ -18,6 +18,7 @@ IGNORED = (
     "seed",
     "data.seed",
     "name",
+    "sweep",
     "paths",
     "logger",
     "pictures",
@@ -164,7 +165,8 @@ def _distinguish(groups: list[Group]) -> list[Group]:
         first = firsts.setdefault(group.label, group)
         label = group.label
         if first is not group:
-            changed = [f"{key}={value}" for key, _, value in changed_settings(first.settings, group.settings)]
+            changed = [_told(*change) for change in changed_settings(first.settings, group.settings)]
+            changed = sorted(changed, key=lambda word: word[0] == "~")  # what it has comes before what it lacks
             told = changed[:SHOWN_SETTINGS] + ["..."] * (len(changed) > SHOWN_SETTINGS)
             label = " ".join([label, *(told or ["(other data)"])])
         number = 2
@@ -173,6 +175,14 @@ def _distinguish(groups: list[Group]) -> list[Group]:
         taken.add(label)
         named.append(replace(group, label=label))
     return named
+
+
+def _told(name: str, _: Any, value: Any) -> str:  # noqa: ANN401 - any setting
+    """Return a changed setting as a command would set it, of a class its bare name."""
+    if value is None:
+        return f"~{name}"
+    path, _, last = name.rpartition(".")
+    return f"{path}={str(value).rpartition('.')[2]}" if last == "_target_" else f"{name}={value}"
 
 
 def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -11,6 +11,7 @@ from mtlsi_net.comparison.identity import Identity
 from mtlsi_net.comparison.intervals import Intervals
 from mtlsi_net.comparison.published import Published
 from mtlsi_net.specs import score_name
+from mtlsi_net.utils.run_folder import histories
 
 ARROWS = {True: "↑", False: "↓"}
 
@@ -30,8 +31,10 @@ class Row:
 
     @property
     def training_speed(self) -> float:
-        """Training images a second, validation on the way included; NaN if not recorded."""
+        """Training images a second, validation on the way included; NaN if not recorded, or of the last part only."""
         config, seconds = self.group.first.config, self.group.first.record.get("seconds", {})
+        if len(histories(self.group.first.folder)) > 1:  # resumed
+            return math.nan
         try:
             return float(config["trainer"]["max_steps"] * config["data"]["batch_size"] / seconds["fit"])
         except (KeyError, TypeError, ZeroDivisionError):

@@ -116,6 +116,12 @@ class RunFolder:
             history.rename(history.with_stem(f"metrics_{taken + 1}"))
 
 
+def histories(folder: RunFolder) -> list[Path]:
+    """Return the files of what was logged over time, those of a resumed run's earlier parts first."""
+    earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
+    return [path for path in (*earlier, folder.root / "metrics.csv") if path.is_file()]
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
     temporary = path.with_suffix(".tmp")

@@ -284,3 +284,11 @@ def test_odd_values_of_a_foreign_run_end_in_no_traceback(tmp_path, odd):
     ]
     result = run_compare(tmp_path / "out", *runs)
     assert sum(len(table.rows) for table in result.tables) + len(result.left) == 3
+
+
+def test_one_reference_for_all_tasks_is_named_once(tmp_path):
+    single = {"name": "single", "model": {"_target_": "mtlsi_net.models.baselines.single_task.SingleTaskNet"}}
+    run_compare(tmp_path / "out", write_run(tmp_path / "a"), write_run(tmp_path / "b", config=single))
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "- gain of toy over single\n" in text
+    assert "- gain of single none: a single-task reference itself\n" in text

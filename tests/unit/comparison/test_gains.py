@@ -1,12 +1,13 @@
 import math
 
 import pytest
+from helpers.miniature import compose_config
 from helpers.run_folders import make_run
 
 from mtlsi_net.comparison.gains import find_gain
 from mtlsi_net.comparison.groups import group_seeds
 
-SINGLE = "mtlsi_net.models.baselines.single_task.SingleTaskNet"
+SINGLE = compose_config("model=single_task").model._target_
 
 
 def gain_of_first(*runs):

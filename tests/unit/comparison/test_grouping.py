@@ -97,6 +97,12 @@ def test_equal_labels_are_told_apart(tmp_path):
     ]
 
 
+def test_classes_are_told_by_name_and_what_is_missing_last(tmp_path):
+    other = {"model": {"_target_": "a.package.Other", "depth": 2}}
+    runs = [make_run(tmp_path / "0"), make_run(tmp_path / "1", config=other)]
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy model=Other model.depth=2 ~model.width"]
+
+
 def test_flat_settings():
     assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
     assert changed_settings({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
@@ -166,4 +172,8 @@ def test_speed_needs_steps_batch_and_time(tmp_path):
 
     assert speed() == 100 * 4 / 40
     assert math.isnan(speed(record={"seconds": 3}))
+    (tmp_path / "a" / "metrics_1.csv").touch()
+    (tmp_path / "a" / "metrics.csv").touch()
+    assert math.isnan(speed())  # resumed: the seconds are of the last part
+    (tmp_path / "a" / "metrics_1.csv").unlink()
     assert math.isnan(speed(record={"seconds": {"fit": 0}}))

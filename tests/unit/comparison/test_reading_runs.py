@@ -8,6 +8,7 @@ from helpers.run_folders import make_run, write_run
 from mtlsi_net.comparison.curves import read_curves
 from mtlsi_net.comparison.runs import find_folders, read_run, read_runs
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import histories
 
 
 def test_folders_globs_and_sweeps_are_found_once(tmp_path):
@@ -91,6 +92,14 @@ def test_curves_are_those_of_training(tmp_path):
     expected = {"semseg mIoU": [(10, 0.1), (20, 0.3)], "boundary odsF_subset": [(10, 0.2), (20, 0.4)]}
     assert read_curves(run) == expected
     assert read_curves(make_run(tmp_path / "b")) == {}
+
+
+def test_curves_of_a_resumed_run_are_joined(tmp_path):
+    run = make_run(tmp_path / "a", {"semseg": {"mIoU": 0.9}}, curves="step,val/semseg/mIoU\n20,0.25\n30,0.5\n")
+    for part, text in ((1, "10,0.1\n20,0.2\n"), (2, "15,0.15\n"), (10, "16,0.16\n")):
+        (run.folder.root / f"metrics_{part}.csv").write_text(f"step,val/semseg/mIoU\n{text}")
+    assert [path.name for path in histories(run.folder)] == [f"metrics{end}.csv" for end in ("_1", "_2", "_10", "")]
+    assert read_curves(run) == {"semseg mIoU": [(10, 0.1), (15, 0.15), (16, 0.16), (20, 0.25), (30, 0.5)]}
 
 
 def test_long_curves_are_thinned(tmp_path):
