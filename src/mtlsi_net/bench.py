@@ -4,7 +4,7 @@ import hydra
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.errors import choose, user_errors
+from mtlsi_net.utils.errors import UserError, choose, user_errors
 
 BENCHMARKS = {
     "loader": "mtlsi_net.benchmarks.loader.bench_loader",
@@ -18,8 +18,10 @@ def bench(cfg: DictConfig) -> None:
     """Run the benchmark that ``cfg.what`` names.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or nothing to measure.
     """
+    if cfg.rounds < 1:
+        raise UserError(f"rounds={cfg.rounds}; give at least 1")
     get_object(choose("what", cfg.what, BENCHMARKS))(cfg)
 
 
