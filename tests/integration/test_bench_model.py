@@ -140,7 +140,8 @@ def test_what_cannot_be_built_ends_in_one_line(tmp_path, models, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("rounds=0", "rounds=0 and batch_size=1 must be at least 1"),
+        ("rounds=0", "rounds=0; give at least 1"),
+        ("batch_size=0", "batch_size=0; give at least 1"),
         ("precision=16", "precision=16 is not known"),
         ("data=folder", "models, 'mtlsi .*': tasks.semseg.classes must be given"),
         ("data.size=???", "models, 'mtlsi .*': data.size must be given"),

@@ -31,8 +31,8 @@ def bench_model(cfg: DictConfig) -> dict[str, Values]:
     Raises:
         UserError: a setting that is not known, or a network that cannot be built.
     """
-    if min(cfg.rounds, cfg.batch_size) < 1:
-        raise UserError(f"rounds={cfg.rounds} and batch_size={cfg.batch_size} must be at least 1")
+    if cfg.batch_size < 1:
+        raise UserError(f"batch_size={cfg.batch_size}; give at least 1")
     dtype = choose("precision", cfg.precision, PRECISIONS)
     device, meter = open_device(cfg.device)
     start = time.perf_counter()
