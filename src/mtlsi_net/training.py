@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from mtlsi_net import assemble
@@ -53,8 +54,8 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     folder.create(folder.checkpoints, folder.pictures)
     if resume is not None:
         folder.keep_history()
-    else:
-        folder.wandb_id.unlink(missing_ok=True)  # an earlier run's, in the same folder
+    else:  # an earlier run's, in the same folder; other processes start when the first has its id
+        rank_zero_only(folder.wandb_id.unlink)(missing_ok=True)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)

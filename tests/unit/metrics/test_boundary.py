@@ -214,6 +214,13 @@ def test_empty_truth_or_prediction_gives_zero_without_warning(truth, predicted, 
     assert scored(preset, square() * truth, square() * predicted).compute()["odsF"] == 0
 
 
+def test_images_that_count_in_no_score_are_not_counted_at_all(monkeypatch):
+    monkeypatch.setattr(BoundaryMetric, "_count", lambda *_: pytest.fail("counted in vain"))
+    metric = BoundaryMetric("plain")
+    metric.update([torch.rand(1, 40, 48)], [Reference(np.zeros((1, 40, 48), np.uint8), "boundaries", ())])
+    assert metric.images.sum() == 0
+
+
 def test_an_estimate_without_images_does_not_call_itself_the_score():
     assert set(BoundaryMetric("plain", estimate=True).compute()) == {"odsF_subset"}
 

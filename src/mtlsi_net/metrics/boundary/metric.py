@@ -21,7 +21,7 @@ class BoundaryMetric(PooledMetric):
     """odsF, oisF and AP over a data set; four integers an image and threshold are all it keeps.
 
     ``update(predictions, references)``: for each image (1, H, W) probabilities in [0, 1] at the size of its files, and
-    its reference. Images without annotators are skipped.
+    its reference. Images without annotators, or that count in no score, are skipped.
 
     Args:
         preset: the rules, or the name of some, see ``PRESETS``.
@@ -60,7 +60,7 @@ class BoundaryMetric(PooledMetric):
         counted = [
             (quantise(prediction), reference)
             for prediction, reference in zip(predictions, references, strict=True)
-            if len(reference.maps) and (SUBSET in reference.groups or not self.estimate)
+            if len(reference.maps) and (SUBSET in reference.groups if self.estimate else reference.groups)
         ]
         tally = Tally(self.preset)
         with ThreadPoolExecutor() as pool:
