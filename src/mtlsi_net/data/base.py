@@ -2,12 +2,14 @@
 
 import logging
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -17,7 +19,7 @@ from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
 from mtlsi_net.specs import SUBSET, Batch, TargetSpec
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, choose
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         pad_color: mean RGB in 0..1.
         allow_missing: an image without one task's label file contributes nothing to that task, instead of being an
             error.
+        label_share: task -> share of the training images, in (0, 1], whose label of it is used; the others count as
+            missing. Chosen by ``seed``; a smaller share's are among a larger one's. Scoring sees all labels.
         cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
             sets with computed labels use it.
         files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
@@ -78,6 +82,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         allow_missing: bool = False,
+        label_share: Mapping[str, float] | None = None,
         cache_dir: str | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
         extra_augmentations: Sequence[Any] = (),
@@ -98,9 +103,14 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
+        self.label_share = dict(label_share or {})
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.files = dict(files or {})
         self.targets = dict(targets)
+        for name, share in self.label_share.items():
+            choose("data.label_share: task", name, self.targets)
+            if not 0 < share <= 1:
+                raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
         guides = {crop_guide_name: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
@@ -131,12 +141,13 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
-        plain = self._dataset(reader, train_ids, TestPipeline(self.size, self.targets, self.pad_color))
+        pipeline = TestPipeline(self.size, self.targets, self.pad_color)
+        plain = self._training_dataset(reader, train_ids, pipeline)
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self.scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
-            "train": self._training_dataset(train_ids) if self.augment else plain,
-            "val": self.scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
+            "train_scored": self.scored_dataset(reader, self._scored(train_ids), pipeline, "train"),
+            "train": self._augmented_dataset(train_ids) if self.augment else plain,
+            "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
 
     def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
@@ -177,14 +188,23 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
-    def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
+    def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
         pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
-        return self._dataset(self.make_reader(self.train_specs), ids, pipeline)
+        return self._training_dataset(self.make_reader(self.train_specs), ids, pipeline)
 
-    def _dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
-        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale)
+    def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
+        hidden = {name: self._hidden(name, share, ids) for name, share in self.label_share.items()}
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
+
+    def _hidden(self, task: str, share: float, ids: Sequence[str]) -> frozenset[str]:
+        """Return the ids whose label of a task is not used."""
+        order = np.random.default_rng([self.seed, zlib.crc32(task.encode())]).permutation(len(ids))
+        hidden = order[max(1, round(share * len(ids))) :]
+        if len(hidden):
+            log.info("%s: %d of %d training images have their label", task, len(ids) - len(hidden), len(ids))
+        return frozenset(ids[index] for index in hidden)
 
     def _scored(self, ids: list[str]) -> list[str]:
         if self.max_train_scores is not None and self.max_train_scores < 1:
