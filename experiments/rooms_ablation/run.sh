@@ -1,0 +1,6 @@
+# Every ablation on generated rooms, beside the decoders (run rooms_decoders/run.sh first: its mtlsi is the full network, its
+# single_task the gain's reference). The same command continues what was interrupted. Arguments: further settings.
+set -e
+python -m mtlsi_net.train -m experiment=rooms_study sweep=ablation 'ablation=glob(*,exclude=[full,blocks_111])' "$@"
+python -m mtlsi_net.compare runs=[outputs/rooms_study/sweep_decoders,outputs/rooms_study/sweep_ablation] \
+  out=experiments/rooms_ablation/results page_mb=2 worst=0
