@@ -12,7 +12,9 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 
+from mtlsi_net.comparison.command import compare
 from mtlsi_net.comparison.published import load_published
+from mtlsi_net.comparison.runs import find_folders
 from mtlsi_net.tasks.classes import CLASS_SETS
 from mtlsi_net.training import train
 
@@ -142,3 +144,13 @@ def test_label_curves_take_the_runs_of_seed_0_by_task_and_share(tmp_path):
     ]
     curves.main(tmp_path)
     assert (tmp_path / "labels.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("results", sorted(FOLDER.glob("*/results")), ids=lambda path: path.parent.name)
+def test_contributed_runs_can_be_compared(results, tmp_path):
+    folders, _ = find_folders(str(results))
+    if not folders:
+        pytest.skip("no contributed run folders")
+    compare(compose_config(f"runs={results}", f"out={tmp_path}", "strict=true", "bootstrap=0", name="compare"))
+    large = [path for path in results.rglob("*") if path.suffix == ".ckpt" or path.stat().st_size > 2_000_000]
+    assert not large

@@ -45,7 +45,7 @@ def compare(cfg: DictConfig) -> Comparison:
     """Compare the runs of ``cfg.runs`` and ``cfg.wandb``; leave tables and a page in ``cfg.paths.run_dir``.
 
     Raises:
-        UserError: nothing is left to compare.
+        UserError: nothing is left to compare, or, with ``cfg.strict``, something is left out or not identified.
     """
     choose("weights", cfg.weights, WEIGHTS)
     out = Path(cfg.paths.run_dir)
@@ -79,8 +79,22 @@ def compare(cfg: DictConfig) -> Comparison:
     write_tex(out / "table.tex", tables)
     draw_tables(out, tables)
     _print(tables, left)
+    if cfg.strict:
+        _check_strictly(groups, left)
     log.info("tables and the page are in %s: open %s", out, out / "index.html")
     return Comparison(out, tables, pairs, left)
+
+
+def _check_strictly(groups: Sequence[Group], left: Sequence[Left]) -> None:
+    """Check that every run was taken in, of identified data.
+
+    Raises:
+        UserError: names what was not.
+    """
+    bad = [f"{item.what}: {item.why}" for item in left]
+    bad += [f"{group.label}: run.json does not identify its data" for group in groups if not group.identity.known]
+    if bad:
+        raise UserError(f"strict=true, but {shown(bad, '; ')}")
 
 
 def _find(cfg: DictConfig, out: Path) -> tuple[list[Path], list[Left]]:

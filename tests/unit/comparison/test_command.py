@@ -318,3 +318,12 @@ def test_one_reference_for_all_tasks_is_named_once(tmp_path):
     text = (tmp_path / "out" / "table.md").read_text()
     assert "- gain of toy over single\n" in text
     assert "- gain of single none: a single-task reference itself\n" in text
+
+
+def test_a_strict_comparison_refuses_what_it_would_leave_out(tmp_path):
+    good, unknown = write_run(tmp_path / "good"), write_run(tmp_path / "unknown", record={"data.parts": {}})
+    run_compare(tmp_path / "out", good, strict="true")
+    with pytest.raises(UserError, match=r"strict=true, but .*nowhere: no folder matches"):
+        run_compare(tmp_path / "out", good, tmp_path / "nowhere", strict="true")
+    with pytest.raises(UserError, match=r"strict=true, but toy.*: run.json does not identify its data"):
+        run_compare(tmp_path / "out", good, unknown, strict="true")
