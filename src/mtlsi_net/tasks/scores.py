@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import Batch
+from mtlsi_net.specs import Batch, cut_batch
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageRecord, ImageSums, join
 
@@ -56,7 +56,10 @@ class TaskMetrics:
     def _update_by_image(self, values: Mapping[str, Tensor], batch: Batch) -> None:
         def score(index: int) -> TaskMetrics:
             alone = TaskMetrics(self.tasks, self.device, self.estimate)
-            alone.update({name: value[index : index + 1] for name, value in values.items()}, _one(batch, index))
+            alone.update(
+                {name: value[index : index + 1] for name, value in values.items()},
+                cut_batch(batch, slice(index, index + 1)),
+            )
             return alone
 
         with ThreadPoolExecutor() as pool:
@@ -99,15 +102,3 @@ class TaskMetrics:
         """Return task -> class -> values, of the tasks that have classes."""
         found = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
         return {name: classes for name, classes in found.items() if classes}
-
-
-def _one(batch: Batch, index: int) -> Batch:
-    """Return one sample of a batch, as a batch."""
-    part = slice(index, index + 1)
-    return {
-        "image": batch["image"][part],
-        "valid": batch["valid"][part],
-        "id": batch["id"][part],
-        "targets": {name: target[part] for name, target in batch["targets"].items()},
-        "references": {name: references[part] for name, references in batch["references"].items()},
-    }
