@@ -56,10 +56,12 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     """Return the run folder with the resolved configuration in it, and that configuration.
 
     Raises:
-        UserError: an option that its class does not have, or a folder that cannot be written.
+        UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     check_options(config)
+    if "trainer" in cfg:
+        check_trainer(cfg.trainer)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
     if ranks.is_first():
@@ -155,11 +157,10 @@ def build_trainer(
     """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
 
     Raises:
-        UserError: settings of ``trainer`` that cannot work, see ``lit.processes``.
+        UserError: other processes are there than the trainer wants.
     """
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
     bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
-    check_trainer(cfg.trainer)
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         strategy=choose_strategy(cfg.trainer, find_unused),
@@ -209,7 +210,8 @@ def quieten_lightning() -> None:
     """Let every line be logged once (Hydra's handler prints it too) and drop tips and warnings that ask for nothing."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch").handlers.clear()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    talkative = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+    for name in ("lightning.fabric.utilities.rank_zero", *(f"lightning.pytorch.{part}" for part in talkative)):
         logging.getLogger(name).addFilter(lambda record: not any(noise in record.getMessage() for noise in NOISE))
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

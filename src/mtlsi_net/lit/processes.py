@@ -82,7 +82,7 @@ def check_processes(trainer: L.Trainer) -> None:
     Raises:
         UserError: there are not.
     """
-    started, wanted = place(), trainer.world_size
+    started, wanted = place(), trainer.num_devices * trainer.num_nodes
     if started.size == wanted:
         return
     asked = f"trainer.devices and num_nodes make {trainer.num_devices} x {trainer.num_nodes} = {wanted}"

@@ -19,7 +19,6 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import setup_globals
 from hydra.utils import get_method
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -105,14 +104,15 @@ class _Setting:
     port: int
     store_port: int
     argv: list[str]
-    hydra: DictConfig | None
+    hydra: dict[str, Any] | None
     logging: dict[str, Any] | None
 
 
 def _setting(size: int) -> _Setting:
     port, store_port = _free_ports(2)
-    hydra: Any = HydraConfig.instance().cfg if HydraConfig.initialized() else None
-    logs: Any = None if hydra is None else OmegaConf.to_container(hydra.hydra.job_logging, resolve=True)
+    known: Any = HydraConfig.instance().cfg if HydraConfig.initialized() else None
+    logs: Any = None if known is None else OmegaConf.to_container(known.hydra.job_logging, resolve=True)
+    hydra: Any = None if known is None else OmegaConf.to_container(known.hydra)  # plugins' classes cannot be pickled
     return _Setting(size, port, store_port, list(sys.orig_argv), hydra, logs)
 
 
@@ -221,8 +221,7 @@ def _be_rank(rank: int, setting: _Setting, job: _Job, sender: Connection | None)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // setting.size)))
     sys.orig_argv[:] = setting.argv  # the command that a record names
     if setting.hydra is not None:
-        setup_globals()
-        HydraConfig.instance().set_config(setting.hydra)
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": setting.hydra})  # what it was told, for tags of the run
     if sender is not None and setting.logging is not None:
         logging.config.dictConfig(setting.logging)
     ranks.quieten()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.ranks import place
 
 PACKAGES = (
     "torch",
@@ -197,6 +198,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "processes": place().size,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
