@@ -11,15 +11,16 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
+from mtlsi_net.data.loader import ShareLoader
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
-from mtlsi_net.specs import SUBSET, Batch, TargetSpec
+from mtlsi_net.specs import SUBSET, TargetSpec
 from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.ranks import Place, place
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         targets: task name -> TargetSpec of the tasks to load.
         size: (height, width) that training crops and all padding go to.
         batch_size: samples of one optimiser step, over all processes.
+        micro_batch: most samples that a process takes at once; its share of a step is taken in parts of that size. None:
+            the whole share at once.
         num_workers: loader processes for each loader; no more than there are cores.
         seed: of order and augmentation; the same for all processes.
         augment: False trains on the test pipeline (padding only).
@@ -70,6 +73,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         *,
         size: Sequence[int],
         batch_size: int,
+        micro_batch: int | None = None,
         crop_guide: TargetSpec | None,
         crop_guide_name: str = "semseg",
         num_workers: int = 0,
@@ -96,7 +100,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.extra_augmentations = extra_augmentations
         self.prepare = prepare
         self.root, self.size = Path(root), (int(size[0]), int(size[1]))
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.batch_size, self.micro_batch = batch_size, micro_batch
+        self.eval_batch_size, self.num_workers = eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
         if estimate_images < 1:
@@ -224,13 +229,15 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return kept, out
 
-    def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> DataLoader[Batch]:
-        ranks, rank = self._ranks()
+    def _loader(
+        self, dataset: MultiTaskDataset, own: Place, *, shuffle: bool, batch_size: int, parts: int = 1
+    ) -> ShareLoader:
         workers = min(self.num_workers, os.cpu_count() or 1)
         sampler = EpochSampler(
-            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, ranks=ranks
+            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=own.rank, ranks=own.size
         )
-        return DataLoader(
+        return ShareLoader(
+            parts=parts,
             dataset=dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -241,28 +248,54 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             persistent_workers=workers > 0 and shuffle,
         )
 
-    @staticmethod
-    def _ranks() -> tuple[int, int]:
-        group = torch.distributed
-        return (group.get_world_size(), group.get_rank()) if group.is_initialized() else (1, 0)
+    @property
+    def share(self) -> int:
+        """Samples of one optimiser step in this process.
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled, augmented batches."""
-        ranks, _ = self._ranks()
-        dataset, per_process = self.datasets["train"], self.batch_size // ranks
-        if per_process * ranks != self.batch_size:
-            raise UserError(f"data.batch_size={self.batch_size} cannot be shared by {ranks} processes; use a multiple")
+        Raises:
+            UserError: processes cannot share a batch evenly.
+        """
+        size = place().size
+        if self.batch_size % size:
+            raise UserError(
+                f"data.batch_size={self.batch_size} (of one step, over all processes) cannot be shared by {size} processes; "
+                "use a multiple"
+            )
+        return self.batch_size // size
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts in which a process takes its share of a step.
+
+        Raises:
+            UserError: the share does not divide into them.
+        """
+        largest = self.share if self.micro_batch is None else self.micro_batch
+        if largest < 1 or (self.share > largest and self.share % largest):
+            raise UserError(
+                f"data.micro_batch={largest} does not divide the {self.share} images that a process has in one step "
+                f"(data.batch_size={self.batch_size} in {place().size}); use a divisor"
+            )
+        return max(1, self.share // largest)
+
+    def train_dataloader(self) -> ShareLoader:
+        """Return shuffled, augmented micro-batches."""
+        dataset = self.datasets["train"]
         if len(dataset) < self.batch_size:
             raise UserError(
                 f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
             )
-        return self._loader(dataset, shuffle=True, batch_size=per_process)
+        return self._loader(dataset, place(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
 
-    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Return the batches of ``val`` or ``train_scored`` in order, each sample exactly once."""
-        return self._loader(self.datasets[split], shuffle=False, batch_size=self.eval_batch_size)
+    def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:
+        """Return the batches of ``val`` or ``train_scored`` in order: over all processes, each sample exactly once.
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+        ``shared=False`` gives this process all of them.
+        """
+        own = place() if shared else Place()
+        return self._loader(self.datasets[split], own, shuffle=False, batch_size=self.eval_batch_size)
+
+    def val_dataloader(self) -> ShareLoader:
         """Return the validation batches."""
         return self.eval_dataloader("val")
 

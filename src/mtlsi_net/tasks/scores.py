@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import Batch
+from mtlsi_net.specs import Batch, cut_batch
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageRecord, ImageSums, join
 
@@ -58,7 +58,9 @@ class TaskMetrics:
             return
         for index, sample_id in enumerate(batch["id"]):
             own = {name: value[index : index + 1] for name, value in values.items()}
-            self._pending.append((sample_id, self._pool.submit(self._score, own, _one(batch, index))))
+            self._pending.append(
+                (sample_id, self._pool.submit(self._score, own, cut_batch(batch, slice(index, index + 1))))
+            )
         self._collect(most_pending=len(batch["id"]) + (os.cpu_count() or 1))  # a bound on the memory that waits
 
     def _score(self, values: Mapping[str, Tensor], batch: Batch) -> "TaskMetrics":
@@ -113,15 +115,3 @@ class TaskMetrics:
         self._collect()
         found = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
         return {name: classes for name, classes in found.items() if classes}
-
-
-def _one(batch: Batch, index: int) -> Batch:
-    """Return one sample of a batch, as a batch."""
-    part = slice(index, index + 1)
-    return {
-        "image": batch["image"][part],
-        "valid": batch["valid"][part],
-        "id": batch["id"][part],
-        "targets": {name: target[part] for name, target in batch["targets"].items()},
-        "references": {name: references[part] for name, references in batch["references"].items()},
-    }
