@@ -147,7 +147,7 @@ def build_training(cfg: DictConfig, folder: RunFolder, module: MultiTaskModule, 
     callbacks = training_callbacks(cfg, folder, data)
     trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
     module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
-    accumulate(trainer, data.micro_batches)
+    accumulate(trainer, module, data.micro_batches)
     return trainer
 
 

@@ -129,16 +129,14 @@ def test_every_number_of_processes_gives_the_same_scores(alone, tmp_path, count)
     assert len({picture.tobytes() for picture in pictures}) == 1, "the first images, whoever scored them"
 
 
-def command(data, cwd, *overrides, launcher=(sys.executable,), threads="1"):
+def command(data, cwd, *overrides, launcher=(sys.executable,), sweep=()):
     """Run the command line in a folder of its own."""
     short = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
-    environment = os.environ | {"OMP_NUM_THREADS": threads}
     return subprocess.run(
-        [*launcher, "-m", "mtlsi_net.train", *short, "trainer=ddp_cpu", *overrides],
+        [*launcher, "-m", "mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env=environment,
         timeout=300,
     )
 
@@ -183,8 +181,8 @@ def test_ranks_of_torchrun_share_one_folder(data, tmp_path):
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_the_jobs_of_a_sweep_train_one_after_the_other_in_two_processes(data, tmp_path, launcher):
     tasks = ["hydra.launcher.tasks_per_node=2"] if launcher != "basic" else []
-    options = ("-m", "sweep=s", "seed=1,2", f"hydra/launcher={launcher}", EVERY_STEP, *tasks)
-    done = command(data, tmp_path, *options)
+    options = ("sweep=s", "seed=1,2", f"hydra/launcher={launcher}", EVERY_STEP, *tasks)
+    done = command(data, tmp_path, *options, sweep=("-m",))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "outputs").iterdir() if path.name != "cache"] == ["nyud_overfit"]
     assert not (tmp_path / "multirun").exists()

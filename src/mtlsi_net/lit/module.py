@@ -48,6 +48,7 @@ class MultiTaskModule(L.LightningModule):
         loss_norm: str = "device",
     ) -> None:
         super().__init__()
+        self.micro_batches = 1  # of one optimiser step
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
@@ -97,7 +98,7 @@ class MultiTaskModule(L.LightningModule):
             return None
         own = batch.get("labelled") or {name: count_labels(batch["targets"][name]) for name in self.tasks}
         counts = torch.stack([own[name] for name in self.tasks]).to(self.device, torch.float32)
-        mean = self._mean_over_processes(counts) / self.trainer.accumulate_grad_batches
+        mean = self._mean_over_processes(counts) / self.micro_batches
         return dict(zip(self.tasks, mean, strict=True))
 
     def on_fit_start(self) -> None:
@@ -121,7 +122,7 @@ class MultiTaskModule(L.LightningModule):
         values |= {f"train/{name}/aux_loss": loss for name, loss in aux.items()}
         values |= {f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)}
         values |= {f"train/{name}": loss for name, loss in prediction.regularisers.items()}
-        self._log_step(values, last=(batch_idx + 1) % self.trainer.accumulate_grad_batches == 0)
+        self._log_step(values, last=(batch_idx + 1) % self.micro_batches == 0)
         return total
 
     def _log_step(self, values: Mapping[str, Tensor], last: bool) -> None:
@@ -163,6 +164,8 @@ class MultiTaskModule(L.LightningModule):
         self.weighting.after_step(self._mean_over_processes(before), again)
 
     def _mean_over_processes(self, value: Tensor) -> Tensor:
+        if not torch.distributed.is_initialized():
+            return value
         mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
         return mean
 

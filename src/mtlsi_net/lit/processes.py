@@ -64,9 +64,9 @@ def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
     return unreached is None or bool(unreached)
 
 
-def accumulate(trainer: L.Trainer, micro_batches: int) -> None:
+def accumulate(trainer: L.Trainer, module: MultiTaskModule, micro_batches: int) -> None:
     """Let an optimiser step take as many micro-batches; the interval of validations goes on counting steps."""
-    trainer.accumulate_grad_batches = micro_batches
+    trainer.accumulate_grad_batches = module.micro_batches = micro_batches
     if isinstance(trainer.val_check_interval, int):
         trainer.val_check_interval *= micro_batches
 
