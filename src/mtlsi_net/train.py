@@ -1,4 +1,7 @@
-"""Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``; with ``-m``, one for each choice of a sweep."""
+"""Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``; with ``-m``, one for each choice of a sweep.
+
+``ckpt=last`` goes on with an interrupted run.
+"""
 
 import shlex
 
@@ -9,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.errors import user_errors
+from mtlsi_net.utils.resuming import goes_on
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="train", version_base="1.3")
@@ -21,6 +25,10 @@ def main(cfg: DictConfig) -> float:
 
             cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
             return run_job(cfg, job_command(job))
+        if goes_on(cfg):
+            from mtlsi_net.sweep import run_job
+
+            return run_job(cfg)
         from mtlsi_net.training import train
 
         return train(cfg).gain

@@ -9,14 +9,15 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
+from mtlsi_net.data.loading import SampleLoader
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
-from mtlsi_net.specs import SUBSET, Batch, TargetSpec
+from mtlsi_net.specs import SUBSET, TargetSpec
 from mtlsi_net.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.train_specs = guides | self.targets
         self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
         self.datasets: dict[str, MultiTaskDataset] = {}
+        self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
 
     @abstractmethod
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
@@ -204,14 +206,14 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return kept, out
 
-    def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> DataLoader[Batch]:
+    def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> SampleLoader:
         ranks, rank = self._ranks()
         workers = min(self.num_workers, os.cpu_count() or 1)
         sampler = EpochSampler(
             len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, ranks=ranks
         )
-        return DataLoader(
-            dataset=dataset,
+        loader = SampleLoader(
+            dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
@@ -220,13 +222,15 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,
         )
+        self.readings.append((dataset, loader.reading))
+        return loader
 
     @staticmethod
     def _ranks() -> tuple[int, int]:
         group = torch.distributed
         return (group.get_world_size(), group.get_rank()) if group.is_initialized() else (1, 0)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> SampleLoader:
         """Return shuffled, augmented batches."""
         ranks, _ = self._ranks()
         dataset, per_process = self.datasets["train"], self.batch_size // ranks
@@ -238,11 +242,11 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return self._loader(dataset, shuffle=True, batch_size=per_process)
 
-    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+    def eval_dataloader(self, split: str) -> SampleLoader:
         """Return the batches of ``val`` or ``train_scored`` in order, each sample exactly once."""
         return self._loader(self.datasets[split], shuffle=False, batch_size=self.eval_batch_size)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> SampleLoader:
         """Return the validation batches."""
         return self.eval_dataloader("val")
 

@@ -33,6 +33,7 @@ class EpochSampler(Sampler[Draw]):
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
         self.epoch = 0
+        self.start = 0  # of this process's samples that the next pass begins at; a resumed epoch's position
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this."""
@@ -44,8 +45,9 @@ class EpochSampler(Sampler[Draw]):
         return len(range(self.rank, self.length, self.ranks))
 
     def __iter__(self) -> Iterator[Draw]:
+        start, self.start = self.start, 0
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        for index in order[self.rank :: self.ranks][: len(self)]:
+        for index in order[self.rank :: self.ranks][start : len(self)]:
             yield Draw(self.epoch, int(index))
