@@ -18,7 +18,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.callbacks import ExponentialAverage, StepSeeds
+from mtlsi_net.lit.checkpoints import SafeCheckpointIO
+from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.processes import (
@@ -138,13 +140,21 @@ def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: A
     return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
 
 
-def build_training(cfg: DictConfig, folder: RunFolder, module: MultiTaskModule, data: MultiTaskDataModule) -> L.Trainer:
+def build_training(
+    cfg: DictConfig,
+    folder: RunFolder,
+    module: MultiTaskModule,
+    data: MultiTaskDataModule,
+    how: str = "ckpt=last goes on",
+) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``, in as many processes as there are.
+
+    ``how`` says how an interrupted run goes on.
 
     Raises:
         UserError: settings of ``trainer`` or a batch that its processes cannot share.
     """
-    callbacks = training_callbacks(cfg, folder, data)
+    callbacks = training_callbacks(cfg, folder, data, how)
     trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
     module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
     accumulate(trainer, module, data.micro_batches)
@@ -165,10 +175,11 @@ def build_trainer(
         cfg.trainer,
         strategy=choose_strategy(cfg.trainer, find_unused),
         sync_batchnorm=False,  # see synchronise_batch_norm
-        plugins=environment_plugins(),
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
+        max_time=None,  # ours saves and ends as interrupted, Lightning's would be a finished run
+        plugins=[*environment_plugins(), SafeCheckpointIO()],
         default_root_dir=str(folder.root),
     )
     check_processes(trainer)
@@ -180,13 +191,18 @@ def best_name(data: MultiTaskDataModule) -> str:
     return "best" if data.dev_split else "best_on_test"
 
 
-def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule) -> list[Callback]:
-    """Return what keeps checkpoints, records the learning rate and averages weights."""
+def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
+    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights.
+
+    ``how`` says how an interrupted run goes on.
+    """
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
+    stop = StopRequest(seconds(cfg.trainer.get("max_time")))
     callbacks: list[Callback] = [
-        ModelCheckpoint(filename="last", every_n_train_steps=cfg.checkpoint_every, **options),
+        StepSeeds(cfg.seed),
         ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
+        LastCheckpoint(folder.last, cfg.checkpoint_every, stop, how),  # after the best, whose state it saves too
     ]
     if cfg.get("logger"):
         callbacks.append(LearningRateMonitor("step"))
@@ -197,7 +213,7 @@ def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataMo
 
 NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")
 EXPECTED_WARNINGS = (
-    "Experiment logs directory .* exists",  # the run folder is made before the logger starts
+    "Checkpoint directory .* exists",  # made before, or that of a run that goes on
     ".*isinstance.treespec, LeafSpec",  # inside Lightning
     "The number of training batches",  # small data sets are fine
     "The '.*dataloader' does not have many workers",  # a choice of the configuration

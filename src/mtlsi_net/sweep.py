@@ -1,17 +1,16 @@
-"""One job of a sweep: a finished one is recognised, an interrupted one continued."""
+"""A run that may be half finished: what is done is recognised, what was interrupted goes on."""
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from mtlsi_net.lit.checkpoints import damage
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.resuming import described, differences, has_checkpoint
 from mtlsi_net.utils.run_folder import RunFolder
-from mtlsi_net.utils.sweeps import decides
 
 log = logging.getLogger(__name__)
 
@@ -19,49 +18,51 @@ log = logging.getLogger(__name__)
 def run_job(cfg: DictConfig, command: str | None = None) -> float:
     """Return the gain of the run in ``cfg.paths.run_dir``, trained as far as that is still to be done.
 
-    ``metrics.json``, which is written last, marks a finished run; otherwise ``last.ckpt`` is where training goes on.
+    ``metrics.json``, which is written last, marks a finished run; otherwise training goes on from ``last.ckpt``, or from
+    the one before if that is damaged, or from the very file that ``cfg.ckpt`` names.
 
     Args:
         cfg: of the job.
         command: that repeats this job alone, for its record.
 
     Raises:
-        UserError: the folder holds a run of another configuration.
+        UserError: the folder holds a run of another configuration, or no checkpoint in it is whole.
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
-    last = folder.checkpoints / "last.ckpt"
-    if folder.metrics.is_file() or last.is_file():
+    if folder.metrics.is_file() or has_checkpoint(folder):
         _check_same(cfg, folder)
     if folder.metrics.is_file():
         gain = json.loads(folder.metrics.read_text())["gain"]
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
         return float("nan") if gain is None else float(gain)
-    if last.is_file():
-        log.info("%s was interrupted; going on from its last.ckpt", folder.root)
-        return train(cfg, command=command, resume=last).gain
-    return train(cfg, command=command).gain
+    chosen = None if cfg.get("ckpt") is None else Path(cfg.ckpt)
+    resume = newest_whole([chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous])
+    if resume is not None:
+        log.info("%s was interrupted; going on from its %s", folder.root, resume.name)
+    return train(cfg, command=command, resume=resume).gain
+
+
+def newest_whole(paths: list[Path]) -> Path | None:
+    """Return the first checkpoint that is whole, saying aloud which are not; None if there is none at all.
+
+    Raises:
+        UserError: all that are there are damaged.
+    """
+    there = [path for path in paths if path.is_file()]
+    for path in there:
+        found = damage(path)
+        if found is None:
+            return path
+        log.warning("%s is damaged (%s) and left out", path, found)
+    if there:
+        raise UserError(f"no checkpoint in {there[0].parent} is whole; delete that run folder to start anew")
+    return None
 
 
 def _check_same(cfg: DictConfig, folder: RunFolder) -> None:
-    saved = OmegaConf.load(folder.config) if folder.config.is_file() else OmegaConf.create()
-    found = dict(_leaves(OmegaConf.to_container(saved)))
-    wanted = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
-    different = [key for key in sorted(found.keys() | wanted.keys()) if found.get(key) != wanted.get(key)]
+    different = differences(cfg, folder)
     if different:
-        changes = ", ".join(f"{key} was {found.get(key)}, is {wanted.get(key)}" for key in different[:3])
-        more = ", ..." if len(different) > 3 else ""
         raise UserError(
-            f"{folder.root} holds a run of another configuration ({changes}{more}): give this sweep a name of its own "
-            "(sweep=...), or delete that folder"
+            f"{folder.root} holds a run of another configuration ({described(different)}): give this sweep a name of its "
+            "own (sweep=...), or delete that folder; a single run goes on with the settings it had"
         )
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any part of a configuration
-    """Yield the settings that decide what a run finds, ``a.b.c`` -> value; lists count as one."""
-    if path and not decides(path):
-        return
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node

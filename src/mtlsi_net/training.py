@@ -2,7 +2,10 @@
 
 import logging
 import math
+import shlex
+import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +17,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from mtlsi_net import assemble
+from mtlsi_net.data.loader import named_worker_deaths
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.checkpoints import checkpoint_step
 from mtlsi_net.lit.dashboard import close, log_config, log_pictures
 from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
@@ -25,7 +30,7 @@ from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.ranks import is_first
-from mtlsi_net.utils.run_folder import RunFolder, write_json
+from mtlsi_net.utils.run_folder import RunFolder, histories, write_json
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +50,26 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     Args:
         cfg: of the run.
         command: that repeats it, for the record; None: this process's own.
-        resume: a checkpoint of this run to go on from: weights, optimiser, schedule, step, epoch, learned loss weights.
-            Not exact yet: random streams start anew (dropout), and what is left of the epoch draws its first images.
+        resume: a checkpoint of this run to go on from: weights, optimiser, schedule, learned loss weights, averages, position
+            in the data. What follows is what would have followed without the interruption.
     """
     clock = {"start": time.monotonic()}
     check_complete(cfg)
     folder, config = assemble.open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
-    if is_first():
-        if resume is not None:
-            folder.keep_history()
-        else:  # an earlier run's, in the same folder
-            folder.wandb_id.unlink(missing_ok=True)
+    with folder.occupied() if is_first() else nullcontext():
+        return _train(cfg, folder, config, command, resume, clock)
+
+
+def _train(
+    cfg: DictConfig,
+    folder: RunFolder,
+    config: dict[str, Any],
+    command: str | None,
+    resume: Path | None,
+    clock: dict[str, float],
+) -> TrainResult:
+    _begin(folder, resume)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)
@@ -68,13 +81,16 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = assemble.build_training(cfg, folder, module, data)
+    how = "the same command goes on" if command else f"go on with: {_going_on(folder)}"
+    trainer = assemble.build_training(cfg, folder, module, data, how)
     log_config(trainer.loggers, config, size)
 
     clock["fit"] = time.monotonic()
-    trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
+    with named_worker_deaths(data.readings):
+        trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
-    trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
+    if resume is None or trainer.global_step > checkpoint_step(resume):
+        trainer.save_checkpoint(folder.last)
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
@@ -91,9 +107,26 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
     write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
+    folder.previous.unlink(missing_ok=True)
     close(trainer.loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
     return TrainResult(folder, gain, rows)
+
+
+def _begin(folder: RunFolder, resume: Path | None) -> None:
+    """Make the folder fit for a new run, or for the one that goes on; the first process does."""
+    if not is_first():
+        return
+    if resume is not None:
+        folder.rewind_history(checkpoint_step(resume))
+        return
+    for path in (folder.wandb_id, folder.previous, *histories(folder)):  # an earlier run's, in the same folder
+        path.unlink(missing_ok=True)
+
+
+def _going_on(folder: RunFolder) -> str:
+    words = [word for word in sys.orig_argv[1:] if not word.startswith(("ckpt=", "paths.run_dir="))]
+    return shlex.join(["python", *words, f"ckpt={folder.root}"])
 
 
 def _labels(name: str, stage: str) -> dict[str, str]:

@@ -151,7 +151,13 @@ def assert_one_complete_run(folder, done):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything about this run is in") == 1
     names = {"config.yaml", "metrics.json", "metrics.csv", "run.json", "table.md", "per_image.npz", "classes.csv"}
-    assert {path.name for path in folder.iterdir()} == names | {"checkpoints", "pictures", ".hydra", "train.log"}
+    assert {path.name for path in folder.iterdir()} == names | {
+        "checkpoints",
+        "pictures",
+        ".hydra",
+        ".lock",
+        "train.log",
+    }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best_on_test.ckpt"}
     record = json.loads((folder / "run.json").read_text())
     assert record["hardware"]["processes"] == 2

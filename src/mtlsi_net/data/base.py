@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
 from mtlsi_net.data.loader import ShareLoader
@@ -120,6 +121,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.train_specs = guides | self.targets
         self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
         self.datasets: dict[str, MultiTaskDataset] = {}
+        self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
 
     @abstractmethod
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
@@ -236,7 +238,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         sampler = EpochSampler(
             len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=own.rank, ranks=own.size
         )
-        return ShareLoader(
+        loader = ShareLoader(
             parts=parts,
             dataset=dataset,
             batch_size=batch_size,
@@ -247,6 +249,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,
         )
+        self.readings.append((dataset, loader.reading))
+        return loader
 
     @property
     def share(self) -> int:

@@ -1,5 +1,6 @@
 """The samples of one split, as tensors, and how they become batches."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
@@ -44,6 +45,7 @@ class MultiTaskDataset(Dataset[Any]):
     ) -> None:
         self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
         self.seed, self.scale, self.groups, self.hidden = seed, scale, groups, dict(hidden or {})
+        self.reading: Tensor | None = None  # worker -> (process, sample), shared with whoever asks when it died
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,6 +56,16 @@ class MultiTaskDataset(Dataset[Any]):
         return {name: torch.from_numpy(finish_label(sample[name], spec)) for name, spec in self.reader.specs.items()}
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        worker = get_worker_info()
+        if worker is not None and self.reading is not None:
+            self.reading[worker.id] = torch.tensor([os.getpid(), draw.sample])
+        try:
+            return self._load(draw)
+        except Exception as error:
+            error.add_note(f"while loading {self.reader.files(IMAGE, self.ids[draw.sample])[0]}")
+            raise
+
+    def _load(self, draw: Draw) -> dict[str, Any]:
         sample_id = self.ids[draw.sample]
         sample = self._read(sample_id)
         references = self._references(sample_id, sample[IMAGE].shape)

@@ -1,13 +1,21 @@
 """Loading one process's share of every step or split."""
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from mtlsi_net.data.dataset import MultiTaskDataset
+from mtlsi_net.data.sampling import EpochSampler
+from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.losses import count_labels
 from mtlsi_net.specs import Batch, cut_batch
+from mtlsi_net.utils.errors import UserError
 
 
 class ShareLoader(DataLoader[Batch]):
@@ -16,32 +24,74 @@ class ShareLoader(DataLoader[Batch]):
     Every one of several parts knows the labels of the whole share (``Batch.labelled``). A process without any sample
     still hands out one empty batch: it has to take part in what all processes do together.
 
+    In training it counts what it hands out: epoch and place follow from that number, which checkpoints keep (Lightning
+    calls ``state_dict`` and ``load_state_dict``), so that a resumed run goes on with the next sample.
+
     Args:
         parts: of each batch; its size is a multiple.
-        options: of ``DataLoader``.
+        options: of ``DataLoader``; ``sampler`` is an ``EpochSampler``.
     """
 
     def __init__(self, parts: int = 1, **options: Any) -> None:  # noqa: ANN401 - DataLoader's own
         super().__init__(**options)
         self.parts = parts
+        self._handed = 0  # parts, since training began
+        dataset = cast(MultiTaskDataset, self.dataset)
+        self.reading: Tensor = torch.zeros(max(self.num_workers, 1), 2, dtype=torch.int64)
+        """Worker -> its process and the sample that it began to read last."""
+        self.reading.share_memory_()  # type: ignore[no-untyped-call] # torch ships it untyped
+        dataset.reading = self.reading
+
+    @property
+    def _own(self) -> EpochSampler:
+        return cast(EpochSampler, self.sampler)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many samples all processes have been handed since training began."""
+        return {"samples": self._handed * self._samples_of_part}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on after so many samples.
+
+        Raises:
+            UserError: this number of processes and batch size do not come to that number.
+        """
+        self._handed, rest = divmod(state["samples"], self._samples_of_part)
+        if rest:
+            raise UserError(
+                f"the checkpoint stands at sample {state['samples']}, which is no whole number of steps of "
+                f"{self._samples_of_part * self.parts}; resume with the batch size it was trained with"
+            )
+
+    @property
+    def _samples_of_part(self) -> int:
+        return (self.batch_size or 1) // self.parts * self._own.ranks
 
     def __len__(self) -> int:
-        return max(1, super().__len__()) * self.parts
+        """Return the parts of a whole epoch."""
+        return max(1, -(-len(self._own) // (self.batch_size or 1))) * self.parts
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # DataLoader's own iterator promises no more
-        if len(cast(Sampler[Any], self.sampler)) == 0:  # type: ignore[arg-type] # ours has a length
+        if len(self._own) == 0:
             yield empty_batch()
             return
+        if self._own.shuffle:
+            self._own.seek(self._handed // self.parts * (self.batch_size or 1))
         for batch in super().__iter__():
-            if self.parts == 1:
-                yield batch
-                continue
-            size = len(batch["id"]) // self.parts
-            labelled = {name: count_labels(target) for name, target in batch["targets"].items()}
-            for first in range(0, size * self.parts, size):
-                part = cut_batch(batch, slice(first, first + size))
-                part["labelled"] = labelled
+            for part in self._cut(batch):
+                self._handed += 1
                 yield part
+
+    def _cut(self, batch: Batch) -> Iterator[Batch]:
+        if self.parts == 1:
+            yield batch
+            return
+        size = len(batch["id"]) // self.parts
+        labelled = {name: count_labels(target) for name, target in batch["targets"].items()}
+        for first in range(0, size * self.parts, size):
+            part = cut_batch(batch, slice(first, first + size))
+            part["labelled"] = labelled
+            yield part
 
 
 def empty_batch() -> Batch:
@@ -53,3 +103,29 @@ def empty_batch() -> Batch:
         "targets": {},
         "references": {},
     }
+
+
+@contextmanager
+def named_worker_deaths(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iterator[None]:
+    """Turn the death of a loader's process, of which torch tells the number alone, into an error that names its file.
+
+    Raises:
+        UserError: a process died inside the context.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
+        if found is None:
+            raise
+        dead = {int(number) for number in found[1].split(",")}
+        samples = [
+            os.fspath(dataset.reader.files(IMAGE, dataset.ids[sample])[0])
+            for dataset, reading in readings
+            for pid, sample in reading.tolist()
+            if pid in dead
+        ]
+        raise UserError(
+            f"a data worker died at {', '.join(samples) or 'its start'} ({str(error).splitlines()[0]}). "
+            "For want of memory: data.num_workers=0, or fewer; the last checkpoint is kept, go on with ckpt=last"
+        ) from None

@@ -32,13 +32,14 @@ class EpochSampler(Sampler[Draw]):
     ) -> None:
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self.epoch = epoch
+    def seek(self, drawn: int) -> None:
+        """Go to where this rank stands after so many draws: an epoch, and a place in it where the next pass starts."""
+        self.epoch, self.start = divmod(drawn, len(self))
 
     def __len__(self) -> int:
+        """Return the draws of a whole epoch."""
         if self.shuffle:
             return self.length // (self.batch_size * self.ranks) * self.batch_size
         return len(range(self.rank, self.length, self.ranks))
@@ -47,5 +48,5 @@ class EpochSampler(Sampler[Draw]):
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        for index in order[self.rank :: self.ranks][: len(self)]:
+        for index in order[self.rank :: self.ranks][self.start : len(self)]:
             yield Draw(self.epoch, int(index))

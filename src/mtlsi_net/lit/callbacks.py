@@ -1,13 +1,42 @@
 """Lightning callbacks of the suite."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class StepSeeds(L.Callback):
+    """Starts the random streams of every batch anew, as a function of (seed, process, epoch, batch).
+
+    What a step draws (dropout, stochastic depth) then depends neither on what was drawn before it nor on an interruption.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002 - Lightning's signature
+        batch: Any,  # noqa: ANN401, ARG002 - Lightning's signature
+        batch_idx: int,
+    ) -> None:
+        """Seed torch (all devices), numpy and Python."""
+        key = np.random.SeedSequence([self.seed, trainer.global_rank, trainer.current_epoch, batch_idx])
+        state = int(key.generate_state(1)[0])
+        torch.manual_seed(state)
+        np.random.seed(state)
+        random.seed(state)
 
 
 class ExponentialAverage(L.Callback):

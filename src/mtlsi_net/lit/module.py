@@ -101,11 +101,6 @@ class MultiTaskModule(L.LightningModule):
         mean = self._mean_over_processes(counts) / self.micro_batches
         return dict(zip(self.tasks, mean, strict=True))
 
-    def on_fit_start(self) -> None:
-        """Give every process its own random stream for dropout and its like; the first one's is a lone process's."""
-        if self.global_rank > 0:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
         prediction = self(batch["image"], batch["valid"])

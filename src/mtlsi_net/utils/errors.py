@@ -5,13 +5,16 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from mtlsi_net.utils.ranks import is_first, let_others_report, place
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+INTERRUPTED = 75
+"""Exit code of training that has saved and ended before its end: sysexits' EX_TEMPFAIL, 'try again'."""
 
 SHOWN = 5
 """Items that a message names before it counts the rest."""
@@ -78,6 +81,17 @@ def user_errors() -> Iterator[None]:
         prefix = "" if is_first() else f"process {place().rank}: "
         print(f"error: {prefix}{one_line(known)}", file=sys.stderr, flush=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        _leave_interrupted()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning's way
+            _leave_interrupted()
+        raise
+
+
+def _leave_interrupted() -> NoReturn:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 
 def one_line(error: UserError) -> str:

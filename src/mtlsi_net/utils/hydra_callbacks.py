@@ -9,8 +9,28 @@ from omegaconf import DictConfig, read_write
 
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.resuming import choose_folder
 from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.sweeps import check_launcher
+
+
+class ChooseRunFolder(Callback):
+    """Puts the command into the folder of the run it goes on with, before Hydra makes another."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Set ``paths.run_dir``, in the first process; the others use its folder."""
+        if not ranks.is_first():
+            return
+        try:
+            folder = choose_folder(config)
+        except UserError as error:
+            _leave(error)
+        if folder is None:
+            return
+        given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]
+        if given and Path(config.paths.run_dir).absolute() != folder.absolute():
+            _leave(UserError(f"ckpt={config.ckpt} goes on in its own folder {folder}; leave out {given[-1]}"))
+        config.paths.run_dir = str(folder)
 
 
 class CheckRunFolder(Callback):

@@ -1,14 +1,17 @@
 """The run folder: what a run leaves behind, and under which names."""
 
+import csv
+import fcntl
 import json
+import logging
 import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import Any
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import place
+
+log = logging.getLogger(__name__)
 
 PACKAGES = (
     "torch",
@@ -27,6 +32,9 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
+
+LOCK = ".lock"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 KEPT = (
     "config.yaml",
@@ -88,6 +96,21 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
+    def last(self) -> Path:
+        """The newest checkpoint with all that training needs to go on."""
+        return self.checkpoints / LAST
+
+    @property
+    def previous(self) -> Path:
+        """The one before, while training lasts."""
+        return self.checkpoints / PREVIOUS
+
+    @property
+    def history(self) -> Path:
+        """What was logged over time (CSV)."""
+        return self.root / "metrics.csv"
+
+    @property
     def pictures(self) -> Path:
         """Folder of PNG pictures."""
         return self.root / "pictures"
@@ -109,18 +132,73 @@ class RunFolder:
                 f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
             ) from None
 
-    def keep_history(self) -> None:
-        """Rename ``metrics.csv`` to ``metrics_1.csv`` (or the next free number): a logger that starts deletes it."""
-        history = self.root / "metrics.csv"
-        taken = len(list(self.root.glob("metrics_*.csv")))
-        with suppress(FileNotFoundError):  # nothing was logged, or another process of this run was first
-            history.rename(history.with_stem(f"metrics_{taken + 1}"))
+    def rewind_history(self, step: int) -> None:
+        """Forget what was logged at ``step`` and later: training goes on from there and logs it again."""
+        parts = histories(self)
+        rows = [row for part in parts for row in read_history(part) if float(row["step"]) < step]
+        if rows:
+            write_history(self.history, rows)
+        for part in parts:
+            if part != self.history or not rows:
+                part.unlink()
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Let no other process train here meanwhile; the system lifts the lock when this one ends, however it ends.
+
+        Raises:
+            UserError: another does.
+        """
+        with (self.root / LOCK).open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loaders' processes, unlike flock
+            except BlockingIOError:
+                raise UserError(f"{self.root} is being trained by another process; wait for it, or end it") from None
+            except OSError:  # a file system without locks
+                log.debug("%s has no locks", self.root)
+            yield
+
+    def is_occupied(self) -> bool:
+        """Say whether another process trains here."""
+        if not (self.root / LOCK).is_file():
+            return False
+        try:
+            with self.occupied():
+                return False
+        except (UserError, OSError):
+            return True
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV of what was logged, their empty cells left out; a last line that was torn is dropped."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        text = file.read()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(lines)]
+    return [row for row in rows if "step" in row]
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of what was logged, in one piece (never half a file)."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({key for row in rows for key in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def histories(folder: RunFolder) -> list[Path]:
-    """Return the files of what was logged over time, those of a resumed run's earlier parts first."""
+    """Return the files of what was logged over time, those of a resumed run's earlier parts first.
+
+    Runs of today have one.
+    """
     earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
-    return [path for path in (*earlier, folder.root / "metrics.csv") if path.is_file()]
+    return [path for path in (*earlier, folder.history) if path.is_file()]
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

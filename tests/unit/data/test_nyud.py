@@ -102,7 +102,7 @@ def test_training_ranks_get_disjoint_full_batches_that_change_with_the_epoch():
     def epoch(number):
         samplers = [EpochSampler(11, seed=0, shuffle=True, batch_size=2, rank=r, ranks=2) for r in range(2)]
         for sampler in samplers:
-            sampler.set_epoch(number)
+            sampler.seek(number * len(sampler))
         return [[draw.sample for draw in sampler] for sampler in samplers]
 
     shares = epoch(0)

@@ -1,0 +1,107 @@
+"""Checkpoints written whole or not at all, the one before kept, damage recognised."""
+
+import logging
+import os
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import LAST, PREVIOUS
+
+log = logging.getLogger(__name__)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes as ``write_checkpoint`` does; nothing in a file that is read is executed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002 - Lightning's signature
+        """Write ``path``."""
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(  # type: ignore[override] # newer versions hand over weights_only, which is always true here
+        self,
+        path: str | Path,
+        map_location: Any = "cpu",  # noqa: ANN401 - torch.load's
+        **_: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """Return the checkpoint in ``path``."""
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        return checkpoint
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint to a temporary file beside ``path``, and put it there when the disk has it.
+
+    At every moment ``path``, if it was there, is whole; ``last.ckpt`` stays as ``previous.ckpt``.
+
+    Raises:
+        UserError: it cannot be written; what was there before stays, and no half file.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.name == LAST and path.exists():
+            _keep(path, path.with_name(PREVIOUS))
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch wraps what its file's write raises
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        kept = f"; {path.name} of before is kept" if path.exists() else ""
+        raise UserError(
+            f"{path} cannot be written ({_reason(error)}){kept}. Make room, or mend the permissions, and go on with the "
+            "same command and ckpt=last"
+        ) from None
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint file, None if it is whole: every byte is compared with its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        return f"{path.stat().st_size if path.is_file() else 0} bytes, {_reason(error)}"
+    return None if broken is None else f"checksum of {broken} is wrong"
+
+
+def checkpoint_step(path: Path) -> int:
+    """Return the optimiser steps behind a checkpoint; nothing but its index is read."""
+    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return int(saved["global_step"])
+
+
+def _keep(path: Path, copy: Path) -> None:
+    """Give the file a second name, at no moment without one."""
+    link = copy.with_suffix(".link")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, copy)
+    except OSError:  # a file system without links: for an instant only the second name exists
+        os.replace(path, copy)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: BaseException) -> str:
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.splitlines() or [type(error).__name__])[0]

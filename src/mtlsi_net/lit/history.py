@@ -1,0 +1,89 @@
+"""What was logged over time, in one file for all parts of a run."""
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import RunFolder, read_history, write_history
+
+
+class HistoryLogger(Logger):
+    """Writes ``metrics.csv`` and goes on with one that is there; Lightning's own CSV logger deletes it.
+
+    A new column rewrites the file, as a whole or not at all.
+
+    Args:
+        save_dir: the run folder.
+        every: optimiser steps between two writes.
+    """
+
+    def __init__(self, save_dir: str, every: int = 100) -> None:
+        super().__init__()
+        self.path, self.every = RunFolder(Path(save_dir)).history, every
+        self._columns: list[str] | None = None
+        self._rows: list[dict[str, Any]] = []
+
+    @property
+    def name(self) -> str:
+        """Of the kind of logger."""
+        return "history"
+
+    @property
+    def version(self) -> str:
+        """There is one a run."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Keep nothing: the configuration has its own file."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep a row for the next write."""
+        self._rows.append({**{key: float(value) for key, value in metrics.items()}, "step": step})
+        if step is not None and (step + 1) % self.every == 0:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the rows since the last time.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        if not self._rows:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror}); checkpoints are kept") from None
+        self._rows = []
+
+    def _write(self) -> None:
+        if self._columns is None:
+            self._columns = sorted({key for row in read_history(self.path) for key in row})
+        missing = {key for row in self._rows for key in row} - set(self._columns)
+        if missing or not self.path.is_file():
+            write_history(self.path, [*read_history(self.path), *self._rows])
+            self._columns = sorted({*self._columns, *missing})
+            return
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerows(self._rows)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Write what is left."""
+        self.save()
