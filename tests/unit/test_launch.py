@@ -96,6 +96,15 @@ def test_a_signal_reaches_all_ranks_and_each_has_time_to_save(tmp_path):
     assert {path.name for path in tmp_path.glob("saved*")} == {"saved 0", "saved 1"}
 
 
+def test_an_interrupted_starter_ends_its_ranks_without_a_traceback(tmp_path, capfd):
+    starter, pids = in_a_process(processes.wait_for_signal, tmp_path)
+    os.kill(starter.pid, signal.SIGINT)
+    starter.join(60)
+    assert starter.exitcode == 130
+    assert not any(running(pid) for pid in pids)
+    assert capfd.readouterr().err == "error: interrupted\n"
+
+
 def test_ranks_end_with_a_starter_that_is_killed(tmp_path):
     starter, pids = in_a_process(processes.wait_for_signal, tmp_path)
     starter.kill()

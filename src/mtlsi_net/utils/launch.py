@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from mtlsi_net.utils.errors import UserError, user_errors
 TIME_TO_SAVE = 300.0
 """Seconds that ranks have after a signal to write a checkpoint."""
 TIME_TO_END = 5.0
-"""Seconds between asking the ranks of a broken run to end and ending them."""
+"""Seconds between asking the ranks of a broken or interrupted run to end and ending them."""
 FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -144,6 +145,10 @@ def _run_ranks(job: _Job, count: int) -> float:
             failed = _first_failure(processes)
             if signals:  # they save what they have, each in its time
                 _join(processes, TIME_TO_SAVE)
+        except KeyboardInterrupt:  # a terminal sends it to the ranks too
+            _join(processes, TIME_TO_END)
+            print("error: interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         finally:
             _end(processes)
     if failed is not None:
@@ -164,8 +169,9 @@ def _first_failure(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:
 
 
 def _join(processes: Sequence[SpawnProcess], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     for process in processes:
-        process.join(seconds)
+        process.join(max(0.0, deadline - time.monotonic()))
 
 
 def _end(processes: Sequence[SpawnProcess]) -> None:
