@@ -111,12 +111,14 @@ def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_pa
     assert math.isnan(evaluation("data.allow_missing=true").gain)
 
 
-def test_same_seed_same_weights(data, tmp_path):
+def test_same_seed_same_weights_and_metrics(data, tmp_path):
     def weights(name, seed):
         result = short_run(data, tmp_path / name, f"seed={seed}", "data.augment=true")
-        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+        metrics = json.loads(result.folder.metrics.read_text())
+        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"], metrics
 
-    first, again, other = weights("a", 1), weights("b", 1), weights("c", 2)
+    (first, scores), (again, same), (other, _) = weights("a", 1), weights("b", 1), weights("c", 2)
+    assert scores == same
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
