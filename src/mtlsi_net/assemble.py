@@ -76,7 +76,7 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
     """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
 
     Raises:
-        UserError: the network takes an encoder, and the configuration has none.
+        UserError: the network takes an encoder, and the configuration has none; or it cannot do what is asked of it.
     """
     factory = instantiate(cfg.model, _convert_="all")
     parts: dict[str, Any] = {
@@ -89,6 +89,8 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
             raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
         parts["encoder"] = instantiate(cfg.backbone, _convert_="all")
     network: Network = factory(**parts)
+    if cfg.get("activation_checkpointing"):
+        network.checkpoint_activations()
     return network
 
 
