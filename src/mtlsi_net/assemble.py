@@ -129,12 +129,21 @@ def build_trainer(cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callba
     bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
+        precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
         default_root_dir=str(folder.root),
     )
     return trainer
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Return Lightning's name of a precision; ``auto`` is bf16-mixed on GPUs that compute in bfloat16, else 32-true."""
+    if precision != "auto":
+        return precision
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def best_name(data: MultiTaskDataModule) -> str:

@@ -123,6 +123,27 @@ def test_same_seed_same_weights_and_metrics(data, tmp_path):
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+@pytest.mark.slow
+def test_compiled_and_recomputed_runs_keep_the_names_of_their_weights(data, tmp_path, monkeypatch):
+    def compile_without_generator(module):
+        compiled.append(module)
+        compile_module(module, backend="eager")
+
+    compiled, compile_module = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_generator)
+    switches = ("compile=true", "activation_checkpointing=true", "optim.ema_decay=0.5")
+    plain = short_run(data, tmp_path / "plain", switches[2])
+    compiled_run = short_run(data, tmp_path / "compiled", *switches)
+    assert len(compiled) == 1
+    ours, theirs = (
+        torch.load(run.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (compiled_run, plain)
+    )
+    assert list(ours) == list(theirs)
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
 def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path):
     overrides = [o for o in short_overrides(data, tmp_path) if not o.startswith("model.head_dim")]
     result = train(compose_config(*overrides, "model=shared_encoder", "~tasks.normals", "~tasks.boundary"))
