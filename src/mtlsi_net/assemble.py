@@ -21,12 +21,22 @@ from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.processes import (
+    accumulate,
+    check_processes,
+    check_trainer,
+    choose_strategy,
+    environment_plugins,
+    has_unreached,
+    synchronise_batch_norm,
+)
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.models.network import Network
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_options
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.run_folder import RunFolder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +56,16 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     """Return the run folder with the resolved configuration in it, and that configuration.
 
     Raises:
-        UserError: an option that its class does not have, or a folder that cannot be written.
+        UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     check_options(config)
+    if "trainer" in cfg:
+        check_trainer(cfg.trainer)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
-    OmegaConf.save(OmegaConf.create(config), folder.config)
+    if ranks.is_first():
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(config)))
     quieten_lightning()
     return folder, config
 
@@ -67,7 +80,7 @@ def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule
 def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
     """Return the data module, its files generated where it can and all of them checked."""
     data = open_data(cfg, tasks)
-    data.prepare_data()
+    ranks.in_turn("prepare data", data.prepare_data)
     data.setup()
     return data
 
@@ -95,7 +108,11 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
 
 
 def fit_priors(data: MultiTaskDataModule, tasks: Mapping[str, Task]) -> dict[str, Tensor]:
-    """Return each task's best constant raw output (K,), from the training labels."""
+    """Return each task's best constant raw output (K,), from the training labels; the first process reads them."""
+    return ranks.agree("priors", lambda: _fit_priors(data, tasks))
+
+
+def _fit_priors(data: MultiTaskDataModule, tasks: Mapping[str, Task]) -> dict[str, Tensor]:
     labelled = data.datasets["train_plain"]
     chosen = np.unique(np.linspace(0, len(labelled) - 1, MAX_PRIOR_IMAGES).round().astype(int))
 
@@ -114,7 +131,7 @@ def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task],
     """Return the LightningModule; ``rest`` holds its priors and config."""
     weighting = instantiate(cfg.task_weights, tasks=list(tasks), _convert_="all")
     recipe = instantiate(cfg.optim, _convert_="all")
-    return MultiTaskModule(network, tasks, weighting, recipe, **rest)
+    return MultiTaskModule(network, tasks, weighting, recipe, loss_norm=cfg.get("loss_norm", "device"), **rest)
 
 
 def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
@@ -123,18 +140,41 @@ def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: A
     return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
 
 
-def build_trainer(cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
+def build_training(cfg: DictConfig, folder: RunFolder, module: MultiTaskModule, data: MultiTaskDataModule) -> L.Trainer:
+    """Return the trainer that trains ``module`` on ``data``, in as many processes as there are.
+
+    Raises:
+        UserError: settings of ``trainer`` or a batch that its processes cannot share.
+    """
+    callbacks = training_callbacks(cfg, folder, data)
+    trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
+    module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
+    accumulate(trainer, module, data.micro_batches)
+    return trainer
+
+
+def build_trainer(
+    cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
+) -> L.Trainer:
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
+
+    Raises:
+        UserError: other processes are there than the trainer wants.
+    """
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
     bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
+        strategy=choose_strategy(cfg.trainer, find_unused),
+        sync_batchnorm=False,  # see synchronise_batch_norm
+        plugins=environment_plugins(),
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
         default_root_dir=str(folder.root),
     )
+    check_processes(trainer)
     return trainer
 
 
@@ -172,6 +212,8 @@ EXPECTED_WARNINGS = (
     ".*isinstance.treespec, LeafSpec",  # inside Lightning
     "The number of training batches",  # small data sets are fine
     "The '.*dataloader' does not have many workers",  # a choice of the configuration
+    "It is recommended to use .*sync_dist=True",  # scores are those of all processes already
+    "The ``compute`` method of metric",  # of a process that had no image
 )
 
 
@@ -179,7 +221,8 @@ def quieten_lightning() -> None:
     """Let every line be logged once (Hydra's handler prints it too) and drop tips and warnings that ask for nothing."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch").handlers.clear()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+    talkative = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+    for name in ("lightning.fabric.utilities.rank_zero", *(f"lightning.pytorch.{part}" for part in talkative)):
         logging.getLogger(name).addFilter(lambda record: not any(noise in record.getMessage() for noise in NOISE))
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

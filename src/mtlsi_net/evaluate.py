@@ -4,15 +4,21 @@ import hydra
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.errors import user_errors
+from mtlsi_net.utils.launch import start
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="evaluate", version_base="1.3")
 def main(cfg: DictConfig) -> float:
     """Score the checkpoint with the configuration it carries."""
     with user_errors():
-        from mtlsi_net.evaluation import evaluate
+        return start("mtlsi_net.evaluate.run", cfg)
 
-        return evaluate(cfg).gain
+
+def run(cfg: DictConfig) -> float:
+    """Score one checkpoint; return its gain."""
+    from mtlsi_net.evaluation import evaluate
+
+    return evaluate(cfg).gain
 
 
 if __name__ == "__main__":

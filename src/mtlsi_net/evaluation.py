@@ -25,6 +25,7 @@ from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import RunFolder, write_json
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,9 @@ def restore(cfg: DictConfig) -> Restored:
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
     changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
-    run = OmegaConf.merge(run, {"data": changed, "trainer": cfg.trainer, "paths": cfg.paths, "logger": None})
+    run = OmegaConf.merge(run, {"data": changed, "paths": cfg.paths, "logger": None})
     assert isinstance(run, DictConfig)
+    run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
     for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
         if setting in (run.get(part) or {}):
             run[part][setting] = off  # the checkpoint's own weights follow
@@ -179,16 +181,19 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage
+    result = EvaluateResult(folder, module.gain(stage))
+    if not is_first():
+        return result
     size = measure_size(module.network, data.size)
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
     write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
     write_classes(module.class_scores, folder)
     write_image_sums(folder.per_image, module.image_sums[stage])
     folder.create(folder.pictures)
-    samples = predict_samples(module, data.val_dataloader(), restored.run.pictures)
+    samples = predict_samples(module, data.eval_dataloader("val", shared=False), restored.run.pictures)
     write_grid(samples, tasks, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}
     publish(rows, tasks, f"{data.root} ({stage})", folder)
     if cfg.print_classes:
         print_classes(module.class_scores[stage])
-    return EvaluateResult(folder, module.gain(stage))
+    return result

@@ -7,7 +7,7 @@ In a batch every invalid target value is 255, whatever the task (``IGNORE``).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,7 @@ class Batch(TypedDict):
     id: B sample ids.
     targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
     references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
+    labelled: task name -> ``losses.count_labels`` of all that this process has in the step, where the batch is a part of it.
     """
 
     image: Tensor
@@ -92,6 +93,18 @@ class Batch(TypedDict):
     id: list[str]
     targets: dict[str, Tensor]
     references: dict[str, list[Reference]]
+    labelled: NotRequired[dict[str, Tensor]]
+
+
+def cut_batch(batch: Batch, part: slice) -> Batch:
+    """Return some of a batch's samples, as a batch."""
+    return {
+        "image": batch["image"][part],
+        "valid": batch["valid"][part],
+        "id": batch["id"][part],
+        "targets": {name: target[part] for name, target in batch["targets"].items()},
+        "references": {name: references[part] for name, references in batch["references"].items()},
+    }
 
 
 @dataclass

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.errors import user_errors
+from mtlsi_net.utils.launch import start
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="train", version_base="1.3")
@@ -17,13 +18,16 @@ def main(cfg: DictConfig) -> float:
     with user_errors():
         job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN:
-            from mtlsi_net.sweep import run_job
-
             cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
-            return run_job(cfg, job_command(job))
-        from mtlsi_net.training import train
+            return start("mtlsi_net.sweep.run_job", cfg, job_command(job))
+        return start("mtlsi_net.train.run", cfg)
 
-        return train(cfg).gain
+
+def run(cfg: DictConfig) -> float:
+    """Train one network; return its gain."""
+    from mtlsi_net.training import train
+
+    return train(cfg).gain
 
 
 def job_command(job: HydraConf) -> str:

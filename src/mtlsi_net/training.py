@@ -11,7 +11,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from mtlsi_net import assemble
@@ -25,6 +24,7 @@ from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.model_size import ModelSize, measure_size
+from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import RunFolder, write_json
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,11 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     check_complete(cfg)
     folder, config = assemble.open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
-    if resume is not None:
-        folder.keep_history()
-    else:  # an earlier run's, in the same folder; other processes start when the first has its id
-        rank_zero_only(folder.wandb_id.unlink)(missing_ok=True)
+    if is_first():
+        if resume is not None:
+            folder.keep_history()
+        else:  # an earlier run's, in the same folder
+            folder.wandb_id.unlink(missing_ok=True)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
     tasks = assemble.build_tasks(cfg)
@@ -69,7 +70,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = assemble.build_trainer(cfg, folder, assemble.training_callbacks(cfg, folder, data))
+    trainer = assemble.build_training(cfg, folder, module, data)
     log_config(trainer.loggers, config, size)
 
     clock["fit"] = time.monotonic()
@@ -77,17 +78,19 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     clock["evaluate"] = time.monotonic()
     trainer.save_checkpoint(folder.checkpoints / "last.ckpt")
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
-    for stage, loader in ((data.val_stage, data.val_dataloader()), ("train", data.eval_dataloader("train_scored"))):
-        samples = predict_samples(module, loader, cfg.pictures)
-        write_grid(samples, tasks, folder.pictures / f"{stage}.png")
-        log_pictures(trainer.loggers, samples, tasks, stage)
+    stage = data.val_stage
+    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
+    if not is_first():
+        return TrainResult(folder, gain, rows)
+    for part, split in ((stage, "val"), ("train", "train_scored")):
+        samples = predict_samples(module, data.eval_dataloader(split, shared=False), cfg.pictures)
+        write_grid(samples, tasks, folder.pictures / f"{part}.png")
+        log_pictures(trainer.loggers, samples, tasks, part)
     clock["end"] = time.monotonic()
 
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
     write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
-    stage = data.val_stage
-    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
     write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
     close(trainer.loggers, results, gain, folder)
@@ -133,8 +136,9 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
             results["ema"] = {stage: evaluator.score("val")}
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
-    write_classes(module.class_scores, folder)
-    write_image_sums(folder.per_image, module.image_sums[stage])
+    if is_first():
+        write_classes(module.class_scores, folder)
+        write_image_sums(folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
     results["best"] = _best_scores(trainer, evaluator, folder, module.gain(stage, estimate=True))
     return results, gain

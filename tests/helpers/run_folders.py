@@ -66,6 +66,8 @@ def write_run(
     )
     complete = {
         "command": "python -m mtlsi_net.train",
+        "commit": "0123abc",
+        "hardware": {"cpu": "toy", "cores": 2, "threads": 2, "gpus": []},
         "protocol": "1",
         "metrics": {task: {"pooled_over": "pixels"} for task in scores},
         "data": {

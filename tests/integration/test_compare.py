@@ -75,7 +75,7 @@ def test_the_readmes_command_takes_a_glob_and_leaves_all_files(trained, tmp_path
     assert done.returncode == 0, done.stderr
     assert "gain of both over semseg: semseg, depth: depth" in done.stdout
     left = {path.name for path in (tmp_path / "here").iterdir()}
-    assert {"index.html", "table.md", "table.csv", "table.tex", "pairs.csv"} <= left
+    assert {"index.html", "table.md", "table.csv", "table.tex", "pairs.csv", "runs.csv", "scores.png"} <= left
 
 
 def test_no_runs_end_the_command_with_one_line(tmp_path):

@@ -44,7 +44,11 @@ def kitchens(tmp_path):
 
 def test_the_readmes_files_are_found():
     data = {"my_conf/data/kitchens.yaml", "my_conf/tasks/kitchens.yaml", "my_tasks.py", "my_model.py"}
-    assert set(readme_files()) == data | {"my_conf/task_weights/worst.yaml", "my_weights.py"}
+    weighting, block = (
+        {"my_conf/task_weights/worst.yaml", "my_weights.py"},
+        {"my_conf/model/fusion/mean.yaml", "my_blocks.py"},
+    )
+    assert set(readme_files()) == data | weighting | block
 
 
 def test_a_data_set_of_ones_own_in_three_steps(kitchens):
@@ -84,6 +88,14 @@ def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
     with (kitchens / "t" / "metrics.csv").open() as file:
         weights = [value for row in csv.DictReader(file) for key, value in row.items() if key.endswith("/weight")]
     assert sorted(float(weight) for weight in weights if weight) == [1, 1, 2]
+
+
+def test_a_block_of_ones_own_in_three_steps(kitchens):
+    (choice,) = re.findall(r"`python -m .* --config-dir my_conf .*(model/fusion=\w+)`", README)
+    command = readme_command("train --config-dir my_conf data")
+    trained = run(kitchens, *command, choice, *SHORT, "paths.run_dir=t")
+    assert trained.returncode == 0, trained.stderr
+    assert "my_blocks.MeanOfTasks" in (kitchens / "t" / "config.yaml").read_text()
 
 
 def replace(path, pattern, text):

@@ -7,15 +7,22 @@ from helpers.vectors import depth_target, leaves, tensor
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.losses import balanced_cross_entropy_loss, boundary_loss, cross_entropy_loss, l1_loss, normals_loss
+from mtlsi_net.losses import (
+    balanced_cross_entropy_loss,
+    boundary_loss,
+    count_labels,
+    cross_entropy_loss,
+    l1_loss,
+    normals_loss,
+)
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 # Loss, output channels, target channels.
 LOSSES: dict[str, tuple[Loss, int, int]] = {
     "cross_entropy": (cross_entropy_loss, 4, 1),
     "balanced_cross_entropy": (balanced_cross_entropy_loss, 2, 1),
-    "boundary": (lambda output, target: boundary_loss(output, target, 0.95), 1, 1),
+    "boundary": (lambda output, target, **more: boundary_loss(output, target, 0.95, **more), 1, 1),
     "l1": (l1_loss, 1, 1),
     "normals": (normals_loss, 3, 3),
 }
@@ -183,3 +190,27 @@ def test_one_valid_pixel_is_divided_by_one():
     output, target = torch.tensor([[[[3.0, 9.0]]]]), torch.tensor([[[[1.0, 255.0]]]])
     assert l1_loss(output, target).item() == 2
     assert cross_entropy_loss(torch.zeros(1, 4, 1, 2), target).item() == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("blank", [0, 40, 96])
+@all_losses
+def test_parts_that_divide_by_the_mean_count_have_the_wholes_mean(loss, outputs, planes, blank):
+    generator = torch.Generator().manual_seed(blank)
+    output = torch.randn(3, outputs, 8, 12, generator=generator)
+    target = (torch.rand(3, planes, 8, 12, generator=generator) > 0.7).float()
+    target[0].flatten(1)[:, :blank] = 255  # up to the whole first image
+    target[1, 0, 0] = 255  # one channel is enough
+    parts = list(zip(output.split([1, 2]), target.split([1, 2]), strict=True))
+    mean = torch.stack([count_labels(part) for _, part in parts]).sum(0) / 2
+    assert mean[0] * 2 == (target != 255).all(1).sum()
+    losses = [loss(*part, labelled=mean) for part in parts]
+    assert torch.stack(losses).mean() == pytest.approx(float(loss(output, target)), rel=1e-6)
+
+
+@all_losses
+def test_no_label_in_any_part_is_no_loss(loss, outputs, planes):
+    output = torch.randn(1, outputs, 4, 4, requires_grad=True)
+    found = loss(output, torch.full((1, planes, 4, 4), 255.0), labelled=torch.zeros(2))
+    found.backward()
+    assert found == 0
+    assert output.grad.abs().max() == 0

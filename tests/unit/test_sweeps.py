@@ -5,6 +5,7 @@ from helpers.miniature import compose_config
 from omegaconf import OmegaConf
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.ranks import Place
 from mtlsi_net.utils.sweeps import NAME_LENGTH, check_launcher, decides, job_folder
 
 
@@ -45,24 +46,60 @@ def test_only_whole_keys_are_places():
     assert decides("data")
 
 
-def config(target, devices, strategy=None, **launcher):
-    trainer = {"devices": devices} | ({} if strategy is None else {"strategy": strategy})
-    return OmegaConf.create({"hydra": {"launcher": {"_target_": target, **launcher}}, "trainer": trainer})
+def config(launcher, devices, num_nodes=1, **options):
+    targets = {
+        "basic": "BasicLauncher",
+        "joblib": "x.JoblibLauncher",
+        "slurm": "x.SlurmLauncher",
+        "local": "x.LocalLauncher",
+    }
+    if launcher in ("slurm", "local"):
+        options = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None} | options
+    trainer = {"devices": devices, "num_nodes": num_nodes}
+    return OmegaConf.create({"hydra": {"launcher": {"_target_": targets[launcher], **options}}, "trainer": trainer})
 
 
-@pytest.mark.parametrize("launcher", ["hydra.BasicLauncher", "hydra_plugins.JoblibLauncher", "x.LocalLauncher"])
-def test_jobs_on_several_devices_are_refused_unless_spawned(launcher):
-    check_launcher(config(launcher, 1, "ddp"))
-    check_launcher(config(launcher, 2, "ddp_spawn"))
-    for devices, strategy in ((2, "ddp"), (2, None), ("auto", "auto"), (-1, None)):
-        with pytest.raises(UserError, match=rf"trainer.devices={devices}.*trainer.devices=1, or .*ddp_spawn"):
-            check_launcher(config(launcher, devices, strategy))
+@pytest.mark.parametrize(
+    ("launcher", "devices", "options"),
+    [
+        ("basic", 1, {}),
+        ("basic", 2, {}),
+        ("basic", "auto", {}),
+        ("joblib", 1, {"n_jobs": -1}),
+        ("joblib", 2, {"n_jobs": 1}),
+        ("local", 2, {}),
+        ("local", 2, {"tasks_per_node": 2}),
+        ("slurm", 4, {"tasks_per_node": 4}),
+        ("slurm", "auto", {"tasks_per_node": 4, "gpus_per_node": 4}),
+        ("slurm", 4, {"tasks_per_node": 4, "nodes": 2, "num_nodes": 2}),
+        ("slurm", "auto", {}),
+    ],
+)
+def test_launchers_whose_jobs_can_have_their_devices(launcher, devices, options):
+    check_launcher(config(launcher, devices, **options))
 
 
-def test_slurm_needs_a_task_for_each_device():
-    check_launcher(config("x.SlurmLauncher", 4, "ddp", tasks_per_node=4))
-    with pytest.raises(UserError, match=r"tasks_per_node=4 but trainer\.devices=1"):
-        check_launcher(config("x.SlurmLauncher", 1, tasks_per_node=4))
+@pytest.mark.parametrize(
+    ("launcher", "devices", "options", "message"),
+    [
+        ("joblib", 2, {"n_jobs": 2}, r"n_jobs=2 jobs at once.*same trainer.devices=2.*leave hydra/launcher=joblib out"),
+        ("joblib", "auto", {"n_jobs": -1}, r"n_jobs=-1 jobs at once.*trainer.devices=1"),
+        ("slurm", 1, {"tasks_per_node": 4}, r"tasks_per_node=4, but trainer\.devices=1"),
+        ("slurm", "auto", {"tasks_per_node": 4, "gpus_per_node": 2}, r"tasks_per_node=4, but trainer\.devices=2"),
+        ("slurm", 4, {"tasks_per_node": 4, "nodes": 2}, r"launcher.nodes=2, but trainer.num_nodes=1"),
+        ("slurm", 4, {"nodes": 2, "num_nodes": 2}, r"tasks_per_node=1, but trainer\.devices=4"),
+        ("basic", 2, {"num_nodes": 2}, r"num_nodes=2.*needs SLURM"),
+    ],
+)
+def test_launchers_whose_jobs_cannot_are_refused_with_advice(launcher, devices, options, message):
+    with pytest.raises(UserError, match=message):
+        check_launcher(config(launcher, devices, **options))
+
+
+def test_a_sweep_started_in_several_processes_is_refused(monkeypatch):
+    monkeypatch.setattr("mtlsi_net.utils.sweeps.place", lambda: Place(0, 2, 0, "torchrun"))
+    with pytest.raises(UserError, match="started in 2 processes by torchrun: start it once"):
+        check_launcher(config("basic", 2))
 
 
 def test_entry_points_without_a_trainer_pass():

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from mtlsi_net.comparison.cells import gain_notes, table_cells, title
+from mtlsi_net.comparison.figure import draw_tables
 from mtlsi_net.comparison.gains import Gain, find_gain
 from mtlsi_net.comparison.groups import IGNORED, Group, group_seeds
 from mtlsi_net.comparison.intervals import Bootstrap, Difference
@@ -20,7 +21,7 @@ from mtlsi_net.comparison.runs import Left, find_folders, read_runs
 from mtlsi_net.comparison.tables import Row, Table, scored_partially, split_tables
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.comparison.worst import Worst, find_worst
-from mtlsi_net.comparison.writers import write_csv, write_markdown, write_pairs, write_tex
+from mtlsi_net.comparison.writers import write_csv, write_each_run, write_markdown, write_pairs, write_tex
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.utils.errors import UserError, choose, shown
 from mtlsi_net.utils.run_folder import RunFolder
@@ -44,7 +45,7 @@ def compare(cfg: DictConfig) -> Comparison:
     """Compare the runs of ``cfg.runs`` and ``cfg.wandb``; leave tables and a page in ``cfg.paths.run_dir``.
 
     Raises:
-        UserError: nothing is left to compare.
+        UserError: nothing is left to compare, or, with ``cfg.strict``, something is left out or not identified.
     """
     choose("weights", cfg.weights, WEIGHTS)
     out = Path(cfg.paths.run_dir)
@@ -73,11 +74,27 @@ def compare(cfg: DictConfig) -> Comparison:
     write_page(out / "index.html", tables, pairs, worst, left, int(cfg.page_mb * 1e6))
     write_markdown(out / "table.md", tables, pairs, left)
     write_csv(out / "table.csv", tables)
+    write_each_run(out / "runs.csv", tables)
     write_pairs(out / "pairs.csv", pairs)
     write_tex(out / "table.tex", tables)
+    draw_tables(out, tables)
     _print(tables, left)
+    if cfg.strict:
+        _check_strictly(groups, left)
     log.info("tables and the page are in %s: open %s", out, out / "index.html")
     return Comparison(out, tables, pairs, left)
+
+
+def _check_strictly(groups: Sequence[Group], left: Sequence[Left]) -> None:
+    """Check that every run was taken in, of identified data.
+
+    Raises:
+        UserError: names what was not.
+    """
+    bad = [f"{item.what}: {item.why}" for item in left]
+    bad += [f"{group.label}: run.json does not identify its data" for group in groups if not group.identity.known]
+    if bad:
+        raise UserError(f"strict=true, but {shown(bad, '; ')}")
 
 
 def _find(cfg: DictConfig, out: Path) -> tuple[list[Path], list[Left]]:

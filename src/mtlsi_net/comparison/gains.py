@@ -23,16 +23,24 @@ class Gain:
     """A group's multi-task gain.
 
     Attributes:
-        value: mean over seeds as a fraction, NaN without references.
-        deviation: over seeds, NaN of fewer than two.
+        seeds: of each run as a fraction, in the order of the group's; empty without references.
         references: task -> the group whose mean is the reference.
         why: reason why there is none, or what the references differ in beside the network; may be empty.
     """
 
-    value: float
-    deviation: float
+    seeds: tuple[float, ...]
     references: dict[str, Group]
     why: str
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds as a fraction, NaN without references."""
+        return statistics.fmean(self.seeds) if self.seeds else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over seeds (n - 1), NaN of fewer than two."""
+        return statistics.stdev(self.seeds) if len(self.seeds) > 1 else math.nan
 
 
 def is_reference(group: Group) -> bool:
@@ -55,8 +63,7 @@ def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
         each = [gain_of(group, references, partial(_score, group, seed)) for seed in range(len(group.runs))]
     except UserError as error:  # a reference of 0
         return _none(str(error))
-    deviation = statistics.stdev(each) if len(each) > 1 else math.nan
-    return Gain(statistics.fmean(each), deviation, references, _caveat(group, references))
+    return Gain(tuple(each), references, _caveat(group, references))
 
 
 def gain_of(group: Group, references: Mapping[str, Group], score: Callable[[Group, Key], float]) -> float:
@@ -77,7 +84,7 @@ def _score(group: Group, seed: int, own: Group, key: Key) -> float:
 
 
 def _none(why: str) -> Gain:
-    return Gain(math.nan, math.nan, {}, why)
+    return Gain((), {}, why)
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:

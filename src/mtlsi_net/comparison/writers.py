@@ -20,7 +20,7 @@ from mtlsi_net.comparison.cells import (
 )
 from mtlsi_net.comparison.intervals import LEVEL, Difference
 from mtlsi_net.comparison.published import Published
-from mtlsi_net.comparison.runs import Left
+from mtlsi_net.comparison.runs import Left, Run
 from mtlsi_net.comparison.tables import ARROWS, Row, Table, heading
 
 MAX_PAIRS = 30
@@ -83,6 +83,47 @@ def write_pairs(path: Path, pairs: Mapping[int, Sequence[Difference]]) -> None:
     write_lines(path, [head, *rows])
 
 
+def write_each_run(path: Path, tables: Sequence[Table]) -> None:
+    """Write one line a run of ours: its row, scores and gain, its budget, and what repeats it."""
+    lines = [
+        {"table": index, "label": row.group.label} | _run_line(run, number_, row, table)
+        for index, table in enumerate(tables, start=1)
+        for row in table.rows
+        for number_, run in enumerate(row.group.runs)
+    ]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    write_lines(path, [names, *([line.get(name, "") for name in names] for line in lines)])
+
+
+def _run_line(run: Run, number_: int, row: Row, table: Table) -> dict[str, object]:
+    config, record = run.config, run.record
+    steps, batch = (_at(config, *path) for path in (("trainer", "max_steps"), ("data", "batch_size")))
+    hardware: dict[str, object] = record.get("hardware", {})
+    gpus = hardware.get("gpus")
+    return {
+        "seed": config.get("seed", ""),
+        **{"/".join(key): run.scores.get(key[0], {}).get(key[1], "") for key in table.columns()},
+        "gain": row.gain.seeds[number_] if row.gain.seeds else "",
+        **{key: run.model.get(key, "") for key in ("decoder_parameters_m", "decoder_gflop")},
+        "steps": steps,
+        "batch": batch,
+        "images": steps * batch if isinstance(steps, int) and isinstance(batch, int) else "",
+        "fit_seconds": _at(record, "seconds", "fit"),
+        "commit": record.get("commit") or "",
+        "cpu": hardware.get("cpu", ""),
+        "cores": hardware.get("cores", ""),
+        "gpus": " ".join(map(str, gpus)) if isinstance(gpus, list) else "",
+        "command": record.get("command", ""),
+    }
+
+
+def _at(node: object, *path: str) -> object:
+    """Return what lies at a path of keys, nothing where there is none."""
+    for key in path:
+        node = node.get(key, "") if isinstance(node, Mapping) else ""
+    return node
+
+
 def write_lines(path: Path, lines: Iterable[Sequence[object]]) -> None:
     """Write lines as CSV, NaN as nothing."""
     with path.open("w", newline="") as file:
@@ -120,8 +161,7 @@ def _our_line(row: Row, table: Table) -> dict[str, object]:
 
 
 def _backbone(config: Mapping[str, object]) -> str:
-    backbone = config.get("backbone")
-    return str(backbone.get("name", "")) if isinstance(backbone, Mapping) else ""
+    return str(_at(config, "backbone", "name"))
 
 
 def _published_line(result: Published, table: Table) -> dict[str, object]:

@@ -2,22 +2,25 @@
 
 import logging
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
+from mtlsi_net.data.loader import ShareLoader
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
-from mtlsi_net.specs import SUBSET, Batch, TargetSpec
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.specs import SUBSET, TargetSpec
+from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.ranks import Place, place
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         targets: task name -> TargetSpec of the tasks to load.
         size: (height, width) that training crops and all padding go to.
         batch_size: samples of one optimiser step, over all processes.
+        micro_batch: most samples that a process takes at once; its share of a step is taken in parts of that size. None:
+            the whole share at once.
         num_workers: loader processes for each loader; no more than there are cores.
         seed: of order and augmentation; the same for all processes.
         augment: False trains on the test pipeline (padding only).
@@ -46,6 +51,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         pad_color: mean RGB in 0..1.
         allow_missing: an image without one task's label file contributes nothing to that task, instead of being an
             error.
+        label_share: task -> share of the training images, in (0, 1], whose label of it is used; the others count as
+            missing. Chosen by ``seed``; a smaller share's are among a larger one's. Scoring sees all labels.
         cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
             sets with computed labels use it.
         files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
@@ -66,6 +73,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         *,
         size: Sequence[int],
         batch_size: int,
+        micro_batch: int | None = None,
         crop_guide: TargetSpec | None,
         crop_guide_name: str = "semseg",
         num_workers: int = 0,
@@ -78,6 +86,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         allow_missing: bool = False,
+        label_share: Mapping[str, float] | None = None,
         cache_dir: str | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
         extra_augmentations: Sequence[Any] = (),
@@ -91,16 +100,22 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.extra_augmentations = extra_augmentations
         self.prepare = prepare
         self.root, self.size = Path(root), (int(size[0]), int(size[1]))
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.batch_size, self.micro_batch = batch_size, micro_batch
+        self.eval_batch_size, self.num_workers = eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
         if estimate_images < 1:
             raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
+        self.label_share = dict(label_share or {})
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.files = dict(files or {})
         self.targets = dict(targets)
+        for name, share in self.label_share.items():
+            choose("data.label_share: task", name, self.targets)
+            if not 0 < share <= 1:
+                raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
         guides = {crop_guide_name: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
@@ -131,12 +146,13 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
-        plain = self._dataset(reader, train_ids, TestPipeline(self.size, self.targets, self.pad_color))
+        pipeline = TestPipeline(self.size, self.targets, self.pad_color)
+        plain = self._training_dataset(reader, train_ids, pipeline)
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self.scored_dataset(reader, self._scored(train_ids), plain.pipeline, "train"),
-            "train": self._training_dataset(train_ids) if self.augment else plain,
-            "val": self.scored_dataset(reader, val_ids, plain.pipeline, self.val_stage),
+            "train_scored": self.scored_dataset(reader, self._scored(train_ids), pipeline, "train"),
+            "train": self._augmented_dataset(train_ids) if self.augment else plain,
+            "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
 
     def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
@@ -177,14 +193,23 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
-    def _training_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
+    def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
         pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
-        return self._dataset(self.make_reader(self.train_specs), ids, pipeline)
+        return self._training_dataset(self.make_reader(self.train_specs), ids, pipeline)
 
-    def _dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
-        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale)
+    def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
+        hidden = {name: self._hidden(name, share, ids) for name, share in self.label_share.items()}
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
+
+    def _hidden(self, task: str, share: float, ids: Sequence[str]) -> frozenset[str]:
+        """Return the ids whose label of a task is not used."""
+        order = np.random.default_rng([self.seed, zlib.crc32(task.encode())]).permutation(len(ids))
+        hidden = order[max(1, round(share * len(ids))) :]
+        if len(hidden):
+            log.info("%s: %d of %d training images have their label", task, len(ids) - len(hidden), len(ids))
+        return frozenset(ids[index] for index in hidden)
 
     def _scored(self, ids: list[str]) -> list[str]:
         if self.max_train_scores is not None and self.max_train_scores < 1:
@@ -204,13 +229,15 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return kept, out
 
-    def _loader(self, dataset: MultiTaskDataset, *, shuffle: bool, batch_size: int) -> DataLoader[Batch]:
-        ranks, rank = self._ranks()
+    def _loader(
+        self, dataset: MultiTaskDataset, own: Place, *, shuffle: bool, batch_size: int, parts: int = 1
+    ) -> ShareLoader:
         workers = min(self.num_workers, os.cpu_count() or 1)
         sampler = EpochSampler(
-            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=rank, ranks=ranks
+            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=own.rank, ranks=own.size
         )
-        return DataLoader(
+        return ShareLoader(
+            parts=parts,
             dataset=dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -221,28 +248,54 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             persistent_workers=workers > 0 and shuffle,
         )
 
-    @staticmethod
-    def _ranks() -> tuple[int, int]:
-        group = torch.distributed
-        return (group.get_world_size(), group.get_rank()) if group.is_initialized() else (1, 0)
+    @property
+    def share(self) -> int:
+        """Samples of one optimiser step in this process.
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled, augmented batches."""
-        ranks, _ = self._ranks()
-        dataset, per_process = self.datasets["train"], self.batch_size // ranks
-        if per_process * ranks != self.batch_size:
-            raise UserError(f"data.batch_size={self.batch_size} cannot be shared by {ranks} processes; use a multiple")
+        Raises:
+            UserError: processes cannot share a batch evenly.
+        """
+        size = place().size
+        if self.batch_size % size:
+            raise UserError(
+                f"data.batch_size={self.batch_size} (of one step, over all processes) cannot be shared by {size} processes; "
+                "use a multiple"
+            )
+        return self.batch_size // size
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts in which a process takes its share of a step.
+
+        Raises:
+            UserError: the share does not divide into them.
+        """
+        largest = self.share if self.micro_batch is None else self.micro_batch
+        if largest < 1 or (self.share > largest and self.share % largest):
+            raise UserError(
+                f"data.micro_batch={largest} does not divide the {self.share} images that a process has in one step "
+                f"(data.batch_size={self.batch_size} in {place().size}); use a divisor"
+            )
+        return max(1, self.share // largest)
+
+    def train_dataloader(self) -> ShareLoader:
+        """Return shuffled, augmented micro-batches."""
+        dataset = self.datasets["train"]
         if len(dataset) < self.batch_size:
             raise UserError(
                 f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
             )
-        return self._loader(dataset, shuffle=True, batch_size=per_process)
+        return self._loader(dataset, place(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
 
-    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Return the batches of ``val`` or ``train_scored`` in order, each sample exactly once."""
-        return self._loader(self.datasets[split], shuffle=False, batch_size=self.eval_batch_size)
+    def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:
+        """Return the batches of ``val`` or ``train_scored`` in order: over all processes, each sample exactly once.
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+        ``shared=False`` gives this process all of them.
+        """
+        own = place() if shared else Place()
+        return self._loader(self.datasets[split], own, shuffle=False, batch_size=self.eval_batch_size)
+
+    def val_dataloader(self) -> ShareLoader:
         """Return the validation batches."""
         return self.eval_dataloader("val")
 

@@ -28,6 +28,7 @@ class MultiTaskDataset(Dataset[Any]):
         seed: of their draws.
         scale: see ``MultiTaskDataModule``.
         groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
+        hidden: task -> ids whose label is taken as missing.
     """
 
     def __init__(
@@ -39,21 +40,22 @@ class MultiTaskDataset(Dataset[Any]):
         seed: int,
         scale: float,
         groups: Mapping[str, tuple[str, ...]] | None = None,
+        hidden: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self.reader, self.ids, self.pipeline = reader, list(ids), pipeline
-        self.seed, self.scale, self.groups = seed, scale, groups
+        self.seed, self.scale, self.groups, self.hidden = seed, scale, groups, dict(hidden or {})
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def labels(self, index: int) -> dict[str, Tensor]:
         """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
-        sample = self.reader.read(self.ids[index])
+        sample = self._read(self.ids[index])
         return {name: torch.from_numpy(finish_label(sample[name], spec)) for name, spec in self.reader.specs.items()}
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         sample_id = self.ids[draw.sample]
-        sample = self.reader.read(sample_id)
+        sample = self._read(sample_id)
         references = self._references(sample_id, sample[IMAGE].shape)
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)
@@ -65,6 +67,9 @@ class MultiTaskDataset(Dataset[Any]):
             "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
             "references": references,
         }
+
+    def _read(self, sample_id: str) -> Sample:
+        return self.reader.read(sample_id, without=[name for name, ids in self.hidden.items() if sample_id in ids])
 
     def _references(self, sample_id: str, shape: tuple[int, ...]) -> dict[str, Reference]:
         if self.groups is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from filelock import FileLock
 from rich.progress import track
 
 from mtlsi_net.data.room_renderer import MIN_SIDE, RoomImage, render_room
@@ -44,6 +45,7 @@ def generate_rooms(
 ) -> None:
     """Write ``train`` + ``val`` rooms to ``root``; what is there already is kept, so that a broken-off run continues.
 
+    Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
     The files do not depend on ``workers``. Ids are "0001"..., first the training images, then the validation images.
 
     Args:
@@ -62,10 +64,12 @@ def generate_rooms(
     root = Path(root)
     request = {"version": VERSION, "seed": seed, "height": height, "width": width, "train": train, "val": val}
     _check_numbers(request, workers)
-    with _writable(root):
+    with _writable(root), _alone(root):
         _claim(root, request)
         todo = [index for index in range(train + val) if not _is_done(root, index)]
         job = partial(_make_image, root, seed, height, width)
+        if not todo and (root / ALL_CAMERAS).is_file():
+            return
         count = min(workers or os.cpu_count() or 1, len(todo))
         bar = track(_each(job, todo, count), "rooms", total=len(todo), disable=not (progress and todo))
         for _ in bar:
@@ -95,6 +99,17 @@ def _writable(root: Path) -> Iterator[None]:
         raise UserError(
             f"{root}: rooms cannot be written ({error}); choose another root, or mend its permissions or free space"
         ) from error
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Wait until no other process writes ``root``; there is none where this one could not."""
+    if (root / ALL_CAMERAS).is_file() and not os.access(root.parent, os.W_OK):
+        yield
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        yield
 
 
 def _claim(root: Path, request: dict[str, int]) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -138,7 +138,7 @@ class SampleReader(ABC):
         """
         spec = self.specs[name]
         if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
-            return np.full((*size, spec.channels), spec.fill, np.float32)
+            return no_label(spec, size)
         label = self.read_label(name, sample_id, size)
         if label.shape[:2] != size:
             raise wrong_size(self.files(name, sample_id)[0], label.shape, size)
@@ -157,15 +157,26 @@ class SampleReader(ABC):
             raise wrong_size(self.files(name, sample_id)[0], reference.maps.shape[1:], size)
         return reference
 
-    def read(self, sample_id: str) -> Sample:
+    def read(self, sample_id: str, without: Collection[str] = ()) -> Sample:
         """Return image and all label maps, untransformed, as ``transforms`` describes a sample.
+
+        The label files of the tasks in ``without`` are not read, as if they were missing.
 
         Raises:
             UserError: as ``read_image`` and ``read_target``.
         """
         image = self.read_image(sample_id)
         size = (image.shape[0], image.shape[1])
-        return {IMAGE: image} | {name: self.read_target(name, sample_id, size) for name in self.specs}
+        labels = {
+            name: no_label(spec, size) if name in without else self.read_target(name, sample_id, size)
+            for name, spec in self.specs.items()
+        }
+        return {IMAGE: image} | labels
+
+
+def no_label(spec: TargetSpec, size: tuple[int, int]) -> Array:
+    """Return the map of an image without a label, (H, W, C): invalid throughout."""
+    return np.full((*size, spec.channels), spec.fill, np.float32)
 
 
 def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserError:

@@ -11,12 +11,13 @@ from torch import Tensor
 from mtlsi_net.pictures import Sample
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import KEPT, RunFolder
 
 
 def dashboards(loggers: Sequence[Logger]) -> list[WandbLogger]:
-    """Return the W&B loggers among all."""
-    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+    """Return the W&B loggers among all; none but in the process that logs."""
+    return [logger for logger in loggers if is_first() and isinstance(logger, WandbLogger)]
 
 
 def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mapping[str, Any]) -> None:

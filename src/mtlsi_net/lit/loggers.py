@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers import WandbLogger
 
+from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def wandb_logger(
         log_model: upload checkpoints, only online.
         patience: seconds to wait for the service.
     """
+    if not is_first():
+        return WandbLogger(project=project, save_dir=save_dir, offline=True)  # starts no run: the first process logs
     wandb.finish()  # the run of an earlier job in this process, which would go on otherwise
     offline = "WANDB_MODE" not in os.environ and not _logged_in()
     options: dict[str, Any] = {

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.losses import count_labels
 from mtlsi_net.metrics.gain import gain_over_constant
 from mtlsi_net.specs import Batch, Prediction
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageSums
 from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, choose
 
 
 class MultiTaskModule(L.LightningModule):
@@ -29,6 +30,11 @@ class MultiTaskModule(L.LightningModule):
         recipe: optimiser and schedule.
         priors: name -> (K,) best constant raw output, from the training labels.
         config: the resolved configuration, kept in checkpoints.
+        loss_norm: losses divide by the valid pixels of the ``device``'s micro-batch (the field's way), or of the whole
+            step (``global``), over processes and accumulation.
+
+    Raises:
+        UserError: another ``loss_norm``.
     """
 
     def __init__(
@@ -39,10 +45,14 @@ class MultiTaskModule(L.LightningModule):
         recipe: Recipe,
         priors: Mapping[str, Tensor],
         config: Mapping[str, Any],
+        loss_norm: str = "device",
     ) -> None:
         super().__init__()
+        self.micro_batches = 1  # of one optimiser step
+        self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
+        self._step_values: list[Tensor] = []  # to log, of the step's micro-batches
         self._last_batch: tuple[Batch, Tensor] | None = None  # and its losses, for a weighting that learns from steps
         self.stage = "val"
         self.scores: dict[str, Scores] = {}
@@ -61,21 +71,45 @@ class MultiTaskModule(L.LightningModule):
         prediction: Prediction = self.network(image, valid)
         return prediction
 
-    def losses(self, prediction: Prediction, targets: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-        """Return the unweighted losses of the final and of the preliminary predictions, these summed over scales."""
-        final = {name: task.loss(prediction.final[name], targets[name]) for name, task in self.tasks.items()}
+    def losses(
+        self, prediction: Prediction, targets: Mapping[str, Tensor], labelled: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], ...]:
+        """Return the unweighted losses of the final and of the preliminary predictions, these summed over scales.
+
+        ``labelled`` holds what they divide by, task -> (2,), see ``losses.count_labels``; None: the batch's own.
+        """
+
+        def loss_of(name: str, output: Tensor) -> Tensor:
+            counts = () if labelled is None else (labelled[name],)
+            return self.tasks[name].loss(output, targets[name], *counts)
+
+        final = {name: loss_of(name, prediction.final[name]) for name in self.tasks}
         scales = prediction.aux if self.weighting.aux else []
         aux_losses: dict[str, Tensor] = {}
         for name, output in (item for outputs in scales for item in outputs.items()):
             full = F.interpolate(output.float(), targets[name].shape[-2:], mode="bilinear", align_corners=False)
-            loss = self.tasks[name].loss(full, targets[name])
+            loss = loss_of(name, full)
             aux_losses[name] = aux_losses[name] + loss if name in aux_losses else loss
         return final, aux_losses
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+    def _labelled(self, batch: Batch) -> dict[str, Tensor] | None:
+        """Return each task's mean count of labels over all micro-batches of the step; None if losses need none."""
+        if not self.norm_globally:
+            return None
+        own = batch.get("labelled") or {name: count_labels(batch["targets"][name]) for name in self.tasks}
+        counts = torch.stack([own[name] for name in self.tasks]).to(self.device, torch.float32)
+        mean = self._mean_over_processes(counts) / self.micro_batches
+        return dict(zip(self.tasks, mean, strict=True))
+
+    def on_fit_start(self) -> None:
+        """Give every process its own random stream for dropout and its like; the first one's is a lone process's."""
+        if self.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
         prediction = self(batch["image"], batch["valid"])
-        final, aux = self.losses(prediction, batch["targets"])
+        final, aux = self.losses(prediction, batch["targets"], self._labelled(batch))
         losses = self.weighting.join(final, aux)
         balanced: Tensor = self.weighting(losses, list(self.network.parameters()))
         total = sum(prediction.regularisers.values(), balanced)
@@ -83,12 +117,22 @@ class MultiTaskModule(L.LightningModule):
             self._stop_non_finite(final, aux, batch["id"])
         self._last_batch = batch, self.weighting.stack(losses).detach()
         weights = torch.autograd.grad(total, list(losses.values()), retain_graph=True)
-        self.log("train/loss", total, prog_bar=True)
-        self.log_dict({f"train/{name}/loss": loss for name, loss in final.items()})
-        self.log_dict({f"train/{name}/aux_loss": loss for name, loss in aux.items()})
-        self.log_dict({f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)})
-        self.log_dict({f"train/{name}": loss for name, loss in prediction.regularisers.items()})
+        values = {"train/loss": total}
+        values |= {f"train/{name}/loss": loss for name, loss in final.items()}
+        values |= {f"train/{name}/aux_loss": loss for name, loss in aux.items()}
+        values |= {f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)}
+        values |= {f"train/{name}": loss for name, loss in prediction.regularisers.items()}
+        self._log_step(values, last=(batch_idx + 1) % self.micro_batches == 0)
         return total
+
+    def _log_step(self, values: Mapping[str, Tensor], last: bool) -> None:
+        """Log means over the micro-batches of a step, of which this may be the ``last``, and over processes."""
+        self._step_values.append(torch.stack([value.detach().float() for value in values.values()]))
+        if last:
+            mean = self._mean_over_processes(torch.stack(self._step_values).mean(0))
+            self._step_values.clear()
+            for name, value in zip(values, mean, strict=True):
+                self.log(name, value, prog_bar=name == "train/loss")
 
     def _stop_non_finite(self, final: Mapping[str, Tensor], aux: Mapping[str, Tensor], ids: list[str]) -> None:
         named = {**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}
@@ -117,12 +161,14 @@ class MultiTaskModule(L.LightningModule):
         def again() -> Tensor:
             with torch.no_grad(), self.trainer.precision_plugin.train_step_context():
                 prediction = self(batch["image"], batch["valid"])
-                losses = self.weighting.join(*self.losses(prediction, batch["targets"]))
+                losses = self.weighting.join(*self.losses(prediction, batch["targets"], self._labelled(batch)))
             return self._mean_over_processes(self.weighting.stack(losses))
 
         self.weighting.after_step(self._mean_over_processes(before), again)
 
     def _mean_over_processes(self, value: Tensor) -> Tensor:
+        if not torch.distributed.is_initialized():
+            return value
         mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
         return mean
 
@@ -159,7 +205,9 @@ class MultiTaskModule(L.LightningModule):
             (self._estimated.add if estimate else self._estimated.discard)(self.stage)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """Update all metrics with one batch."""
+        """Update all metrics with one batch; it is empty in a process that has no image."""
+        if not batch["id"]:
+            return
         prediction = self(batch["image"], batch["valid"])
         self._metrics.update(postprocess(self.tasks, prediction.final), batch)
         unscored = self._constant_metrics.tasks

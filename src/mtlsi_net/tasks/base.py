@@ -37,12 +37,13 @@ class Task(ABC):
     class_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the unweighted loss, a float32 scalar; 0, with zero gradients, if no pixel is valid.
 
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
             target: (B, target.channels, H, W) float, 255 invalid.
+            labelled: (2,) ``losses.count_labels`` to divide by, see there; None: those of ``target``.
         """
 
     @abstractmethod

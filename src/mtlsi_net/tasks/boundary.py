@@ -40,9 +40,9 @@ class BoundaryTask(Task):
             raise UserError(f"boundary task: positive_weight is {positive_weight}; give a number between 0 and 1")
         self.positive_weight, self.preset = positive_weight, preset
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the weighted binary cross-entropy, averaged over valid pixels."""
-        return boundary_loss(output, target, self.positive_weight)
+        return boundary_loss(output, target, self.positive_weight, labelled)
 
     def new_metric(self, estimate: bool = False) -> Metric:
         """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""

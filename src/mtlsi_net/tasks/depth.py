@@ -37,9 +37,9 @@ class DepthTask(Task):
             raise UserError(f"depth_range {low}..{high} is empty; give [nearest, farthest] in metres")
         self.depth_range = (low, high)
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the mean absolute error over valid pixels, in metres."""
-        return l1_loss(output, target)
+        return l1_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> DepthMetric:  # noqa: ARG002 - fast enough as it is
         """Return rmse (main, metres), abs_rel, log_rmse, sq_rel, delta1, delta2 and delta3."""

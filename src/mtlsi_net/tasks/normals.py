@@ -24,9 +24,9 @@ class NormalsTask(Task):
     main_metric = "mean"
     higher_is_better = False
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the absolute error of the normalised output, summed over channels, averaged over valid pixels."""
-        return normals_loss(output, target)
+        return normals_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> NormalsMetric:  # noqa: ARG002 - fast enough as it is
         """Return mean (main, degrees), median, rmse, within_11.25, within_22.5 and within_30."""

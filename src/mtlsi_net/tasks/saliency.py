@@ -24,9 +24,9 @@ class SaliencyTask(Task):
     main_metric = "maxF"
     higher_is_better = True
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the cross-entropy balanced by the batch's own share of salient pixels."""
-        return balanced_cross_entropy_loss(output, target)
+        return balanced_cross_entropy_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> SaliencyMetric:  # noqa: ARG002 - fast enough as it is
         """Return maxF (main) and maxF_invpt."""

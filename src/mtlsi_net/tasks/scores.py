@@ -1,14 +1,16 @@
 """Scores of several tasks: the one place where post-processed values and labels meet the metrics."""
 
+import os
+from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import Batch
+from mtlsi_net.specs import Batch, cut_batch
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageRecord, ImageSums, join
 
@@ -31,7 +33,8 @@ class TaskMetrics:
         tasks: name -> Task.
         device: where values and labels are.
         estimate: score slow metrics on a subset, see ``Task.new_metric``.
-        keep_images: keep what each image contributed, for ``image_sums``.
+        keep_images: keep what each image contributed, for ``image_sums``; images are then scored in threads, beside
+            whatever the caller does next.
     """
 
     def __init__(
@@ -44,25 +47,34 @@ class TaskMetrics:
         self.tasks, self.device, self.estimate, self.keep_images = dict(tasks), device, estimate, keep_images
         self._metrics = {name: task.new_metric(estimate).to(device) for name, task in self.tasks.items()}
         self._images: dict[str, ImageRecord] = {}
+        self._pool = ThreadPoolExecutor() if keep_images else None
+        self._pending: deque[tuple[str, Future[TaskMetrics]]] = deque()
 
     def update(self, values: Mapping[str, Tensor], batch: Batch) -> None:
         """Add post-processed values (B, C, H, W) of some or all tasks against a batch's labels and references."""
-        if self.keep_images:
-            self._update_by_image(values, batch)
+        if self._pool is None:
+            for name, value in values.items():
+                self.tasks[name].update(self._metrics[name], value, batch)
             return
-        for name, value in values.items():
-            self.tasks[name].update(self._metrics[name], value, batch)
+        for index, sample_id in enumerate(batch["id"]):
+            own = {name: value[index : index + 1] for name, value in values.items()}
+            self._pending.append(
+                (sample_id, self._pool.submit(self._score, own, cut_batch(batch, slice(index, index + 1))))
+            )
+        self._collect(most_pending=len(batch["id"]) + (os.cpu_count() or 1))  # a bound on the memory that waits
 
-    def _update_by_image(self, values: Mapping[str, Tensor], batch: Batch) -> None:
-        def score(index: int) -> TaskMetrics:
-            alone = TaskMetrics(self.tasks, self.device, self.estimate)
-            alone.update({name: value[index : index + 1] for name, value in values.items()}, _one(batch, index))
-            return alone
+    def _score(self, values: Mapping[str, Tensor], batch: Batch) -> "TaskMetrics":
+        alone = TaskMetrics(self.tasks, self.device, self.estimate)
+        alone.update(values, batch)
+        return alone
 
-        with ThreadPoolExecutor() as pool:
-            for sample_id, alone in zip(batch["id"], pool.map(score, range(len(batch["id"]))), strict=True):
-                self._images[sample_id] = alone._sums()
-                self.merge(alone)
+    def _collect(self, most_pending: int = 0) -> None:
+        """Take in the images in their order, until at most so many are left."""
+        while len(self._pending) > most_pending:
+            sample_id, scored = self._pending.popleft()
+            alone = scored.result()
+            self._images[sample_id] = alone._sums()
+            self.merge(alone)
 
     def _sums(self) -> ImageRecord:
         return {
@@ -74,6 +86,7 @@ class TaskMetrics:
 
     def image_sums(self) -> ImageSums:
         """Return what each image contributed to the main metrics, of all processes (each must call this)."""
+        self._collect()
         images, group = self._images, torch.distributed
         if group.is_available() and group.is_initialized():
             parts: list[Any] = [None] * group.get_world_size()
@@ -84,6 +97,7 @@ class TaskMetrics:
 
     def merge(self, other: "TaskMetrics") -> None:
         """Take in what another of the same tasks has seen, which is of no use any more after that."""
+        other._collect()
         self._images |= other._images
         for name, theirs in other._metrics.items():
             if not self._metrics[name].update_called:
@@ -93,21 +107,11 @@ class TaskMetrics:
 
     def compute(self) -> Scores:
         """Return task -> metric -> value."""
+        self._collect()
         return {name: {key: float(v) for key, v in metric.compute().items()} for name, metric in self._metrics.items()}
 
     def compute_classes(self) -> ClassScores:
         """Return task -> class -> values, of the tasks that have classes."""
+        self._collect()
         found = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
         return {name: classes for name, classes in found.items() if classes}
-
-
-def _one(batch: Batch, index: int) -> Batch:
-    """Return one sample of a batch, as a batch."""
-    part = slice(index, index + 1)
-    return {
-        "image": batch["image"][part],
-        "valid": batch["valid"][part],
-        "id": batch["id"][part],
-        "targets": {name: target[part] for name, target in batch["targets"].items()},
-        "references": {name: references[part] for name, references in batch["references"].items()},
-    }

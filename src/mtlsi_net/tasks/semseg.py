@@ -38,9 +38,9 @@ class SemsegTask(Task):
         self.channels = len(self.class_names)
         self.target = TargetSpec(channels=1, kind="classes", num_classes=self.channels)
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Return the mean cross-entropy over valid pixels."""
-        return cross_entropy_loss(output, target)
+        return cross_entropy_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> SegmentationMetric:  # noqa: ARG002 - fast enough as it is
         """Return mIoU (main), mIoU_present and pixel_accuracy."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+from mtlsi_net.utils.ranks import is_first, let_others_report, place
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -62,14 +64,19 @@ def find_user_error(error: BaseException | None) -> UserError | None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a UserError, however deeply wrapped, into one printed line and exit code 2; leave all else alone."""
+    """Turn a UserError, however deeply wrapped, into one printed line and exit code 2; leave all else alone.
+
+    Of several processes' errors, the one that came first is heard.
+    """
     try:
         yield
     except Exception as error:
+        let_others_report(error)
         known = find_user_error(error)
         if known is None:
             raise
-        print(f"error: {one_line(known)}", file=sys.stderr)
+        prefix = "" if is_first() else f"process {place().rank}: "
+        print(f"error: {prefix}{one_line(known)}", file=sys.stderr, flush=True)
         sys.exit(2)
 
 

@@ -56,10 +56,7 @@ def measure_size(network: nn.Module, image_size: tuple[int, int]) -> ModelSize:
 
 def _gflop(network: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
     """Return the operations of the network and of its child ``encoder``; NaN if it does not run on the meta device."""
-    on_meta = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
+    on_meta = _on_meta(network)
     training = network.training
     network.eval()
     try:
@@ -74,6 +71,37 @@ def _gflop(network: nn.Module, image_size: tuple[int, int]) -> tuple[float, floa
         network.train(training)
     inside = sum(counter.get_flop_counts().get(f"{type(network).__name__}.encoder", {}).values())
     return counter.get_total_flops() / 1e9, inside / 1e9
+
+
+def _on_meta(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers without values, by name."""
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    return {
+        name: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad) for name, tensor in tensors
+    }
+
+
+def unreached_parameters(network: nn.Module, image_size: tuple[int, int], aux: bool) -> list[str] | None:
+    """Return the trained parameters that no loss can reach; None if the network does not run on the meta device.
+
+    Args:
+        network: returns a Prediction; it is left alone.
+        image_size: (height, width).
+        aux: preliminary predictions have losses.
+    """
+    on_meta = _on_meta(network)
+    trained = {name: on_meta[name] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    try:
+        with torch.enable_grad():
+            prediction = functional_call(network, on_meta, (torch.empty(2, 3, *image_size, device="meta"),))
+        reached = [*prediction.final.values(), *prediction.regularisers.values()]
+        reached += [output for outputs in prediction.aux for output in outputs.values()] if aux else []
+        total = torch.stack([output.float().sum() for output in reached]).sum()
+        gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    except Exception as error:  # as above
+        log.debug("%s on the meta device (%s)", type(error).__name__, brief(error))
+        return None
+    return [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
 
 
 def _millions(module: nn.Module) -> float:

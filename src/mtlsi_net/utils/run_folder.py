@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.ranks import place
 
 PACKAGES = (
     "torch",
@@ -102,7 +103,7 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_text("")
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process of the run may have been first
         except OSError as error:
             raise UserError(
                 f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
@@ -124,8 +125,13 @@ def histories(folder: RunFolder) -> list[Path]:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
+    write_text(path, json.dumps(_finite(data), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one piece (never half of it)."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite(data), indent=2) + "\n")
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 
@@ -192,6 +198,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "processes": place().size,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

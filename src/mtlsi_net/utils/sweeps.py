@@ -3,10 +3,12 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.ranks import place
 
 PLACES = (
     *("paths", "sweep", "logger", "data.root", "data.cache_dir"),
@@ -38,8 +40,7 @@ def job_folder(overrides: Sequence[str]) -> str:
 def check_launcher(cfg: DictConfig) -> None:
     """Check that the launcher and the processes of one job go together.
 
-    Lightning starts a job's other processes by running the command again: in a sweep, that is the whole sweep. SLURM
-    starts them itself.
+    A job starts a process for each of its devices itself (``utils.launch``), unless the launcher did.
 
     Args:
         cfg: with ``hydra`` and, for entry points that train, ``trainer``.
@@ -47,18 +48,41 @@ def check_launcher(cfg: DictConfig) -> None:
     Raises:
         UserError: they do not.
     """
-    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
-    launcher = cfg.hydra.launcher
-    if launcher._target_.endswith("SlurmLauncher"):
-        if launcher.tasks_per_node != devices:
-            raise UserError(
-                f"hydra.launcher.tasks_per_node={launcher.tasks_per_node} but trainer.devices={devices}: on SLURM every "
-                "device needs a task; set both to the same number"
-            )
-    elif devices != 1 and "spawn" not in str(OmegaConf.select(cfg, "trainer.strategy")):
+    if place().starter:
         raise UserError(
-            f"a sweep cannot train with trainer.devices={devices} in processes that run its command again; set "
-            "trainer.devices=1, or +trainer.strategy=ddp_spawn"
+            f"a sweep was started in {place().size} processes by {place().starter}: start it once, each of its jobs starts a "
+            "process for every device"
+        )
+    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
+    nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
+    launcher = cfg.hydra.launcher
+    kind = launcher._target_.rpartition(".")[2]
+    if kind in ("SlurmLauncher", "LocalLauncher"):
+        _check_tasks(launcher, devices, nodes)
+    elif nodes != 1:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: a sweep over several nodes needs SLURM, hydra/launcher=submitit_slurm"
+        )
+    elif kind == "JoblibLauncher" and devices != 1 and launcher.get("n_jobs", -1) != 1:
+        raise UserError(
+            f"hydra.launcher.n_jobs={launcher.get('n_jobs', -1)} jobs at once would all take the same "
+            f"trainer.devices={devices}: leave hydra/launcher=joblib out, so that one job follows the other, or set "
+            "trainer.devices=1"
+        )
+
+
+def _check_tasks(launcher: DictConfig, devices: Any, nodes: int) -> None:  # noqa: ANN401 - what Lightning takes
+    tasks = launcher.tasks_per_node
+    if devices in ("auto", -1) and launcher.get("gpus_per_node"):
+        devices = launcher.gpus_per_node
+    if launcher.nodes != nodes:
+        raise UserError(
+            f"hydra.launcher.nodes={launcher.nodes}, but trainer.num_nodes={nodes}: set both to the same number"
+        )
+    if tasks != devices and not (tasks == nodes == 1):
+        raise UserError(
+            f"hydra.launcher.tasks_per_node={tasks}, but trainer.devices={devices}: every device needs a task, set both to "
+            "the same number (or one task on one node, which starts a process for each device)"
         )
 
 

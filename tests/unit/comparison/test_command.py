@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 from helpers.miniature import compose_config
@@ -11,6 +12,7 @@ from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison import command
 from mtlsi_net.comparison.command import compare
+from mtlsi_net.comparison.figure import row_labels
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.tasks.image_sums import ImageSums, write_image_sums
 from mtlsi_net.utils.errors import UserError
@@ -89,6 +91,30 @@ def test_csv_has_all_numbers_and_kinds(done):
     assert len(published) > 10
     assert all(line["remarks"] and not line["gain"] for line in published)
     assert {line["unit"] for line in published} == {"", "unknown", "FLOP"}
+
+
+def test_every_run_has_a_line_with_budget_and_origin(done):
+    with (done.folder / "runs.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["label"], line["seed"]) for line in lines[:2]] == [("toy", "0"), ("toy", "1")]
+    assert [float(line["semseg/mIoU"]) for line in lines[:2]] == [0.54, 0.56]
+    assert [float(line["gain"]) for line in lines[:2]] == pytest.approx([0.04, 0.06])  # half of 8 % and 12 %
+    assert (lines[0]["steps"], lines[0]["batch"], lines[0]["images"]) == ("100", "4", "400")
+    assert lines[0]["command"].startswith("python -m mtlsi_net.train")
+    assert (lines[0]["commit"], lines[0]["cpu"], lines[0]["cores"], lines[0]["gpus"]) == ("0123abc", "toy", "2", "")
+    alone = next(line for line in lines if line["label"] == "single_depth")
+    assert (alone["semseg/mIoU"], alone["gain"]) == ("", "")
+
+
+def test_the_figure_is_drawn_for_every_table_and_no_other(done, tmp_path):
+    (tmp_path / "scores_7.png").write_bytes(b"of an earlier comparison")
+    other = write_run(tmp_path / "other", record={"data.parts.image": "f" * 64})
+    run_compare(tmp_path, write_run(tmp_path / "one"), other)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "scores_2.png"}
+    image = cv2.imread(str(done.folder / "scores.png"))
+    assert image.std() > 10  # not blank
+    assert row_labels(["a model=x", "a model=y z", "a"]) == ["model=x", "model=y z", "a"]
+    assert row_labels(["a b"]) == ["b"]
 
 
 def test_latex_is_escaped_and_our_best_is_bold(done):
@@ -292,3 +318,12 @@ def test_one_reference_for_all_tasks_is_named_once(tmp_path):
     text = (tmp_path / "out" / "table.md").read_text()
     assert "- gain of toy over single\n" in text
     assert "- gain of single none: a single-task reference itself\n" in text
+
+
+def test_a_strict_comparison_refuses_what_it_would_leave_out(tmp_path):
+    good, unknown = write_run(tmp_path / "good"), write_run(tmp_path / "unknown", record={"data.parts": {}})
+    run_compare(tmp_path / "out", good, strict="true")
+    with pytest.raises(UserError, match=r"strict=true, but .*nowhere: no folder matches"):
+        run_compare(tmp_path / "out", good, tmp_path / "nowhere", strict="true")
+    with pytest.raises(UserError, match=r"strict=true, but toy.*: run.json does not identify its data"):
+        run_compare(tmp_path / "out", good, unknown, strict="true")

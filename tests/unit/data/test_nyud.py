@@ -10,8 +10,10 @@ from PIL import Image
 
 from mtlsi_net.data.nyud import NYUDDataModule, NYUDLayoutReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
+from mtlsi_net.losses import count_labels
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.ranks import Place
 
 SPECS = {
     "semseg": TargetSpec(1, "classes", num_classes=40),
@@ -249,6 +251,58 @@ def test_missing_folder_says_what_to_get(tmp_path):
 def test_unknown_task_names_the_nearest(tmp_path):
     with pytest.raises(UserError, match="did you mean 'normals'"):
         NYUDLayoutReader(tmp_path, {"normal": SPECS["normals"]})
+
+
+def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
+    def epoch(rank, ranks, micro_batch=None):
+        monkeypatch.setattr("mtlsi_net.data.base.place", lambda: Place(rank, ranks, rank, "torchrun"))
+        loader = data_module(root, batch_size=4, micro_batch=micro_batch).train_dataloader()
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        return batches
+
+    (whole,) = epoch(0, 1)
+    shares = [epoch(rank, 2, 1) for rank in range(2)]
+    assert [len(share) for share in shares] == [2, 2]
+    parts = [part for share in shares for part in share]
+    assert sorted(name for part in parts for name in part["id"]) == sorted(whole["id"])
+    for part in parts:  # augmented as it is in one process, whoever loads it
+        (name,) = part["id"]
+        position = whole["id"].index(name)
+        assert torch.equal(part["image"][0], whole["image"][position])
+        for task, target in part["targets"].items():
+            assert torch.equal(target[0], whole["targets"][task][position])
+    for first, second in shares:
+        assert first["labelled"].keys() == first["targets"].keys()
+        for task, counts in first["labelled"].items():
+            own = torch.cat([part["targets"][task] for part in (first, second)])
+            assert counts.tolist() == second["labelled"][task].tolist() == count_labels(own).tolist()
+    assert [len(part["id"]) for part in epoch(0, 1, 2)] == [2, 2]
+    assert len(epoch(0, 1, 8)) == 1, "a process never has to take as much as it may"
+
+
+def test_a_process_without_an_image_has_one_empty_batch(root, monkeypatch):
+    monkeypatch.setattr("mtlsi_net.data.base.place", lambda: Place(6, 7, 6, "torchrun"))
+    loader = data_module(root).val_dataloader()
+    assert len(loader) == 1
+    (batch,) = loader
+    assert batch["id"] == []
+    everything = data_module(root).eval_dataloader("val", shared=False)
+    assert len(list(everything)) == len(everything.dataset)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "message"),
+    [
+        (3, {"batch_size": 4}, "batch_size=4 .* cannot be shared by 3 processes; use a multiple"),
+        (2, {"batch_size": 6, "micro_batch": 2}, r"micro_batch=2 does not divide the 3 images .*batch_size=6 in 2"),
+        (1, {"batch_size": 4, "micro_batch": 0}, "micro_batch=0 does not divide the 4 images"),
+    ],
+)
+def test_batches_that_do_not_divide_are_refused(root, monkeypatch, ranks, options, message):
+    monkeypatch.setattr("mtlsi_net.data.base.place", lambda: Place(0, ranks, 0, "torchrun"))
+    with pytest.raises(UserError, match=message):
+        _ = data_module(root, **options).micro_batches
 
 
 def test_too_large_a_batch_is_refused(root):

@@ -117,3 +117,38 @@ def test_labels_of_another_size_than_their_image_are_refused(tmp_path, height, w
     Image.fromarray(np.ones((height, width), np.uint8)).save(root / "edge" / "0001.png")
     with pytest.raises(UserError, match=rf"edge/0001.png: label of {height}x{width} pixels for.*{SIZE[0]}x{SIZE[1]}"):
         build("nyud", root).datasets["train_plain"][Draw(0, 0)]
+
+
+@pytest.mark.parametrize("augment", ["true", "false"])
+def test_a_share_of_one_tasks_labels_trains_and_all_of_them_score(augment, tmp_path):
+    root = SETS["nyud"](tmp_path / "data")
+
+    def labelled(share, split):
+        data = build("nyud", root, f"data.label_share={{normals: {share}}}", f"data.augment={augment}")
+        dataset = data.datasets[split]
+        targets = [dataset[Draw(0, index)]["targets"] for index in range(len(dataset))]
+        assert all((own["depth"] != 255).any() for own in targets)
+        return [bool((own["normals"] != 255).any()) for own in targets]
+
+    everything = labelled(1.0, "train")
+    assert all(everything)
+    half, one = labelled(0.5, "train"), labelled(0.01, "train")
+    assert sum(half) == round(0.5 * len(everything))
+    assert sum(one) == 1
+    assert all(h for h, o in zip(half, one, strict=True) if o)
+    assert labelled(0.5, "train_plain") == half
+    assert all(labelled(0.5, "train_scored"))
+    assert all(labelled(0.5, "val"))
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ("{normal: 0.5}", "data.label_share: task=normal is not known; did you mean 'normals'"),
+        ("{normals: 0}", "data.label_share.normals=0; give more than 0 and at most 1"),
+        ("{normals: 5}", "data.label_share.normals=5; give"),
+    ],
+)
+def test_impossible_shares_are_refused(share, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        build("nyud", SETS["nyud"](tmp_path / "data"), f"data.label_share={share}")

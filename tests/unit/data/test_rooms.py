@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +277,24 @@ def test_files_do_not_depend_on_the_number_of_workers(written, tmp_path):
 def test_rooms_differ_between_indices_and_seeds():
     images = [render_room(*key, 16, 16).image.tobytes() for key in ((0, 0), (0, 1), (1, 0))]
     assert len(set(images)) == 3
+
+
+def contents(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_two_at_once_write_what_one_writes(written, tmp_path):
+    imports = "from pathlib import Path; from mtlsi_net.data.room_generation import generate_rooms"
+    code = f"{imports}; generate_rooms(Path({str(tmp_path / 'r')!r}), workers=1, **{SMALL})"
+    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert contents(tmp_path / "r") == contents(written)
+
+
+def test_a_complete_folder_is_not_written_to(written):
+    before = {path: path.stat().st_mtime_ns for path in written.rglob("*")}
+    generate_rooms(written, workers=1, **SMALL)
+    assert {path: path.stat().st_mtime_ns for path in written.rglob("*")} == before
 
 
 def test_broken_off_run_continues(written, tmp_path):

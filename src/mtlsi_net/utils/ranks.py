@@ -1,0 +1,165 @@
+"""The processes of one run: which of them this is, and what they agree on before torch.distributed connects them."""
+
+import logging
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # this module is read before torch is needed
+    from torch.distributed.distributed_c10d import Store
+
+STORE_PORT = "MTLSI_NET_STORE_PORT"
+"""Environment variable in the processes that ``utils.launch`` starts: where they exchange what they agree on."""
+
+PATIENCE = timedelta(days=1)
+"""How long others wait for the first process (it may render a data set); should it die, they are ended."""
+
+GRACE = 5.0
+"""Seconds that a process lets pass before it reports an error that is likely another one's too, or its consequence."""
+
+BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "TCPStore", "recvValue")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process among those of a run.
+
+    Attributes:
+        rank: 0..size-1.
+        size: processes of the run, over all nodes.
+        local_rank: number on its node.
+        starter: who started them: ``mtlsi_net``, ``torchrun``, ``slurm``, ``submitit``; empty for a process on its own.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    starter: str = ""
+
+
+@cache  # Lightning takes some of the variables away at its end
+def place() -> Place:
+    """Return this process's place, from the environment that its starter left."""
+    env = os.environ
+    if STORE_PORT in env:
+        return _numbered("mtlsi_net", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if "TORCHELASTIC_RUN_ID" in env:
+        return _numbered("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    # Without a step the script was not started by srun; in these two jobs a person types.
+    by_srun = "SLURM_STEP_ID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    if by_srun and int(env.get("SLURM_NTASKS", 1)) > 1:
+        return _numbered("slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:
+        own = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
+        _tell_lightning(own, 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000)
+        return own
+    return Place()
+
+
+def _numbered(starter: str, rank: str, size: str, local_rank: str) -> Place:
+    env = os.environ
+    return Place(int(env[rank]), int(env[size]), int(env[local_rank]), starter)
+
+
+def _tell_lightning(own: Place, port: int) -> None:
+    """Leave what Lightning's own environment reads, for processes on one node."""
+    os.environ |= rank_variables(own.rank, own.size, port)
+
+
+def rank_variables(rank: int, size: int, port: int) -> dict[str, str]:
+    """Return the environment variables of one of ``size`` processes on this node that meet at ``port``."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def is_first() -> bool:
+    """Say whether this process is the one that writes the run's files and logs."""
+    return place().rank == 0
+
+
+def agree(key: str, make: Callable[[], T]) -> T:
+    """Return what ``make`` returned in the first process, in all of them; only there it is called.
+
+    Args:
+        key: new for every agreement.
+        make: its result must be picklable.
+    """
+    if place().size == 1:
+        return make()
+    if is_first():
+        value = make()
+        _store().set(key, pickle.dumps(value).hex())
+        return value
+    found: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # of this run's first process
+    return found
+
+
+def in_turn(key: str, job: Callable[[], None]) -> None:
+    """Do a job in the first process, then in the first of each other node (whose disk may be another), and then go on."""
+    agree(f"{key} first", job)
+    if place().local_rank == 0 and not is_first():
+        job()
+    if place().size > 1:
+        _store().add(f"{key} done", 1)
+        while int(_store().add(f"{key} done", 0)) < place().size:
+            time.sleep(0.1)
+
+
+@cache  # the first process keeps it open for the others
+def _store() -> "Store":
+    """Return the processes' common store; torchrun's agent has one, else the first process opens it."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # not in its own list of names
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    env = os.environ
+    address, port = env.get("MASTER_ADDR", ""), int(env.get("MASTER_PORT", 0)) + 1
+    opens = is_first()
+    if place().starter == "mtlsi_net":
+        port = int(env[STORE_PORT])
+    elif place().starter == "torchrun" and env.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        port, opens = port - 1, False
+    elif place().starter == "slurm":
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+        slurm = SLURMEnvironment()
+        address, port = slurm.main_address, slurm.main_port + 1
+    store = TCPStore(address, port, is_master=opens, timeout=PATIENCE, wait_for_workers=False)
+    return PrefixStore(f"mtlsi_net {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def quieten() -> None:
+    """Leave printing and logging to the first process: of another one, only errors are seen."""
+    if is_first():
+        return
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+    warnings.simplefilter("ignore")  # the first process has the same
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.ERROR)
+    handler.setFormatter(logging.Formatter(f"process {place().rank}: %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+
+
+def let_others_report(error: BaseException) -> None:
+    """Wait a little before an error is reported that another process may be the cause of, or reports as well.
+
+    Whoever started the processes ends all of them at the first that fails, so that only that one's message is seen.
+    """
+    text = str(error)
+    consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
+    if place().size > 1 and (consequence or not is_first()):
+        time.sleep(2 * GRACE if consequence else GRACE)

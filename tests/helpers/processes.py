@@ -1,0 +1,98 @@
+"""Work for the processes of one run, and how tests start them; nothing here needs torch to be read."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mtlsi_net.utils import ranks
+from mtlsi_net.utils.launch import start
+
+
+def processes(count: int) -> DictConfig:
+    """Return as much of a configuration as starting processes takes."""
+    return OmegaConf.create({"trainer": {"devices": count, "accelerator": "cpu"}})
+
+
+def run(function: Any, cfg: DictConfig, *arguments: Any) -> float:
+    """Return what a function of this module returns in the first of ``cfg.trainer.devices`` processes."""
+    return start(f"helpers.processes.{function.__name__}", cfg, *arguments)
+
+
+def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Agree on the first process's id; each leaves what it knows, and the order of its turn."""
+    agreed = ranks.agree("id", os.getpid)
+
+    def turn() -> None:
+        with (folder / "turns").open("a") as file:
+            file.write(f"{ranks.place().rank}\n")
+
+    ranks.in_turn("turn", turn)
+    threads, place = os.environ.get("OMP_NUM_THREADS"), ranks.place()
+    (folder / f"{place.rank}").write_text(f"{agreed} {place.size} {threads} {(folder / 'turns').read_text().split()}")
+    print(f"printed by {place.rank}")
+    return float(agreed)
+
+
+def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Let one process end early, while the others go on for minutes."""
+    if ranks.place().rank != rank:
+        time.sleep(300)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "leaves":
+        sys.exit(7)
+    if how == "is told":
+        from mtlsi_net.utils.errors import UserError
+
+        raise UserError("the label is torn; get it again")
+    raise ValueError("something nobody thought of")
+
+
+def wait_for_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Leave with code 9 after some time to save at SIGUSR1, as a preempted run would."""
+
+    def save(*_: object) -> None:
+        time.sleep(0.5 + ranks.place().rank)
+        (folder / f"saved {ranks.place().rank}").write_text("")
+        sys.exit(9)
+
+    signal.signal(signal.SIGUSR1, save)
+    (folder / f"ready {ranks.place().rank}").write_text(str(os.getpid()))
+    time.sleep(300)
+    return 0.0
+
+
+def gradients(cfg: DictConfig, path: Path) -> float:
+    """Train as configured; the first process keeps the gradient of every optimiser step. Return the last loss."""
+    import torch
+    from lightning.pytorch.callbacks import Callback
+
+    from mtlsi_net import assemble
+
+    class Keep(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:  # noqa: ARG002
+            steps.append({k: p.grad.clone() for k, p in pl_module.named_parameters() if p.grad is not None})
+
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+            validated.append(trainer.global_step)
+
+    steps: list[dict[str, torch.Tensor]] = []
+    validated: list[int] = []
+    torch.manual_seed(0)
+    folder, config = assemble.open_run(cfg)
+    tasks = assemble.build_tasks(cfg)
+    data = assemble.build_data(cfg, tasks)
+    network = assemble.build_network(cfg, tasks)
+    module = assemble.build_module(cfg, network, tasks, priors=assemble.fit_priors(data, tasks), config=config)
+    trainer = assemble.build_training(cfg, folder, module, data)
+    trainer.callbacks.append(Keep())
+    trainer.fit(module, datamodule=data)
+    loss = float(trainer.callback_metrics["train/loss"])
+    if ranks.is_first():
+        torch.save({"gradients": steps, "validated": validated, "loss": loss}, path)
+    return loss
