@@ -10,6 +10,7 @@ BENCHMARKS = {
     "loader": "mtlsi_net.benchmarks.loader.bench_loader",
     "boundary": "mtlsi_net.benchmarks.boundary.bench_boundary",
     "model": "mtlsi_net.benchmarks.model.bench_model",
+    "memory": "mtlsi_net.benchmarks.memory.bench_memory",
 }
 """``what`` -> function of the configuration; imported when chosen."""
 

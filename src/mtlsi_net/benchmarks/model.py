@@ -51,7 +51,7 @@ def bench_model(cfg: DictConfig) -> dict[str, Values]:
         "batch_size": cfg.batch_size,
         "tasks": {name: task.channels for name, task in tasks.items()},
         "rounds": cfg.rounds,
-        **_device_settings(device, cfg.precision),
+        **device_settings(device, cfg.precision),
     }
     first = next(iter(found.values()))
     rows = [model_row(name, candidates[name], found[name], first, cfg.batch_size) for name in found]
@@ -72,7 +72,8 @@ def measure(runners: Mapping[str, Runner], rounds: int, *, train: bool) -> dict[
     return {name: {what: series[1:] for what, series in values.items()} for name, values in found.items()}
 
 
-def _device_settings(device: torch.device, precision: str) -> dict[str, Any]:
+def device_settings(device: torch.device, precision: str) -> dict[str, Any]:
+    """Return where and in which number formats something was measured."""
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
