@@ -91,7 +91,7 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
     """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
 
     Raises:
-        UserError: the network takes an encoder, and the configuration has none.
+        UserError: the network takes an encoder, and the configuration has none; or it cannot do what is asked of it.
     """
     factory = instantiate(cfg.model, _convert_="all")
     parts: dict[str, Any] = {
@@ -104,6 +104,8 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
             raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
         parts["encoder"] = instantiate(cfg.backbone, _convert_="all")
     network: Network = factory(**parts)
+    if cfg.get("activation_checkpointing"):
+        network.checkpoint_activations()
     return network
 
 
@@ -173,6 +175,7 @@ def build_trainer(
     bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
+        precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
         strategy=choose_strategy(cfg.trainer, find_unused),
         sync_batchnorm=False,  # see synchronise_batch_norm
         logger=loggers,
@@ -184,6 +187,14 @@ def build_trainer(
     )
     check_processes(trainer)
     return trainer
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Return Lightning's name of a precision; ``auto`` is bf16-mixed on GPUs that compute in bfloat16, else 32-true."""
+    if precision != "auto":
+        return precision
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def best_name(data: MultiTaskDataModule) -> str:

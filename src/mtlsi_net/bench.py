@@ -1,4 +1,4 @@
-"""Measure speed: ``python -m mtlsi_net.bench what=loader|boundary|model [out=DIR] [data=nyud data.root=...]``."""
+"""Measure speed: ``python -m mtlsi_net.bench what=NAME [out=DIR] [data=nyud data.root=...]``."""
 
 import hydra
 from hydra.utils import get_object
@@ -10,6 +10,11 @@ BENCHMARKS = {
     "loader": "mtlsi_net.benchmarks.loader.bench_loader",
     "boundary": "mtlsi_net.benchmarks.boundary.bench_boundary",
     "model": "mtlsi_net.benchmarks.model.bench_model",
+    "scaling": "mtlsi_net.benchmarks.scaling.bench_scaling",
+    "startup": "mtlsi_net.benchmarks.startup.bench_startup",
+    "rooms": "mtlsi_net.benchmarks.rooms.bench_rooms",
+    "train": "mtlsi_net.benchmarks.model.bench_train",
+    "memory": "mtlsi_net.benchmarks.memory.bench_memory",
 }
 """``what`` -> function of the configuration; imported when chosen."""
 

@@ -78,6 +78,8 @@ def _train(
     network.check_size(data.size)
     size = measure_size(network, data.size)
     _announce(size, len(tasks))
+    if cfg.compile:
+        network.compile()  # in place: names in checkpoints stay
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)

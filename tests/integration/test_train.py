@@ -111,14 +111,37 @@ def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_pa
     assert math.isnan(evaluation("data.allow_missing=true").gain)
 
 
-def test_same_seed_same_weights(data, tmp_path):
+def test_same_seed_same_weights_and_metrics(data, tmp_path):
     def weights(name, seed):
         result = short_run(data, tmp_path / name, f"seed={seed}", "data.augment=true")
-        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+        metrics = json.loads(result.folder.metrics.read_text())
+        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"], metrics
 
-    first, again, other = weights("a", 1), weights("b", 1), weights("c", 2)
+    (first, scores), (again, same), (other, _) = weights("a", 1), weights("b", 1), weights("c", 2)
+    assert scores == same
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_compiled_and_recomputed_runs_keep_the_names_of_their_weights(data, tmp_path, monkeypatch):
+    def compile_without_generator(module):
+        compiled.append(module)
+        compile_module(module, backend="eager")
+
+    compiled, compile_module = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_generator)
+    switches = ("compile=true", "activation_checkpointing=true", "optim.ema_decay=0.5")
+    plain = short_run(data, tmp_path / "plain", switches[2])
+    compiled_run = short_run(data, tmp_path / "compiled", *switches)
+    assert len(compiled) == 1
+    ours, theirs = (
+        torch.load(run.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (compiled_run, plain)
+    )
+    assert list(ours) == list(theirs)
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
 
 
 def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path):

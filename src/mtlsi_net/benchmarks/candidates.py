@@ -18,8 +18,8 @@ from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 
-OWN = ("model", "ablation", "backbone", "optim", "task_weights")
-"""Groups of which every candidate may have its own choice; all else is the run's."""
+OWN = ("model", "ablation", "backbone", "optim", "task_weights", "activation_checkpointing", "compile")
+"""Groups and settings of which every candidate may have its own choice; all else is the run's."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def _build(run: DictConfig, device: torch.device) -> Candidate:
     network = assemble.build_network(run, tasks)
     network.check_size(run.data.size)
     size = measure_size(network, tuple(run.data.size))
+    if run.compile:
+        network.compile()
     module = assemble.build_module(run, network, tasks, priors={}, config={})
     backbone = run.backbone.name if hasattr(network, "encoder") else None
     return Candidate(module.to(device), backbone, size)

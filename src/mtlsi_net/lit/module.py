@@ -141,7 +141,10 @@ class MultiTaskModule(L.LightningModule):
         """Return optimiser and per-step schedule."""
         self.weighting.check_trainer(str(self.trainer.precision), self.trainer.world_size)
         max_steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.recipe.build(self.network, max_steps, self.weighting.parameter_groups())
+        more = self.weighting.parameter_groups()
+        # Fused optimisers undo float16's scaling inside their step, after the gradient's norm is clipped.
+        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+        optimizer, schedule = self.recipe.build(self.network, max_steps, more, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature

@@ -1,5 +1,6 @@
 """Optimiser and learning-rate schedule: parameter groups, warm-up, polynomial decay."""
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 NOT_DECAYED = ("bias", "scale", "logits", "task_embedding", "position_bias")
 ENCODER_PREFIX = "encoder."
-OptimizerFactory = Callable[[Iterable[dict[str, object]]], torch.optim.Optimizer]
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
 
 
 def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: int = 0) -> float:
@@ -64,10 +65,24 @@ class Recipe:
         return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
 
     def build(
-        self, network: nn.Module, max_steps: int, more_groups: Iterable[dict[str, object]] = ()
+        self,
+        network: nn.Module,
+        max_steps: int,
+        more_groups: Iterable[dict[str, object]] = (),
+        *,
+        fused: bool = False,
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Return the optimiser of the network and ``more_groups``, and the schedule to be stepped after every step."""
-        optimizer = self.optimizer([*self.parameter_groups(network), *more_groups])
+        """Return the optimiser of the network and ``more_groups``, and the schedule to be stepped after every step.
+
+        Args:
+            network: its trainable parameters move.
+            max_steps: of the schedule.
+            more_groups: of parameters besides the network's.
+            fused: update all parameters by one kernel, where the optimiser has one.
+        """
+        groups = [*self.parameter_groups(network), *more_groups]
+        own = inspect.signature(self.optimizer).parameters
+        optimizer = self.optimizer(groups, fused=True) if fused and "fused" in own else self.optimizer(groups)
 
         def factor(step: int) -> float:
             return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import align, valid_coordinates
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -96,7 +97,7 @@ def over_slots(logits: Tensor, valid: Tensor | None) -> Tensor:
 ASSIGNMENTS = {"positions": over_positions, "slot": over_slots}
 
 
-class SemanticTokenDistiller(nn.Module):
+class SemanticTokenDistiller(Recomputed):
     """Pools M tokens per task by learned soft assignment of positions, then lets the tokens of all tasks mix.
 
     Args:

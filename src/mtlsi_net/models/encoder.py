@@ -34,6 +34,9 @@ class Encoder(nn.Module):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def checkpoint_activations(self) -> None:
+        """Compute the blocks' activations again in the backward pass instead of keeping them; here nothing is."""
+
 
 class TimmEncoder(Encoder):
     """A timm backbone by name.
@@ -103,6 +106,19 @@ class TimmEncoder(Encoder):
             x[..., : -(-height // spec.stride), : -(-width // spec.stride)]
             for x, spec in zip(maps, self.specs, strict=True)
         ]
+
+    def checkpoint_activations(self) -> None:
+        """Let timm keep the blocks' inputs alone.
+
+        Raises:
+            UserError: this backbone has no such option.
+        """
+        try:
+            self.body.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError):
+            raise UserError(
+                f"activation_checkpointing=true: timm's {type(self.body).__name__} cannot; set it to false"
+            ) from None
 
     def train(self, mode: bool = True) -> "TimmEncoder":
         """Set training mode, except for parts that are frozen as a whole: their statistics and paths stay fixed."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
 from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -305,7 +306,7 @@ class SoftmaxContextAttention(SharedContextAttention):
 ATTENTIONS = {"linear": SharedContextAttention, "softmax": SoftmaxContextAttention}
 
 
-class FusionBlock(nn.Module):
+class FusionBlock(Recomputed):
     """x + attention(norm(x)), then the convolutional feed-forward.
 
     Args:

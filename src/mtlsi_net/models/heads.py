@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import masked_resize
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.utils.errors import UserError
 
@@ -51,7 +52,7 @@ class OutputLayers(nn.Module):
                 bias.copy_(prior)
 
 
-class UpsampleHead(nn.Module):
+class UpsampleHead(Recomputed):
     """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice).
 
     Args:
@@ -78,7 +79,7 @@ class UpsampleHead(nn.Module):
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
 
 
-class PlainHead(nn.Module):
+class PlainHead(Recomputed):
     """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already.
 
     Args:

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import masked_resize, resize_valid, zero_invalid
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm
 from mtlsi_net.specs import FeatureSpec
 
 
-class PyramidNeck(nn.Module):
+class PyramidNeck(Recomputed):
     """Normalises, projects, resizes and adds the maps, then mixes once by a 3x3 convolution (our choice).
 
     Each map has its own LayerNorm: the intermediates of self-supervised transformers have outlier channels.
@@ -47,7 +48,7 @@ class PyramidNeck(nn.Module):
         return out
 
 
-class LevelNeck(nn.Module):
+class LevelNeck(Recomputed):
     """Normalises, projects and resizes every map for itself, for decoders that read several levels (our choice).
 
     It makes a pyramid of a plain transformer's maps, and keeps that of a hierarchical encoder.

@@ -8,6 +8,7 @@ from mtlsi_net.models.canvas import Canvas
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import valid_at
+from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -29,6 +30,14 @@ class Network(nn.Module):
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
         """Let predictions start at each task's best constant raw output (K,), where the network can; here it cannot."""
+
+    def checkpoint_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them, where the network can; here it cannot.
+
+        Raises:
+            UserError: it cannot.
+        """
+        raise UserError(f"activation_checkpointing=true: {type(self).__name__} cannot; set it to false")
 
 
 class DenseNetwork(Network):
@@ -88,6 +97,16 @@ class DenseNetwork(Network):
         for module in self.modules():
             if isinstance(module, OutputLayers):
                 module.set_priors(priors)
+
+    def checkpoint_activations(self) -> None:
+        """Keep the inputs of the decoder's parts and of the encoder's blocks alone, and compute the rest again.
+
+        Raises:
+            UserError: the encoder cannot.
+        """
+        self.encoder.checkpoint_activations()
+        recompute_parts(self)
+        keep_statistics_once(self)
 
 
 class SharedMapNetwork(DenseNetwork):

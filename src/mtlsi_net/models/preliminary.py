@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
 from mtlsi_net.utils.errors import choose
 
@@ -15,7 +16,7 @@ Activation = Callable[[Tensor], Tensor]
 """Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""
 
 
-class TaskConvs(nn.Module):
+class TaskConvs(Recomputed):
     """A 3x3 convolution from the shared map to each task, then ``depth`` residual convolution blocks (our choice).
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -119,7 +120,7 @@ BRANCHES = {"both": (True, True), "local": (True, False), "global": (False, True
 """Which of the local and the global branch are there."""
 
 
-class CrossWindowBlock(nn.Module):
+class CrossWindowBlock(Recomputed):
     """CWIB: windows give detail, tokens give the whole image, a gate per position and channel weighs the two.
 
     Args:

@@ -110,3 +110,19 @@ def test_norms_and_embeddings_with_a_task_axis_are_not_decayed():
         "decoder.blocks.0.gate.weigh.weight",
     ):
         assert id(by_name[name]) in decayed, name
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adamax])
+def test_fused_where_the_optimiser_can_and_the_same_steps(optimizer):
+    def after_steps(fused):
+        torch.manual_seed(0)
+        network = TwoBlocks()
+        built, _ = Recipe(partial(optimizer), lr=0.1, weight_decay=0.1).build(network, 10, fused=fused)
+        assert bool(built.param_groups[0].get("fused")) == (fused and optimizer is not torch.optim.Adamax)
+        for _ in range(3):
+            built.zero_grad()
+            network.head(network.encoder(torch.ones(5, 2))).square().sum().backward()
+            built.step()
+        return list(network.parameters())
+
+    torch.testing.assert_close(after_steps(True), after_steps(False))

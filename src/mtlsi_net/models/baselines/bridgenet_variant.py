@@ -25,6 +25,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     NORMS,
     RESIDUAL_GAIN,
@@ -45,7 +46,7 @@ COARSEST = 4
 """Stride of the pooled positions over that of the finest level."""
 
 
-class PatternPropagation(nn.Module):
+class PatternPropagation(Recomputed):
     """TPP: every position of every task reads all tasks' pooled positions; all tasks share the weights.
 
     Args:
@@ -72,7 +73,7 @@ class PatternPropagation(nn.Module):
         return out
 
 
-class BridgeExtractor(nn.Module):
+class BridgeExtractor(Recomputed):
     """BFE: an encoder map reads all tasks' pooled features.
 
     Args:
@@ -100,7 +101,7 @@ class BridgeExtractor(nn.Module):
         return out
 
 
-class TaskRefiner(nn.Module):
+class TaskRefiner(Recomputed):
     """TFR: every task adds a gated part of the bridge feature to its own.
 
     Args:

@@ -30,6 +30,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     NORMS,
     ChannelNorm,
@@ -51,7 +52,7 @@ COARSEST = 2**STAGES
 """Positions of the last stage in a cell of keys and values, per side."""
 
 
-class ConvPreliminary(nn.Module):
+class ConvPreliminary(Recomputed):
     """Two 3x3 convolutions and a prediction per task; the prediction is added to the reduced features.
 
     Args:
@@ -115,7 +116,7 @@ class AttentionMessage(nn.Module):
         return self.own[:, None, None] * logits + self.handed_on[:, None, None] * fine
 
 
-class UpTransformerStage(nn.Module):
+class UpTransformerStage(Recomputed):
     """Raises the resolution, adds an encoder map, and lets all positions of all tasks read each other.
 
     Args:

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import NORMS, ChannelNorm, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
@@ -86,7 +87,7 @@ class LowRankConv(nn.Module):
         return out
 
 
-class LowRankMixture(nn.Module):
+class LowRankMixture(Recomputed):
     """The MLoRE module: x + GELU(norm(shared convolution + the best shared experts + the task's own expert)), of norm(x).
 
     Before the norm all is linear. A gate that is not among the best k counts 0, the others keep their probability.

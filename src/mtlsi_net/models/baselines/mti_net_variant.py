@@ -29,6 +29,7 @@ from mtlsi_net.models.canvas import cells
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     NORMS,
     RESIDUAL_GAIN,
@@ -48,7 +49,7 @@ from mtlsi_net.utils.errors import choose
 SCALES = 4
 
 
-class InitialDecoders(nn.Module):
+class InitialDecoders(Recomputed):
     """A scale's task features and predictions, from its encoder map and what the coarser scale says.
 
     Args:
@@ -85,7 +86,7 @@ class InitialDecoders(nn.Module):
         return x, self.output(self.norm(x))
 
 
-class FeaturePropagation(nn.Module):
+class FeaturePropagation(Recomputed):
     """What a scale tells the next finer one: every task's features, plus gated channels of what all tasks have in common.
 
     Args:
@@ -114,7 +115,7 @@ class FeaturePropagation(nn.Module):
         return out
 
 
-class Distillation(nn.Module):
+class Distillation(Recomputed):
     """x_t + sum over s != t of sigmoid(A_ts x_s) * M_ts x_s: every other task's message, where it says it matters.
 
     Args:

@@ -48,6 +48,11 @@ class EncoderPerTask(Encoder):
         depths = cast("TimmEncoder", self.copies[0]).parameter_depths()
         return {f"copies.{i}.{name}": depth for i in range(len(self.copies)) for name, depth in depths.items()}
 
+    def checkpoint_activations(self) -> None:
+        """Do so in every copy."""
+        for encoder in self.copies:
+            cast("TimmEncoder", encoder).checkpoint_activations()
+
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return every copy's maps in turn, from (B, 3, H, W)."""
         return [x for encoder in self.copies for x in encoder(image)]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.utils.errors import UserError
 
 MIN_HEAD_DIM = 32
@@ -163,7 +164,7 @@ class Unchanged(nn.Module):
         return x
 
 
-class ConvNormAct(nn.Module):
+class ConvNormAct(Recomputed):
     """GELU(norm(k x k convolution)) per task: the plain unit of convolutional decoders.
 
     Args:
@@ -194,7 +195,7 @@ class ConvNormAct(nn.Module):
         return F.gelu(self.norm(self.conv(x_BTChw, valid)))
 
 
-class ConvFeedForward(nn.Module):
+class ConvFeedForward(Recomputed):
     """x + 1x1(GELU(depthwise 3x3(1x1(norm(x))))) per task.
 
     Args:

@@ -1,0 +1,55 @@
+"""Activation checkpointing: parts whose activations are computed again in the backward pass instead of kept."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+class Recomputed(nn.Module):
+    """A part of a network that can keep its inputs alone for the backward pass. Random numbers are drawn alike again."""
+
+    recompute = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever forward takes and returns
+        """Run ``forward`` with its hooks."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(super().__call__, *args, use_reentrant=False, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+def recompute_parts(module: nn.Module) -> None:
+    """Switch every outermost ``Recomputed`` inside ``module`` on."""
+    for child in module.children():
+        if isinstance(child, Recomputed):
+            child.recompute = True
+        else:
+            recompute_parts(child)
+
+
+def keep_statistics_once(module: nn.Module) -> None:
+    """Let no BatchNorm inside ``module`` count a batch a second time when it is computed again."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.track_running_stats:
+            part.register_forward_pre_hook(_hold)
+            release = partial(_release, momentum=part.momentum)
+            part.register_forward_hook(release, always_call=True)  # recomputation may stop inside the layer
+
+
+def _repeats(norm: nn.Module) -> bool:
+    return norm.training and torch._C._current_graph_task_id() != -1  # in a backward pass, as torch's checkpoint asks
+
+
+def _hold(norm: _BatchNorm, _: object) -> None:
+    if _repeats(norm):
+        norm.momentum = 0.0
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked -= 1
+
+
+def _release(norm: _BatchNorm, *_: object, momentum: float | None) -> None:
+    if _repeats(norm):
+        norm.momentum = momentum

@@ -1,0 +1,97 @@
+"""The benchmarks of scaling, training steps, start-up and rooms, each at its smallest size."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers.miniature import compose_config
+from PIL import Image
+
+from mtlsi_net.bench import bench
+from mtlsi_net.benchmarks.scaling_report import cross, fit, fits
+from mtlsi_net.benchmarks.startup import COMMANDS
+from mtlsi_net.utils.errors import UserError
+
+OURS, INVPT = "mtlsi model.width=32 model.head_dim=32", "invpt model.width=32"
+
+
+def run(what, out, *overrides):
+    bench(compose_config(f"what={what}", f"out={out}", "rounds=2", "device=cpu", *overrides, name="bench"))
+    record = json.loads((out / "bench.json").read_text())
+    assert {"command", "commit", "hardware", "versions", "settings", "meaning", "rows"} <= set(record)
+    assert Image.open(out / f"{what}.png").width > 500
+    return read(out / f"{what}.csv")
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_timings(rows):
+    assert (rows[0]["ratio"], rows[0]["ratio low"]) == ("1.0", "1.0")
+    for row in rows:
+        assert 0 < float(row["ms low"]) <= float(row["ms"]) <= float(row["ms high"])
+        assert float(row["a second"]) == pytest.approx(1000 / float(row["ms"]), rel=0.01)
+
+
+def test_training_steps_take_turns(tmp_path):
+    rows = run("train", tmp_path, "data.size=[64,64]", f'models=["{OURS}","{INVPT}"]')
+    assert [row["what"] for row in rows] == [OURS, INVPT]
+    assert_timings(rows)
+
+
+def test_start_up_is_compared_with_importing_torch(tmp_path):
+    rows = run("startup", tmp_path, "rounds=1")
+    assert [row["what"] for row in rows] == list(COMMANDS)
+    assert_timings(rows)
+
+
+def test_rooms_of_every_size_are_rendered(tmp_path):
+    rows = run("rooms", tmp_path, "images=1", "rooms.sizes=[[16,24],[32,48]]")
+    assert [row["what"] for row in rows] == ["16x24", "32x48"]
+    assert_timings(rows)
+    with pytest.raises(UserError, match="images=0; give at least 1"):
+        run("rooms", tmp_path, "images=0")
+
+
+def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):
+    small = ("scaling.channels=16", "scaling.tasks=[1,5]", "scaling.scales=[1,2]", "scaling.time_gflop=0.2")
+    rows = run("scaling", tmp_path, f'scaling.models=["{OURS}"]', "scaling.sizes=[[64,64],[128,128]]", *small)
+    of = {(row["over"], row["model"], float(row["value"])): row for row in rows}
+    assert len(rows) == len(of) == 2 + 2 + 2
+    assert {row["tasks"] for row in rows if row["over"] == "tasks"} == {"1", "5"}
+    for (over, model, value), row in of.items():
+        assert float(row["saved MiB"]) < float(row["peak MiB"])
+        assert (row["forward ms"] != "") == (float(row["GFLOP"]) <= 0.2)
+        larger = [r for (o, m, v), r in of.items() if (o, m) == (over, model) and v > value]
+        assert all(float(r["GFLOP"]) > float(row["GFLOP"]) for r in larger)
+    fitted = {(row["over"], row["model"]): row for row in read(tmp_path / "fits.csv")}
+    assert 0.8 < float(fitted["pixels", OURS]["GFLOP exponent"]) < 1.1
+    with pytest.raises(UserError, match="a curve needs two sizes"):
+        run("scaling", tmp_path, "scaling.sizes=[[64,64]]")
+
+
+def test_exponents_and_crossings_of_known_curves():
+    rows = [
+        {
+            "over": "pixels",
+            "model": name,
+            "value": x,
+            "GFLOP": cost(x),
+            "saved MiB": cost(x),
+            "peak MiB": "",
+            "forward ms": "",
+        }
+        for name, cost in (("linear", lambda x: 8 * x), ("square", lambda x: 0.5 * x**2))
+        for x in (1.0, 2.0, 4.0)
+    ]
+    linear, square = fits(rows)
+    assert (linear["GFLOP exponent"], square["GFLOP exponent"]) == (1, 2)
+    assert (linear["GFLOP crossing"], square["GFLOP crossing"]) == ("", 16)
+    assert linear["forward ms exponent"] == ""
+    slope, offset = fit([(1.0, 3.0), (10.0, 3000.0)])
+    assert (slope, math.exp(offset)) == pytest.approx((3, 3))
+    assert cross((1.0, np.log(8)), (1.001, 0.0)) is None
