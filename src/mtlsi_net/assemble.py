@@ -133,7 +133,15 @@ def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task],
     """Return the LightningModule; ``rest`` holds its priors and config."""
     weighting = instantiate(cfg.task_weights, tasks=list(tasks), _convert_="all")
     recipe = instantiate(cfg.optim, _convert_="all")
-    return MultiTaskModule(network, tasks, weighting, recipe, loss_norm=cfg.get("loss_norm", "device"), **rest)
+    return MultiTaskModule(
+        network,
+        tasks,
+        weighting,
+        recipe,
+        loss_norm=cfg.get("loss_norm", "device"),
+        non_finite=cfg.get("non_finite", "stop"),
+        **rest,
+    )
 
 
 def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401

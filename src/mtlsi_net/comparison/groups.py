@@ -23,6 +23,10 @@ IGNORED = (
     "logger",
     "pictures",
     "checkpoint_every",
+    "ckpt",
+    "non_finite",
+    "activation_checkpointing",
+    "compile",
     "data.root",
     "data.cache_dir",
     "data.num_workers",
@@ -34,6 +38,7 @@ IGNORED = (
     "trainer.strategy",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
+    "trainer.max_time",
 )
 """Settings, and all below them, that do not tell two rows apart: seed, names, folders, loggers, the machine. Which data
 ``data.root`` holds is told by its digests."""

@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.lit.guard import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.losses import count_labels
@@ -17,7 +18,7 @@ from mtlsi_net.specs import Batch, Prediction
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageSums
 from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import choose
 
 
 class MultiTaskModule(L.LightningModule):
@@ -32,9 +33,10 @@ class MultiTaskModule(L.LightningModule):
         config: the resolved configuration, kept in checkpoints.
         loss_norm: losses divide by the valid pixels of the ``device``'s micro-batch (the field's way), or of the whole
             step (``global``), over processes and accumulation.
+        non_finite: at a loss or gradient that is not finite, ``stop``, or ``skip`` the step and count it.
 
     Raises:
-        UserError: another ``loss_norm``.
+        UserError: another ``loss_norm`` or ``non_finite``.
     """
 
     def __init__(
@@ -46,8 +48,11 @@ class MultiTaskModule(L.LightningModule):
         priors: Mapping[str, Tensor],
         config: Mapping[str, Any],
         loss_norm: str = "device",
+        non_finite: str = "stop",
     ) -> None:
         super().__init__()
+        self.guard = NonFiniteGuard(non_finite)
+        self._step_taken = True
         self.micro_batches = 1  # of one optimiser step
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
@@ -101,6 +106,11 @@ class MultiTaskModule(L.LightningModule):
         mean = self._mean_over_processes(counts) / self.micro_batches
         return dict(zip(self.tasks, mean, strict=True))
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Let the guard remember what a step that is skipped must not change."""
+        if batch_idx % self.micro_batches == 0:
+            self.guard.begin(self.network)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
         prediction = self(batch["image"], batch["valid"])
@@ -109,7 +119,8 @@ class MultiTaskModule(L.LightningModule):
         balanced: Tensor = self.weighting(losses, list(self.network.parameters()))
         total = sum(prediction.regularisers.values(), balanced)
         if not (total + sum(losses.values())).isfinite():
-            self._stop_non_finite(final, aux, batch["id"])
+            named = {**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}
+            self.guard.check_losses(self.global_step, named, batch["id"])
         self._last_batch = batch, self.weighting.stack(losses).detach()
         weights = torch.autograd.grad(total, list(losses.values()), retain_graph=True)
         values = {"train/loss": total}
@@ -129,14 +140,6 @@ class MultiTaskModule(L.LightningModule):
             for name, value in zip(values, mean, strict=True):
                 self.log(name, value, prog_bar=name == "train/loss")
 
-    def _stop_non_finite(self, final: Mapping[str, Tensor], aux: Mapping[str, Tensor], ids: list[str]) -> None:
-        named = {**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}
-        bad = [f"{name} = {loss.item():g}" for name, loss in named.items() if not torch.isfinite(loss)]
-        raise UserError(
-            f"loss is not finite at step {self.global_step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}. "
-            "Training stopped, the last checkpoint is kept; lower optim.lr, or look at these images' labels"
-        )
-
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of types
         """Return optimiser and per-step schedule."""
         self.weighting.check_trainer(str(self.trainer.precision), self.trainer.world_size)
@@ -150,6 +153,8 @@ class MultiTaskModule(L.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Step, and let the weighting learn from it."""
         super().optimizer_step(*args, **kwargs)
+        if not self._step_taken:
+            return
         assert self._last_batch is not None, "a step follows a batch"
         batch, before = self._last_batch
 
@@ -173,19 +178,13 @@ class MultiTaskModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - Lightning's signature; always by norm
     ) -> None:
-        """Clip the gradient's norm and stop on a non-finite one, before it reaches the weights."""
+        """Clip the gradient's norm; a non-finite one stops the run or is skipped, before it reaches the weights."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
-        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # its scaler skips such steps itself
-            bad = [
-                name
-                for name, p in self.network.named_parameters()
-                if p.grad is not None and not p.grad.isfinite().all()
-            ]
-            raise UserError(
-                f"gradient is not finite at step {self.global_step} (first in {bad[0] if bad else 'the norm'}). "
-                "Training stopped, the last checkpoint is kept; lower optim.lr or set trainer.precision=32-true"
-            )
+        if self.trainer.precision != "16-mixed":  # its scaler skips such steps itself
+            self._step_taken = self.guard.check_gradient(self.global_step, norm, self.network, parameters)
+        if self.guard.skips:
+            self.log("train/skipped_steps", float(self.guard.skipped))
         self.log("train/grad_norm", norm)
 
     # -- evaluation -------------------------------------------------------------------------------------------------
