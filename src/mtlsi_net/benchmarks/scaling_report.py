@@ -63,7 +63,7 @@ def cross(a: tuple[float, float], b: tuple[float, float]) -> float | None:
 def draw(rows: Sequence[Row], fitted: Sequence[Row], path: Path) -> None:
     """Draw every cost over what is varied, on logarithmic axes, with the fitted lines."""
     overs = list(dict.fromkeys(str(row["over"]) for row in rows))
-    figure = Figure(figsize=(13, 3.2 * len(overs)), layout="constrained")
+    figure = Figure(figsize=(13, 3.8 * len(overs)), layout="constrained")
     grid = figure.subplots(len(overs), len(COSTS), squeeze=False)
     for axes, over in zip(grid, overs, strict=True):
         for axis, cost in zip(axes, COSTS, strict=True):
@@ -78,6 +78,6 @@ def draw(rows: Sequence[Row], fitted: Sequence[Row], path: Path) -> None:
                 axis.loglog(values, costs, "o", color=f"C{index}", markersize=4)
                 axis.loglog(values, np.exp(offset) * values**slope, color=f"C{index}", label=label, linewidth=1)
             axis.set(xlabel=over, ylabel=cost)
-            axis.tick_params(labelsize=7)
-            axis.legend(fontsize=7)
+            axis.tick_params(which="both", labelsize=6)
+            axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     figure.savefig(path, dpi=120)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
-from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.masking import align, zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
@@ -249,8 +249,8 @@ class SharedContextAttention(nn.Module):
 
     def queries(self, x_BTChw: Tensor, valid: Tensor | None) -> list[Tensor]:
         """Return phi of the queries, S times (B, T, C, h, w)."""
-        base = self.query(x_BTChw)
-        return [self.phi(scale(base, valid), self.heads) for scale in self.scales]
+        base = zero_invalid(self.query(x_BTChw), valid)  # once for all scales
+        return [self.phi(scale(base, None), self.heads) for scale in self.scales]
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map normalised features (B, T, C, h, w) to what is added to them."""
