@@ -90,7 +90,7 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     if resume is None or trainer.global_step > checkpoint_step(resume):
-        trainer.save_checkpoint(folder.last)
+        trainer.save_checkpoint(folder.last, weights_only=False)
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     for stage, loader in ((data.val_stage, data.val_dataloader()), ("train", data.eval_dataloader("train_scored"))):
         samples = predict_samples(module, loader, cfg.pictures)
