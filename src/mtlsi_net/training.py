@@ -92,7 +92,7 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     if resume is None or trainer.global_step > checkpoint_step(resume):
-        trainer.save_checkpoint(folder.last)
+        trainer.save_checkpoint(folder.last, weights_only=False)
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     stage = data.val_stage
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}

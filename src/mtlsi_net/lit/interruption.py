@@ -141,7 +141,7 @@ class LastCheckpoint(Checkpoint):
         """Write the checkpoint, after the curves that lead to it."""
         for logger in trainer.loggers:
             logger.save()
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def on_save_checkpoint(
         self,
