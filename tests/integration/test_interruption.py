@@ -3,8 +3,8 @@
 import signal
 
 import pytest
-from helpers.miniature import short_overrides, write_miniature
 from helpers.killing import start, wait_for
+from helpers.miniature import short_overrides, write_miniature
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])

@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers.miniature import short_overrides, write_miniature
 from helpers.killing import start, wait_for
+from helpers.miniature import short_overrides, write_miniature
 
 from mtlsi_net.lit.checkpoints import damage
 from mtlsi_net.utils.run_folder import RunFolder, read_history
@@ -32,8 +32,12 @@ def main(cycles: int, seed: int) -> int:
             before = cut.last.stat().st_mtime_ns if cut.last.is_file() else 0
             process = start([*settings["cut"], *(["ckpt=last"] if cut.last.is_file() else [])], root)
             wait_for(lambda: cut.last.is_file() and cut.last.stat().st_mtime_ns > before, process)  # noqa: B023
-            time.sleep(rng.uniform(0, 0.3))
-            during = cut.last.with_suffix(".tmp").exists()
+            part = cut.last.with_suffix(".tmp")
+            if cycle % 2:  # every other kill while a checkpoint is being written, as far as one can hit that
+                wait_for(part.exists, process)
+            else:
+                time.sleep(rng.uniform(0, 0.3))
+            during = part.exists()
             process.send_signal(signal.SIGKILL)
             process.communicate()
             broken = damage(cut.last)

@@ -102,6 +102,7 @@ class LastCheckpoint(Checkpoint):
         self.path, self.every, self.stop, self.how = path, every, stop, how
         self._seen = 0
         self._stepped = False
+        self._leaving = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
         """Listen, now that Lightning has put its own handlers."""
@@ -113,6 +114,19 @@ class LastCheckpoint(Checkpoint):
         self._stepped, self._seen = trainer.global_step > self._seen, trainer.global_step
         if not validation_follows(trainer):
             self._step_done(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Leave before another step."""
+        self._leave(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
+        """Leave before the closing scores."""
+        self._leave(trainer)
+
+    def _leave(self, trainer: L.Trainer) -> None:
+        if self._leaving:
+            self._leaving = False
+            self.stop.answer(trainer.is_global_zero)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
         """Save after the validation of a step."""
@@ -126,7 +140,7 @@ class LastCheckpoint(Checkpoint):
         if self._agreed(trainer, reason is not None):
             self.save(trainer)
             log.warning("%s: saved at step %d; %s", reason or "another process", trainer.global_step, self.how)
-            self.stop.answer(trainer.is_global_zero)
+            self._leaving = True  # once Lightning has logged this step
         elif trainer.global_step % self.every == 0:
             self.save(trainer)
 
