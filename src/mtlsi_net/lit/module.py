@@ -167,7 +167,7 @@ class MultiTaskModule(L.LightningModule):
         self.weighting.after_step(self._mean_over_processes(before), again)
 
     def _mean_over_processes(self, value: Tensor) -> Tensor:
-        if not torch.distributed.is_initialized():
+        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
             return value
         mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
         return mean
