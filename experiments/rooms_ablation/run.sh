@@ -5,3 +5,4 @@ python -m mtlsi_net.train -m experiment=rooms_study sweep=ablation 'ablation=glo
 python -m mtlsi_net.train -m experiment=rooms_study sweep=ablation model.width=32,96 "$@"
 python -m mtlsi_net.compare runs=[outputs/rooms_study/sweep_decoders,outputs/rooms_study/sweep_ablation] \
   out=experiments/rooms_ablation/results page_mb=2 worst=0
+python experiments/rooms_ablation/reading.py experiments/rooms_ablation/results

@@ -114,3 +114,16 @@ def test_contributed_runs_can_be_compared(results, tmp_path):
     compare(compose_config(f"runs={results}", f"out={tmp_path}", "strict=true", "bootstrap=0", name="compare"))
     large = [path for path in results.rglob("*") if path.suffix == ".ckpt" or path.stat().st_size > 2_000_000]
     assert not large
+
+
+def test_the_reading_marks_what_is_further_away_than_two_standard_deviations():
+    reading = script("rooms_ablation/reading.py")
+    keys = ["decoder_parameters_m", *reading.SCORES]
+    full = [dict.fromkeys(keys, value) | {"label": "s model=mtlsi"} for value in ("1.0", "2.0", "3.0")]  # 2 ± 1
+    near, far = (dict.fromkeys(keys, v) | {"label": f"s ablation=x{v}"} for v in ("3.9", "4.1"))
+    other = dict.fromkeys(keys, "9") | {"label": "s model=mtlsi_plus"}
+    lines = reading.table([*full, other, near, far]).splitlines()
+    assert len(lines) == 5
+    assert "2.000 ± 1" in lines[2]
+    assert "*" not in lines[3]
+    assert lines[4].count("*") == len(reading.SCORES)
