@@ -1,4 +1,4 @@
-"""Which ablations differ from the full network by more than its seeds do: ``python experiments/rooms_ablation/reading.py RESULTS``.
+"""Which ablations differ from the full network by more than its seeds do: ``python .../reading.py RESULTS``.
 
 Reads ``runs.csv`` of the comparison; writes ``reading.md``. A star marks a score further from the mean of the full network's
 seeds than two of their standard deviations (n - 1): with three seeds a hint, no test.
