@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint type clean
+.PHONY: help setup demo notebooks test test-slow lint type clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ setup: .venv/.ready ## make the environment (once; again when its inputs change)
 
 demo: setup ## generate rooms, train MTLSI-Net on four tasks, print the table, leave the picture (CPU, minutes)
 	$(PY) -m mtlsi_net.train experiment=rooms_demo
+
+notebooks: setup ## run the notebooks anew and save them with their pictures
+	$(PY) tools/run_notebooks.py
 
 test: setup ## all fast tests
 	$(PY) -m pytest

@@ -1,0 +1,143 @@
+"""The notebooks run at a small size, wherever in a checkout, and what is committed of them is small and names no machine."""
+
+import importlib.util
+import re
+import shutil
+import socket
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+
+from mtlsi_net.training import train
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ABSOLUTE = re.compile(r"""(?<![\w.:/<'"])/(?:home|root|tmp|usr|var|work|opt|mnt|data|Users|private)/|[A-Z]:\\""")
+MOST_BYTES = 400_000
+
+spec = importlib.util.spec_from_file_location("run_notebooks", ROOT / "tools" / "run_notebooks.py")
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+def named(beginning):
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith(beginning))
+    return path
+
+
+def said(notebook):
+    """Return all text that a notebook's cells put out."""
+    outputs = [own for cell in notebook.cells for own in cell.get("outputs", [])]
+    data = [value for own in outputs for kind, value in own.get("data", {}).items() if not kind.startswith("image/")]
+    return "\n".join([*map(str, data), *(own.get("text", "") for own in outputs)])
+
+
+def pictures(notebook):
+    outputs = (own for cell in notebook.cells for own in cell.get("outputs", []))
+    return sum(any(kind.startswith("image/") for kind in own.get("data", {})) for own in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_was_run_in_order_without_errors_and_is_small(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    kinds = [own.output_type for cell in code for own in cell.outputs]
+    assert "error" not in kinds
+    assert not [own.text for cell in code for own in cell.outputs if own.get("name") == "stderr"]
+    assert pictures(notebook) > 3
+    assert path.stat().st_size < MOST_BYTES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_is_committed_names_no_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    sources = "\n".join(cell.source for cell in notebook.cells)
+    assert not ABSOLUTE.findall(said(notebook) + sources)
+    assert socket.gethostname() not in set(re.findall(r"[\w.-]+", said(notebook))) - set(
+        re.findall(r"[\w.-]+", sources)
+    )
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("text", ["at /home/me/x", "(/tmp/a/b)", "root=/work/main", r"C:\x"])
+def test_absolute_paths_are_found(text):
+    assert ABSOLUTE.search(text)
+
+
+@pytest.mark.parametrize("beginning", ["01", "02"])
+def test_a_notebook_runs_at_a_small_size(beginning, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPS", "2")
+    notebook = tool.execute(named(beginning), tmp_path)
+    committed = nbformat.read(named(beginning), as_version=4)
+    assert pictures(notebook) == pictures(committed)
+    assert not list(tmp_path.iterdir())  # nothing is left in the working directory
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_ones_own_is_opened_and_its_one_shared_matrix_agrees_with_the_weights(tmp_path, monkeypatch):
+    data, run, work = write_miniature(tmp_path / "data", train=8, val=8), tmp_path / "run", tmp_path / "work"
+    train(compose_config(*short_overrides(data, run)))
+    monkeypatch.setenv("CKPT", str(run / "checkpoints" / "last.ckpt"))
+    work.mkdir()
+    text = said(tool.execute(named("02"), work))
+    assert "one shared matrix with equal weights" in text
+    assert float(re.search(r"largest difference (\S+),", text)[1]) < 1e-4
+
+
+def test_the_results_are_read_from_the_checkout_around_it_and_absent_ones_are_named(tmp_path):
+    for part in (ROOT / "experiments").iterdir():
+        if part.is_dir():
+            shutil.copytree(
+                part, tmp_path / "experiments" / part.name, ignore=shutil.ignore_patterns("sweeps", "*.html")
+            )
+    for name in ("rooms_ablation", "rooms_labels"):
+        shutil.rmtree(tmp_path / "experiments" / name / "results", ignore_errors=True)
+    results = tmp_path / "experiments" / "rooms_decoders" / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    shutil.copytree(ROOT / "experiments" / "compare_page", results)
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+
+    text = said(tool.execute(named("03"), deep))
+    assert "1.102 ± 0.016" in text  # depth of two seeds in compare_page
+    for name in ("rooms_ablation", "rooms_labels"):
+        assert f"No results yet: `sh experiments/{name}/run.sh`" in text
+    assert "No results yet: `sh experiments/rooms_decoders" not in text
+    ours, _, published = text.partition("nyud, published")
+    assert "InvPT, paper" in published
+    assert "InvPT, paper" not in ours
+
+
+def test_a_cell_that_raises_is_an_error(tmp_path):
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(broken, tmp_path / "broken.ipynb")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        tool.execute(tmp_path / "broken.ipynb", tmp_path)
+
+
+def png(pixels):
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_drawings_stay_exact_and_photographs_become_smaller():
+    drawing = np.zeros((50, 80, 3), np.uint8)
+    drawing[10:20, 30:] = 255, 0, 40
+    kind, content = tool.small_picture(png(drawing))
+    assert kind == "image/png"
+    assert (np.asarray(Image.open(BytesIO(content)).convert("RGB")) == drawing).all()
+
+    noise = np.random.default_rng(0).integers(0, 256, (400, 1800, 3), dtype=np.uint8)
+    kind, content = tool.small_picture(png(noise))
+    assert kind == "image/jpeg"
+    assert Image.open(BytesIO(content)).size == (800, 178)
+    assert len(content) < len(png(noise))
