@@ -5,7 +5,6 @@
 sizes, so that metric depth far from them in the image takes long-range cues.
 """
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from mtlsi_net.benchmarks.tables import write_csv
 from mtlsi_net.comparison.figure import row_labels
 from mtlsi_net.comparison.groups import Group, group_seeds
 from mtlsi_net.comparison.runs import find_folders, read_runs
@@ -137,10 +137,7 @@ def main(runs: str, out: Path) -> None:
         print(f"left out: {item.what}: {item.why}")
     rows = list(lines(groups))
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "breakdown.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / "breakdown.csv", rows)
     draw(out / "breakdown.png", rows)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mtlsi_net.benchmarks.tables import write_csv
+
 SCORES = {"normals": "normals/mean", "depth": "depth/rmse"}
 
 
@@ -49,10 +51,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(results: Path) -> None:
     """Write table and picture."""
     rows = read(results / "runs.csv")
-    with (results / "labels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(results / "labels.csv", rows)
     draw(results / "labels.png", rows)
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from mtlsi_net.lit.checkpoints import damage
 from mtlsi_net.training import train
+from mtlsi_net.utils import ranks
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.resuming import described, differences, has_checkpoint
 from mtlsi_net.utils.run_folder import RunFolder
@@ -36,7 +37,8 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
         return float("nan") if gain is None else float(gain)
     chosen = None if cfg.get("ckpt") is None else Path(cfg.ckpt)
-    resume = newest_whole([chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous])
+    paths = [chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous]
+    resume = ranks.agree("checkpoint", lambda: newest_whole(paths))
     if resume is not None:
         log.info("%s was interrupted; going on from its %s", folder.root, resume.name)
     return train(cfg, command=command, resume=resume).gain

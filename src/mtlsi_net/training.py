@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import shlex
 import sys
 import time
@@ -122,7 +123,10 @@ def _begin(folder: RunFolder, resume: Path | None) -> None:
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return
-    for path in (folder.wandb_id, folder.previous, *histories(folder)):  # an earlier run's, in the same folder
+    if folder.last.is_file():
+        os.replace(folder.last, folder.earlier)
+        log.warning("%s holds an earlier run, whose last checkpoint is now %s", folder.root, folder.earlier.name)
+    for path in (folder.wandb_id, folder.previous, folder.metrics, *histories(folder)):  # the earlier run's
         path.unlink(missing_ok=True)
 
 

@@ -37,6 +37,18 @@ def test_a_run_out_of_time_saves_and_goes_on(data, tmp_path):
     assert run_job(job(data, tmp_path / "run")) == pytest.approx(train(job(data, tmp_path / "whole")).gain, abs=1e-12)
 
 
+def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
+    folder = RunFolder(tmp_path / "run")
+    train(job(data, folder.root))
+    old = folder.last.read_bytes()
+    with pytest.raises(Interrupted), caplog.at_level("WARNING"):
+        train(job(data, folder.root, "seed=1", "trainer.max_time='00:00:00:00'"))
+    assert folder.earlier.read_bytes() == old
+    assert "holds an earlier run, whose last checkpoint is now earlier.ckpt" in caplog.text
+    assert not folder.metrics.exists()
+    assert run_job(job(data, folder.root, "seed=1")) == pytest.approx(train(job(data, tmp_path / "b", "seed=1")).gain)
+
+
 def test_a_time_limit_has_one_form():
     assert seconds("01:02:03:04") == 86400 + 2 * 3600 + 3 * 60 + 4
     assert seconds(None) is None

@@ -2,14 +2,12 @@
 
 import logging
 import os
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_
 from mtlsi_net.data.loader import ShareLoader
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.sampling import EpochSampler
+from mtlsi_net.data.sampling import EpochSampler, hidden_labels
 from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
 from mtlsi_net.specs import SUBSET, TargetSpec
 from mtlsi_net.utils.errors import UserError, choose
@@ -202,16 +200,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return self._training_dataset(self.make_reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
-        hidden = {name: self._hidden(name, share, ids) for name, share in self.label_share.items()}
+        hidden = {name: hidden_labels(self.seed, name, share, ids) for name, share in self.label_share.items()}
+        for name, without in hidden.items():
+            log.info("%s: %d of %d training images have their label", name, len(ids) - len(without), len(ids))
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
-
-    def _hidden(self, task: str, share: float, ids: Sequence[str]) -> frozenset[str]:
-        """Return the ids whose label of a task is not used."""
-        order = np.random.default_rng([self.seed, zlib.crc32(task.encode())]).permutation(len(ids))
-        hidden = order[max(1, round(share * len(ids))) :]
-        if len(hidden):
-            log.info("%s: %d of %d training images have their label", task, len(ids) - len(hidden), len(ids))
-        return frozenset(ids[index] for index in hidden)
 
     def _scored(self, ids: list[str]) -> list[str]:
         if self.max_train_scores is not None and self.max_train_scores < 1:

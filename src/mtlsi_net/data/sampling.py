@@ -1,7 +1,7 @@
 """Which samples a process draws, in which order, and the random stream each of them gets."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,12 @@ class Draw(NamedTuple):
 def sample_rng(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
     """Return the random stream of a sample: a function of (seed, epoch, id), so that workers and ranks agree."""
     return np.random.default_rng([seed, epoch, zlib.crc32(sample_id.encode())])
+
+
+def hidden_labels(seed: int, task: str, share: float, ids: Sequence[str]) -> frozenset[str]:
+    """Return the ids whose label of a task is not used; those of a larger share are among those of a smaller one."""
+    order = np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(len(ids))
+    return frozenset(ids[index] for index in order[max(1, round(share * len(ids))) :])
 
 
 class EpochSampler(Sampler[Draw]):

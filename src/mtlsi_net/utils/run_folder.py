@@ -106,6 +106,11 @@ class RunFolder:
         return self.checkpoints / PREVIOUS
 
     @property
+    def earlier(self) -> Path:
+        """The last checkpoint of a run that was in this folder before."""
+        return self.checkpoints / "earlier.ckpt"
+
+    @property
     def history(self) -> Path:
         """What was logged over time (CSV)."""
         return self.root / "metrics.csv"
