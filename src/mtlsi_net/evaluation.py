@@ -1,19 +1,17 @@
 """Scoring: a trained module on a split, a checkpoint from its file alone, and a network of somebody else's."""
 
 import logging
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mtlsi_net import assemble
+from mtlsi_net.checkpoint import load_checkpoint, load_weights, without_downloads
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.pictures import predict_samples, write_grid
@@ -27,6 +25,7 @@ from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import RunFolder, write_json
+from mtlsi_net.utils.trusted import trusting
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +63,6 @@ class EvaluateResult:
     gain: float
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of this suite; nothing in the file is executed.
-
-    Raises:
-        UserError: the file is missing, damaged, or not one of ours.
-    """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({first_line}); is it complete?") from None
-    missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
-    if missing:
-        raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")
-    return checkpoint
-
-
 @dataclass(frozen=True)
 class Restored:
     """A network with its weights, ready to be examined: configuration, data, module, and a folder for findings.
@@ -110,16 +90,15 @@ def restore(cfg: DictConfig) -> Restored:
     if any(chosen.values()):
         names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
         raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
-    checkpoint = load_checkpoint(Path(cfg.ckpt))
+    with trusting(cfg.get("trust", [])):
+        checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
     changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
     run = OmegaConf.merge(run, {"data": changed, "paths": cfg.paths, "logger": None})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
-    for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
-        if setting in (run.get(part) or {}):
-            run[part][setting] = off  # the checkpoint's own weights follow
+    without_downloads(run)
     folder, config = assemble.open_run(run)
 
     trained = assemble.build_tasks(run)
@@ -127,7 +106,7 @@ def restore(cfg: DictConfig) -> Restored:
     data = assemble.build_data(run, tasks)
     network = assemble.build_network(run, trained)
     module = assemble.build_module(run, network, trained, priors=checkpoint["priors"], config=config)
-    module.load_state_dict(checkpoint["state_dict"])
+    load_weights(module, checkpoint["state_dict"], f"checkpoint {cfg.ckpt}")
     module.tasks = tasks
     log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
     return Restored(str(cfg.ckpt), run, folder, tasks, data, module)

@@ -9,10 +9,9 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
+from mtlsi_net.inside import most_focused, watching
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.specs import Batch
 
@@ -77,36 +76,27 @@ def draw_gate(by_task: Mapping[str, Sequence[float]], distances: Sequence[int], 
 @torch.no_grad()
 def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
     """Draw, for the first image, where the most focused tokens of every task look."""
-    maps: list[Tensor] = []
     network = module.network
     assert isinstance(network, DenseNetwork)
-
-    def look(stage: nn.Module, args: tuple[Tensor, Tensor | None]) -> None:
-        assert isinstance(stage, SemanticTokenDistiller)
-        x, valid = args
-        maps.append(torch.unflatten(stage.assignment(stage.norm(x), valid), 3, x.shape[3:])[0].float().cpu())
-
-    handle = network.get_submodule("distiller").register_forward_pre_hook(look)
-    module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
-    handle.remove()
-    assignment, stride = maps[0], network.canvas.stride  # (T, M, h, w)
+    with watching(network) as seen:
+        module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
+    assignment, stride = seen.assignments[0][0], network.canvas.stride  # (T, M, h, w)
     image = batch["image"][0].permute(1, 2, 0).numpy()
-    entropy = -torch.special.xlogy(assignment, assignment).sum((-1, -2))
     names = list(module.tasks)
     shown = min(TOKENS_SHOWN, assignment.shape[1])
     figure = Figure(figsize=(2.1 * (shown + 1), 1.9 * len(names)), layout="constrained")
     cells = figure.subplots(len(names), shown + 1, squeeze=False)
-    for row, name, tokens, spread in zip(cells, names, assignment, entropy, strict=True):
+    for row, name, tokens in zip(cells, names, assignment, strict=True):
         row[0].imshow(image)
         row[0].set_title(name, fontsize=8)
-        for axis, k in zip(row[1:], spread.argsort()[:shown].tolist(), strict=True):
+        for axis, (k, positions) in zip(row[1:], most_focused(tokens, shown), strict=True):
             axis.imshow(image.mean(2), cmap="gray", alpha=0.6)
             right, bottom = (side * stride for side in (tokens.shape[-1], tokens.shape[-2]))
             axis.imshow(
                 tokens[k].numpy(), cmap="magma", alpha=0.65, extent=(0, right, bottom, 0), interpolation="bilinear"
             )
             axis.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))  # the grid may reach beyond the image
-            axis.set_title(f"token {k}: {spread[k].exp():.0f} positions", fontsize=7)
+            axis.set_title(f"token {k}: {positions:.0f} positions", fontsize=7)
         for axis in row:
             axis.set_axis_off()
     figure.savefig(path, dpi=120)

@@ -62,6 +62,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     official: str | None = None
     """Name of the published data set, see ``mtlsi_net.data.official``; None for one's own."""
+    terms: str = "your own data"
+    """Under which terms the data may be used, in a few words: networks trained on it carry them along."""
     dev_list: str | None = None
     """Name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 

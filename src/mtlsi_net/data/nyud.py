@@ -87,6 +87,7 @@ class NYUDDataModule(MultiTaskDataModule):
     """NYUDv2: 795 training and 654 test images (called ``val``)."""
 
     official = "nyud"
+    terms = "NYUDv2: no licence stated by its authors, in common use for research"
     dev_list = "nyud_dev"
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:

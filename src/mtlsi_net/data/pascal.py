@@ -110,6 +110,7 @@ class PascalDataModule(MultiTaskDataModule):
     """
 
     official = "pascal"
+    terms = "PASCAL VOC: photographs under Flickr's terms of use, annotations for research"
 
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> PascalReader:
         """Return the reader; its computed labels are kept in ``cache_dir``."""

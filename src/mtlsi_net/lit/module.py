@@ -19,6 +19,7 @@ from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageSums
 from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
 from mtlsi_net.utils.errors import choose
+from mtlsi_net.utils.licences import licences_of
 
 
 class MultiTaskModule(L.LightningModule):
@@ -239,5 +240,6 @@ class MultiTaskModule(L.LightningModule):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `evaluate` needs: the whole configuration and the priors."""
+        """Keep what `evaluate` needs, the whole configuration and the priors, and the terms that the weights inherit."""
+        checkpoint["licences"] = licences_of(self.config)
         checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}

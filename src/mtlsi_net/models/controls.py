@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.models.layers.masking import align, valid_coordinates
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, NormLayer
+from mtlsi_net.models.layers.task_subset import TasksApart
 from mtlsi_net.models.semantic_decoder import TokenAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -24,7 +25,7 @@ def count_parameters(stage: Stage, tasks: int, width: int, head_dim: int) -> int
         return sum(p.numel() for p in stage(tasks=tasks, width=width, head_dim=head_dim).parameters())
 
 
-class IdentityStage(nn.Module):
+class IdentityStage(TasksApart):
     """No stage: features (B, T, C, h, w) go through unchanged, everything else is ignored."""
 
     def __init__(
@@ -41,7 +42,7 @@ class IdentityStage(nn.Module):
         return x_BTChw
 
 
-class MatchedConvs(nn.Module):
+class MatchedConvs(TasksApart):
     """A residual convolution block per task with as many parameters as the stage it stands for: local, no interaction.
 
     Args:
@@ -193,7 +194,7 @@ class MatchedTokens(nn.Module):
 # -- in place of the decoder ----------------------------------------------------------------------------------------
 
 
-class TokenReader(nn.Module):
+class TokenReader(TasksApart):
     """Adds what each position reads from the tokens: the plainest way to use them.
 
     Args:
@@ -214,14 +215,14 @@ class TokenReader(nn.Module):
         return x_BTChw + RESIDUAL_GAIN * read.movedim(-1, 2)
 
 
-class PartAndConvs(nn.Module):
+class PartAndConvs(TasksApart):
     """A part of a decoder, and convolutions for all the parameters that the whole has and the part has not.
 
     Args:
         tasks: T.
         width: C.
         head_dim: channels of a head.
-        part: factory of what stays; reads features, tokens and the validity map.
+        part: factory of what stays; reads features, tokens and the validity map, each task for itself.
         like: factory of the decoder replaced.
         and_like: factory of a second stage replaced: the distiller, where nothing reads tokens.
         norm: class of the norms.

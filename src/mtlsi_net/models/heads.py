@@ -1,6 +1,6 @@
 """From task features to raw outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from mtlsi_net.models.layers.masking import masked_resize
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
+from mtlsi_net.models.layers.task_subset import TaskLayer, TasksApart
 from mtlsi_net.utils.errors import UserError
 
 
-class OutputLayers(nn.Module):
+class OutputLayers(TaskLayer):
     """One 1x1 layer per task: the only layers whose sizes differ between tasks.
 
     Weights start small, so that a new network predicts its biases: the priors.
@@ -28,6 +29,11 @@ class OutputLayers(nn.Module):
         for layer in self.layers.values():
             nn.init.trunc_normal_(layer.get_parameter("weight"), std=0.01)
             nn.init.zeros_(layer.get_parameter("bias"))
+
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the layers of all tasks but these."""
+        items = list(self.layers.items())
+        self.layers = nn.ModuleDict(dict(items[index] for index in indices))
 
     def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
@@ -52,7 +58,7 @@ class OutputLayers(nn.Module):
                 bias.copy_(prior)
 
 
-class UpsampleHead(Recomputed):
+class UpsampleHead(Recomputed, TasksApart):
     """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice).
 
     Args:
@@ -79,7 +85,7 @@ class UpsampleHead(Recomputed):
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
 
 
-class PlainHead(Recomputed):
+class PlainHead(Recomputed, TasksApart):
     """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already.
 
     Args:

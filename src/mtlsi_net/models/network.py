@@ -9,6 +9,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
+from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -39,6 +40,16 @@ class Network(nn.Module):
         """
         raise UserError(f"activation_checkpointing=true: {type(self).__name__} cannot; set it to false")
 
+    def keep_tasks(self, names: Sequence[str]) -> None:
+        """Drop, where the network can, what only other tasks than ``names`` need; here it cannot.
+
+        What it predicts for ``names`` stays the same; it may still predict others.
+        """
+
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """Return the places of ``names`` on the task axis."""
+        return [self.task_names.index(name) for name in names]
+
 
 class DenseNetwork(Network):
     """Image to encoder maps; subclasses go on from there to a Prediction.
@@ -49,7 +60,12 @@ class DenseNetwork(Network):
         width: C of what comes after the encoder.
         stride: of the coarsest grid that has to divide the padded image.
         mask_padding: leave padded positions out of the decoder.
+
+    Attributes:
+        head: the last stage, from features (B, T, C, h, w) of all tasks; subclasses have it.
     """
+
+    head: nn.Module
 
     def __init__(
         self,
@@ -97,6 +113,12 @@ class DenseNetwork(Network):
         for module in self.modules():
             if isinstance(module, OutputLayers):
                 module.set_priors(priors)
+
+    def keep_tasks(self, names: Sequence[str]) -> None:
+        """Drop what other tasks need behind the last stage where tasks meet: here, in front of the head."""
+        if isinstance(self.head, TasksApart):
+            self.head = OnlyTasks(self.head, self.indices(names), len(self.task_names))
+            self.task_names = tuple(names)
 
     def checkpoint_activations(self) -> None:
         """Keep the inputs of the decoder's parts and of the encoder's blocks alone, and compute the rest again.

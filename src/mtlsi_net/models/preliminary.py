@@ -1,6 +1,6 @@
 """Preliminary decoders: the shared map to one feature map, and one early prediction, per task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,14 @@ from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
+from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
 from mtlsi_net.utils.errors import choose
 
 Activation = Callable[[Tensor], Tensor]
 """Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""
 
 
-class TaskConvs(Recomputed):
+class TaskConvs(Recomputed, TaskLayer):
     """A 3x3 convolution from the shared map to each task, then ``depth`` residual convolution blocks (our choice).
 
     Args:
@@ -32,6 +33,11 @@ class TaskConvs(Recomputed):
         self.branch = nn.Conv2d(width, tasks * width, 3, padding=1, bias=False)
         self.norm = norm(width, tasks)
         self.blocks = nn.ModuleList(ConvFeedForward(tasks, width, norm=norm) for _ in range(depth))
+
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the branches of all tasks but these."""
+        self.branch.weight = cut_parameter(self.branch.get_parameter("weight"), indices, self.tasks)
+        self.tasks, self.branch.out_channels = len(indices), len(self.branch.weight)
 
     def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, C, h, w) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""

@@ -18,6 +18,7 @@ from mtlsi_net.models.layers.task_layers import (
     TaskLinear,
     count_heads,
 )
+from mtlsi_net.models.layers.task_subset import TasksApart
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError, choose
 
@@ -164,7 +165,7 @@ class CrossWindowBlock(Recomputed):
         return out
 
 
-class SemanticDecoder(nn.Module):
+class SemanticDecoder(TasksApart):
     """``depth`` CWIBs; every second one has its windows shifted by half.
 
     Args:

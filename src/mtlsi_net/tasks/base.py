@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.specs import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
+from mtlsi_net.tasks.colors import Legend
 from mtlsi_net.utils.errors import UserError
 
 RAREST = 1e-4
@@ -90,6 +91,14 @@ class Task(ABC):
     @abstractmethod
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB of one prediction (post-processed) or target (C, H, W); invalid: ``INVALID_COLOR``."""
+
+    def fitted(self, value: Tensor) -> "Task":  # noqa: ARG002 - for tasks with a scale
+        """Return the task with colours that suit one map (C, H, W); here all maps have the same."""
+        return self
+
+    @abstractmethod
+    def legend(self, value: Tensor) -> Legend:
+        """Return what explains the colours of one map (C, H, W)."""
 
     @abstractmethod
     def statistics(self, target: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mtlsi_net.losses import boundary_loss
 from mtlsi_net.metrics.boundary.presets import make_preset
 from mtlsi_net.specs import IGNORE, Batch, TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
-from mtlsi_net.tasks.colors import color_shares
+from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
 from mtlsi_net.utils.errors import UserError
 
 
@@ -78,6 +78,10 @@ class BoundaryTask(Task):
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return boundaries white on black."""
         return color_shares(value)
+
+    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - the same for all images
+        """Return the scale of probabilities."""
+        return share_legend("boundary")
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the (soft) numbers of other and of boundary pixels, (2,)."""

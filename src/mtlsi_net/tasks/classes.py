@@ -29,6 +29,33 @@ CLASS_SETS: dict[str, tuple[str, ...]] = {
 }
 
 
+NYUD40_COLORS = (
+    *(
+        (174, 199, 232),
+        (152, 223, 138),
+        (31, 119, 180),
+        (255, 187, 120),
+        (188, 189, 34),
+        (140, 86, 75),
+        (255, 152, 150),
+    ),
+    *((214, 39, 40), (197, 176, 213), (148, 103, 189), (196, 156, 148), (23, 190, 207), (178, 76, 76), (247, 182, 210)),
+    *((66, 188, 102), (219, 219, 141), (140, 57, 197), (202, 185, 52), (51, 176, 203), (200, 54, 131), (92, 193, 61)),
+    *((78, 71, 183), (172, 114, 82), (255, 127, 14), (91, 163, 138), (153, 98, 156), (140, 153, 101), (158, 218, 229)),
+    *(
+        (100, 125, 154),
+        (178, 127, 135),
+        (120, 185, 128),
+        (146, 111, 194),
+        (44, 160, 44),
+        (112, 128, 144),
+        (96, 207, 209),
+    ),
+    *((227, 119, 194), (213, 92, 176), (94, 106, 211), (82, 84, 163), (100, 85, 144)),
+)
+"""Of NYUDv2's 40 classes, in their order, as benchmarks of indoor scenes (ScanNet) draw them."""
+
+
 def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or a list of one's own, checked.
 
@@ -65,11 +92,15 @@ def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Return PASCAL VOC's colours, (K, 3); black, the first of them, is kept for a class called background.
+    """Return a class set's colours, (K, 3): NYUDv2's 40 have their own, as ScanNet shows them; all others PASCAL VOC's.
+
+    VOC's first colour, black, is kept for a class called background.
 
     VOC's rule spreads the bits of the number n: bits 0, 1, 2 to the highest bit of red, green, blue, the next three to
     the second highest, and so on.
     """
+    if tuple(names) == CLASS_SETS["nyud40"]:
+        return np.array(NYUD40_COLORS, dtype=np.uint8)
     numbers = np.arange(len(names)) + (names[0] != BACKGROUND)
     palette = np.zeros((len(names), 3), dtype=np.uint8)
     for channel in range(3):

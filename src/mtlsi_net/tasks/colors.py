@@ -1,7 +1,11 @@
 """Label maps and predictions as pictures; invalid pixels have one colour for all tasks."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import matplotlib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,3 +53,54 @@ def color_shares(value: Tensor) -> Picture:
     """Draw (1, H, W) values in [0, 1], 255 invalid, from black to white."""
     pixels = _pixels(value)
     return _mark_invalid(np.repeat(pixels, 3, axis=2) * 255, pixels)
+
+
+# -- what explains the colours --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Named colours, or a scale.
+
+    Attributes:
+        entries: names and RGB, the most important first.
+        bar: RGB from low to high, (N, 3); None without a scale.
+        low: what the first colour stands for.
+        high: what the last one stands for.
+    """
+
+    entries: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    bar: Picture | None = None
+    low: str = ""
+    high: str = ""
+
+
+def class_legend(value: Tensor, names: Sequence[str], palette: NDArray[np.uint8]) -> Legend:
+    """Return the classes of a map (1, H, W), the largest first."""
+    counts = torch.bincount(value.flatten().long().cpu(), minlength=IGNORE + 1)[: len(names)]
+    order = [k for k in counts.argsort(descending=True, stable=True).tolist() if counts[k]]
+    return Legend(tuple((names[k], tuple(int(c) for c in palette[k])) for k in order))
+
+
+def scalar_legend(low: float, high: float, unit: str) -> Legend:
+    """Return the scale of ``color_scalars``."""
+    bar = color_scalars(torch.linspace(low, high, 256)[None, None], low, high)[0]
+    return Legend(bar=bar, low=f"{low:g} {unit}".strip(), high=f"{high:g} {unit}".strip())
+
+
+def share_legend(what: str) -> Legend:
+    """Return the scale of ``color_shares``; ``what`` is a share of 1."""
+    return Legend(bar=color_shares(torch.linspace(0, 1, 256)[None, None])[0], low="0", high=f"1 {what}")
+
+
+def vector_legend() -> Legend:
+    """Return the colours of the directions of the three axes and of their opposites."""
+    axes = [
+        (f"{sign}{axis}", plane, one) for plane, axis in enumerate("xyz") for sign, one in (("+", 1.0), ("-", -1.0))
+    ]
+    entries = []
+    for name, plane, one in axes:
+        vector = torch.zeros(3, 1, 1)
+        vector[plane] = one
+        entries.append((name, tuple(int(c) for c in color_vectors(vector)[0, 0])))
+    return Legend(tuple(entries))

@@ -1,5 +1,7 @@
 """Depth in metres."""
 
+import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from mtlsi_net.losses import l1_loss
 from mtlsi_net.metrics.depth import DepthMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.colors import color_scalars
+from mtlsi_net.tasks.colors import Legend, color_scalars, scalar_legend
 from mtlsi_net.utils.errors import UserError
 
 
@@ -56,6 +58,20 @@ class DepthTask(Task):
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return depth in viridis over ``depth_range``."""
         return color_scalars(value, *self.depth_range)
+
+    def fitted(self, value: Tensor) -> "DepthTask":
+        """Return the task with colours from the nearest to the farthest of a map, in steps of half a metre."""
+        known = value[(value != IGNORE) & value.isfinite()]
+        if known.numel() == 0:
+            return self
+        low, high = math.floor(2 * float(known.min())) / 2, math.ceil(2 * float(known.max())) / 2
+        fitted = copy.copy(self)
+        fitted.depth_range = (low, max(high, low + 0.5))
+        return fitted
+
+    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - one scale for all images
+        """Return the scale in metres."""
+        return scalar_legend(*self.depth_range, unit="m")
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the sum of depths and the number of pixels, (2,)."""

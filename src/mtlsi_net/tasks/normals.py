@@ -12,7 +12,7 @@ from mtlsi_net.losses import normals_loss
 from mtlsi_net.metrics.normals import BINS_PER_DEGREE, NormalsMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.colors import color_vectors
+from mtlsi_net.tasks.colors import Legend, color_vectors, vector_legend
 
 
 class NormalsTask(Task):
@@ -47,6 +47,10 @@ class NormalsTask(Task):
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return x, y, z from -1 to 1 as red, green, blue."""
         return color_vectors(value)
+
+    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - the same for all images
+        """Return the axes' colours."""
+        return vector_legend()
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the sum of the normals and the number of pixels, (4,)."""

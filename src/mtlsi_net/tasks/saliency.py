@@ -12,7 +12,7 @@ from mtlsi_net.metrics.pooling import BETA_SQUARED
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task, count_classes
-from mtlsi_net.tasks.colors import color_shares
+from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
 
 
 class SaliencyTask(Task):
@@ -53,6 +53,10 @@ class SaliencyTask(Task):
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return saliency from black to white."""
         return color_shares(value)
+
+    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - the same for all images
+        """Return the scale of probabilities."""
+        return share_legend("salient")
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the numbers of other and of salient pixels, (2,)."""

@@ -13,7 +13,7 @@ from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.base import Task, count_classes
 from mtlsi_net.tasks.classes import class_indices, class_names, class_palette
-from mtlsi_net.tasks.colors import color_classes
+from mtlsi_net.tasks.colors import Legend, class_legend, color_classes
 
 
 class SemsegTask(Task):
@@ -67,8 +67,12 @@ class SemsegTask(Task):
         return output.argmax(dim=1, keepdim=True)
 
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
-        """Return a class map in PASCAL VOC's colours."""
+        """Return a class map in the class set's colours."""
         return color_classes(value, self.palette)
+
+    def legend(self, value: Tensor) -> Legend:
+        """Return the classes of the map, the largest first."""
+        return class_legend(value, self.class_names, self.palette)
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the pixels of each class, (K,)."""

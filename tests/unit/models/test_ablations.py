@@ -243,3 +243,19 @@ def test_models_export(model):
     image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
     program = torch.export.export(net, (image, valid))
     torch.testing.assert_close(program.module()(image, valid).final, net(image, valid).final)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_ablation_predicts_the_same_for_fewer_tasks(ablation):
+    net = (
+        randomise(network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"])))
+        .double()
+        .eval()
+    )
+    image, kept = torch.rand(1, 3, 70, 140, dtype=torch.float64), ["normals"]
+    with torch.no_grad():
+        whole = net(image).final
+        net.keep_tasks(kept)
+        cut = net(image).final
+    assert list(cut) == kept
+    torch.testing.assert_close(cut["normals"], whole["normals"], rtol=1e-6, atol=1e-6)

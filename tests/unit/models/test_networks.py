@@ -250,3 +250,27 @@ def test_wrong_inputs_are_refused(image, valid, message):
     mask = None if valid is None else torch.ones(valid, dtype=torch.bool)
     with pytest.raises(UserError, match=message):
         make(MTLSINet)(torch.rand(image), mask)
+
+
+@ALL
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("kept", [["normals"], ["semseg", "normals"], list(CHANNELS)])
+def test_fewer_tasks_predict_the_same_with_fewer_parameters(network_class, norm, kept):
+    net = randomise(make(network_class, torch.float64, norm=norm))
+    if norm == "batch":
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.running_mean)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    image = torch.rand(2, 3, 45, 61, dtype=torch.float64)
+    valid = torch.ones(2, 1, 45, 61, dtype=torch.bool)
+    valid[1, ..., 50:] = False
+    with torch.no_grad():
+        whole, before = net(image, valid).final, sum(p.numel() for p in net.parameters())
+        net.keep_tasks(kept)
+        cut, after = net(image, valid).final, sum(p.numel() for p in net.parameters())
+    assert list(cut) == kept
+    assert net.task_names == tuple(kept)
+    assert after < before or len(kept) == len(CHANNELS)
+    for name in kept:
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-6, atol=1e-6)

@@ -8,7 +8,7 @@ The lines share nothing but the image. Their layers are those of the plain basel
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -18,6 +18,7 @@ from mtlsi_net.models.encoder import Encoder, TimmEncoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.task_layers import NORMS
+from mtlsi_net.models.layers.task_subset import TasksApart, cut_tasks
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
@@ -47,6 +48,10 @@ class EncoderPerTask(Encoder):
         """Return parameter name -> depth, as one encoder does."""
         depths = cast("TimmEncoder", self.copies[0]).parameter_depths()
         return {f"copies.{i}.{name}": depth for i in range(len(self.copies)) for name, depth in depths.items()}
+
+    def keep_copies(self, indices: Sequence[int]) -> None:
+        """Forget all copies but these."""
+        self.copies = nn.ModuleList(self.copies[index] for index in indices)
 
     def checkpoint_activations(self) -> None:
         """Do so in every copy."""
@@ -119,3 +124,14 @@ class SingleTaskNet(DenseNetwork):
         features = [decoder(x, positions) for decoder, x in zip(self.decoders, shared, strict=True)]
         final = self.head(torch.cat(features, 1), positions, canvas_size)
         return Prediction(crop(final, image.shape[-2:]))
+
+    def keep_tasks(self, names: Sequence[str]) -> None:
+        """Drop the networks of other tasks."""
+        if not isinstance(self.head, TasksApart):
+            super().keep_tasks(names)
+            return
+        indices = self.indices(names)
+        cast("EncoderPerTask", self.encoder).keep_copies(indices)
+        self.necks, self.decoders = (nn.ModuleList(x[i] for i in indices) for x in (self.necks, self.decoders))
+        cut_tasks(self.head, indices)
+        self.task_names = tuple(names)

@@ -1,6 +1,7 @@
 """Layers with one set of weights per task, run for all tasks at once on (B, T, C, h, w)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
+from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
 from mtlsi_net.utils.errors import UserError
 
 MIN_HEAD_DIM = 32
@@ -28,7 +30,7 @@ def count_heads(width: int, head_dim: int) -> int:
     return width // head_dim
 
 
-class TaskLinear(nn.Module):
+class TaskLinear(TaskLayer):
     """A linear layer over channels per task; a 1x1 convolution when called on features.
 
     Args:
@@ -47,6 +49,11 @@ class TaskLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, in_channels) * std)
         self.bias = nn.Parameter(torch.zeros(tasks, out_channels)) if bias else None
 
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the weights of all tasks but these."""
+        self.weight = cut_parameter(self.weight, indices)
+        self.bias = None if self.bias is None else cut_parameter(self.bias, indices)
+
     def forward(self, x_BTChw: Tensor) -> Tensor:
         """Map (B, T, C, h, w) to (B, T, O, h, w)."""
         y = self.weight @ x_BTChw.flatten(3)
@@ -62,7 +69,7 @@ class TaskLinear(nn.Module):
         return torch.unflatten(y, 2, x.shape[2:-1])
 
 
-class TaskConv(nn.Module):
+class TaskConv(TaskLayer):
     """A k x k convolution per task that sees zeros on padding.
 
     Args:
@@ -94,6 +101,10 @@ class TaskConv(nn.Module):
         std = gain / math.sqrt(inputs * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, inputs, kernel_size, kernel_size) * std)
 
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the weights of all tasks but these."""
+        self.weight = cut_parameter(self.weight, indices)
+
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to (B, T, O, h / stride, w / stride); ``valid`` is (B, 1, h, w) or None."""
         sets, channels, _, size, _ = self.weight.shape
@@ -106,7 +117,7 @@ class TaskConv(nn.Module):
         return y.reshape(batch, tasks, channels, *y.shape[-2:])
 
 
-class ChannelNorm(nn.Module):
+class ChannelNorm(TaskLayer):
     """LayerNorm over channels at each position: no statistic crosses positions, so padding cannot leak.
 
     Args:
@@ -120,6 +131,11 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape))
 
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the weights of all tasks but these."""
+        if self.weight.ndim > 1:
+            self.weight, self.bias = (cut_parameter(values, indices) for values in (self.weight, self.bias))
+
     def tokens(self, x: Tensor) -> Tensor:
         """Return the normalised features with channels last, (B, ..., h, w, C)."""
         x = x.movedim(-3, -1)
@@ -130,7 +146,7 @@ class ChannelNorm(nn.Module):
         return self.tokens(x).movedim(-1, -3)
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(TaskLayer):
     """BatchNorm with the interface of ``ChannelNorm``.
 
     Its statistics are over all positions, padded ones included: a hidden path between positions and images.
@@ -142,7 +158,20 @@ class BatchNorm(nn.Module):
 
     def __init__(self, channels: int, tasks: int | None = None) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels * (tasks or 1))
+        self.tasks = tasks or 1
+        self.norm = nn.BatchNorm2d(channels * self.tasks)
+
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the weights and statistics of all tasks but these."""
+        if self.tasks == 1:
+            return
+        kept = nn.BatchNorm2d(self.norm.num_features // self.tasks * len(indices)).train(self.training)
+        state = {
+            key: value if value.ndim == 0 else value.view(self.tasks, -1)[torch.as_tensor(indices)].flatten()
+            for key, value in self.norm.state_dict().items()
+        }
+        kept.load_state_dict(state)
+        self.norm, self.tasks = kept.to(self.norm.weight.device), len(indices)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the normalised features with channels last, (B, ..., h, w, C)."""

@@ -1,17 +1,20 @@
 """Softmax attention inside windows, masked where the image ends."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.task_layers import TaskLinear, count_heads
+from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
 from mtlsi_net.utils.errors import UserError
 
 MASKED = -1.0e4
 """Added to logits of padded keys: exp gives 0 in every precision, and a window of padding alone stays finite."""
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(TaskLayer):
     """Multi-head attention inside window x window squares with a learned relative position bias, per task.
 
     Args:
@@ -31,6 +34,11 @@ class WindowAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.randn(tasks * self.heads, (2 * window - 1) ** 2) * 0.02)
         self.register_buffer("offsets", relative_offsets(window), persistent=False)
         self.offsets: Tensor
+
+    def keep_tasks(self, indices: Sequence[int]) -> None:
+        """Forget the position biases of all tasks but these."""
+        self.position_bias = cut_parameter(self.position_bias, indices, self.tasks)
+        self.tasks = len(indices)
 
     def forward(self, x_BThwC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, h, w, C) to the same shape; ``valid`` is (B, 1, h, w) or None."""

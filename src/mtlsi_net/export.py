@@ -1,0 +1,21 @@
+"""Export a trained network: ``python -m mtlsi_net.export ckpt=FILE|FOLDER format=onnx|torch_export|safetensors``."""
+
+import hydra
+from omegaconf import DictConfig
+
+from mtlsi_net.utils.config_checks import tasks_are_names
+from mtlsi_net.utils.errors import user_errors
+
+
+@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="export", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    """Write the file, and compare it with PyTorch."""
+    with user_errors():
+        from mtlsi_net.prediction.export import export
+
+        export(cfg)
+
+
+if __name__ == "__main__":
+    tasks_are_names()
+    main()

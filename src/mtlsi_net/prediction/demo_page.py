@@ -1,0 +1,124 @@
+"""A local page to try a model on: drop an image, slide between it and each task's result."""
+
+import html
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image
+
+from mtlsi_net.prediction.command import keep
+from mtlsi_net.prediction.files import write_result
+from mtlsi_net.prediction.images import read_image
+from mtlsi_net.prediction.model import Model, load
+from mtlsi_net.tasks.colors import Legend
+from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.licences import in_words
+
+log = logging.getLogger(__name__)
+
+SHOWN = 1280
+"""Longest side of what the page shows; the files to download are at the image's size."""
+
+
+def serve(cfg: DictConfig) -> None:
+    """Open the page of ``cfg.ckpt`` and stay until it is interrupted.
+
+    Raises:
+        UserError: a model that cannot be loaded, a port in use, or gradio is not installed.
+    """
+    check_complete(cfg)
+    model = load(cfg.ckpt, None, cfg.device, cfg.precision, cfg.trust)
+    keep(model, cfg.keep)
+    page = build_page(model)
+    try:
+        page.launch(
+            server_name=cfg.host,
+            server_port=cfg.port,
+            inbrowser=cfg.browser,
+            share=cfg.share,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+    except OSError as error:
+        raise UserError(f"port={cfg.port} cannot be used ({error}); choose another, or null for any") from None
+    log.info("licences: %s", in_words(model.about.get("licences", {})))
+    log.info("open %s in a browser; Ctrl-C ends it", page.local_url)
+    page.block_thread()
+
+
+def _gradio() -> Any:  # noqa: ANN401 - a module of an extra
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("the demo page needs gradio: pip install 'mtlsi-net[demo]'") from None
+    return gradio
+
+
+def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
+    """Return the page, not yet served."""
+    gradio = _gradio()
+    about = model.about
+    title = f"{about.get('network', 'Network')} on {about.get('backbone', 'its encoder')}"
+    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+        gradio.Markdown(f"## {title}\n\nLicences: {in_words(about.get('licences', {}))}")
+        with gradio.Row():
+            image = gradio.Image(type="filepath", label="image", height=320)
+            with gradio.Column():
+                mode = gradio.Radio(["whole", "sliding"], value="whole", label="mode", info="sliding: for large images")
+                flip = gradio.Checkbox(False, label="average with the mirrored image")
+                button = gradio.Button("Predict", variant="primary", elem_id="predict")
+                files = gradio.Files(label="results", interactive=False)
+        outputs: list[Any] = [files]
+        with gradio.Row():
+            for name in model.tasks:
+                with gradio.Column(min_width=420):
+                    outputs += [gradio.ImageSlider(label=name, max_height=SHOWN), gradio.HTML(elem_id=f"legend-{name}")]
+
+        def predict(path: str | None, mode: str, flip: bool) -> list[Any]:
+            try:
+                return _predict(model, path, mode, flip=flip)
+            except UserError as error:
+                raise gradio.Error(str(error)) from None
+
+        inputs = [image, mode, flip]
+        button.click(predict, inputs, outputs, concurrency_limit=1)
+        image.upload(predict, inputs, outputs, concurrency_limit=1)
+    return page
+
+
+def _predict(model: Model, path: str | None, mode: str, *, flip: bool) -> list[Any]:
+    """Return the files to download, and for each task a pair of pictures and a legend."""
+    if path is None:
+        raise UserError("drop an image first")
+    result = model.predict(read_image(Path(path)), mode=mode, flip=flip)
+    folder = Path(tempfile.mkdtemp(prefix="mtlsi_demo_"))
+    files = [str(f) for name, one in result.items() for f in write_result(one, folder / f"{Path(path).stem}_{name}")]
+    before = _smaller(result.image)
+    shown: list[Any] = [files]
+    for one in result.values():
+        shown += [(before, _smaller(one.pixels())), legend_html(one.legend())]
+    return shown
+
+
+def _smaller(pixels: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(pixels)
+    image.thumbnail((SHOWN, SHOWN))
+    return np.asarray(image)
+
+
+def legend_html(legend: Legend) -> str:
+    """Return a legend as a line of HTML."""
+    if legend.bar is not None:
+        stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in legend.bar[:: max(1, len(legend.bar) // 16)].tolist())
+        bar = f'<span style="display:inline-block;width:12em;height:.8em;background:linear-gradient(90deg,{stops})"></span>'
+        return f"{html.escape(legend.low)} {bar} {html.escape(legend.high)}"
+    swatch = '<span style="display:inline-block;width:.8em;height:.8em;background:rgb({},{},{})"></span>'
+    entries = (f"{swatch.format(*color)} {html.escape(name)}" for name, color in legend.entries)
+    return " ".join(f'<span style="white-space:nowrap">{entry}</span>' for entry in entries)

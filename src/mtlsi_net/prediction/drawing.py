@@ -1,0 +1,105 @@
+"""Pictures of predictions with what explains their colours, and all of one image on a sheet."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mtlsi_net.prediction.images import Pixels
+from mtlsi_net.prediction.result import Result
+from mtlsi_net.tasks.colors import Legend
+
+CELL = 480
+"""Width of a sheet's pictures."""
+FONT, LINE, MARGIN, SWATCH = 15, 20, 8, 13
+MAX_LINES = 3
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def draw_picture(picture: Pixels, title: str, legend: Legend) -> Image.Image:
+    """Return a picture (H, W, 3) with its title above and its legend below; small ones are enlarged to be readable."""
+    cell = max(CELL, picture.shape[1])
+    return draw_cell(picture, title, legend, cell)
+
+
+def draw_sheet(result: Result) -> Image.Image:
+    """Return image and predictions in a grid, each with its legend."""
+    cells = [(result.image, "image", Legend())]
+    cells += [(one.pixels(), name, one.legend()) for name, one in result.items()]
+    return tile([draw_cell(picture, title, legend, CELL) for picture, title, legend in cells])
+
+
+def tile(cells: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """Return pictures of one width in a grid, by default one of at most three columns."""
+    columns = columns or min(3, len(cells))
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    sheet = Image.new("RGB", (columns * (cells[0].width + MARGIN) + MARGIN, sum(heights) + MARGIN), PAPER)
+    top = MARGIN // 2
+    for row, height in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            sheet.paste(cell, (MARGIN + column * (cells[0].width + MARGIN), top))
+        top += height
+    return sheet
+
+
+def draw_cell(picture: Pixels, title: str, legend: Legend, width: int) -> Image.Image:
+    """Return a picture (H, W, 3) at a width, its title above and its legend below."""
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    shrinks = width < picture.shape[1]
+    image = Image.fromarray(picture)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST)
+    lines = _lines(legend, width)
+    cell = Image.new("RGB", (width, LINE + height + LINE * max(1, len(lines)) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(cell)
+    draw.text((2, 1), title, INK, _font())
+    cell.paste(image, (0, LINE))
+    below = LINE + height + 3
+    if legend.bar is not None:
+        _draw_bar(cell, draw, legend, below)
+    for number, line in enumerate(lines):
+        left = 2.0
+        for name, color in line:
+            top = below + number * LINE + 2
+            draw.rectangle((left, top, left + SWATCH, top + SWATCH), color, outline=(120, 120, 120))
+            draw.text((left + SWATCH + 4, top - 2), name, INK, _font())
+            left += _width(name)
+    return cell
+
+
+def _draw_bar(cell: Image.Image, draw: ImageDraw.ImageDraw, legend: Legend, top: int) -> None:
+    assert legend.bar is not None
+    low, high = (math.ceil(_font().getlength(text)) for text in (legend.low, legend.high))
+    length = max(20, min(cell.width - low - high - 4 * MARGIN, 240))
+    draw.text((2, top), legend.low, INK, _font())
+    bar = Image.fromarray(np.broadcast_to(legend.bar[None], (SWATCH, *legend.bar.shape)).copy())
+    cell.paste(bar.resize((length, SWATCH)), (low + MARGIN, top + 2))
+    draw.rectangle((low + MARGIN - 1, top + 1, low + MARGIN + length, top + SWATCH + 2), outline=(120, 120, 120))
+    draw.text((low + 2 * MARGIN + length, top), legend.high, INK, _font())
+
+
+def _lines(legend: Legend, width: int) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """Return the entries line by line; what does not fit into the last one is left out and counted."""
+    lines: list[list[tuple[str, tuple[int, ...]]]] = []
+    used = math.inf
+    for number, entry in enumerate(legend.entries):
+        needed = _width(entry[0])
+        if used + needed > width:
+            if len(lines) == MAX_LINES:
+                lines[-1][-1] = (f"and {len(legend.entries) - number + 1} more", PAPER)
+                break
+            lines.append([])
+            used = 2.0
+        lines[-1].append(entry)
+        used += needed
+    return lines
+
+
+def _width(name: str) -> float:
+    return SWATCH + 4 + _font().getlength(name) + 10
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(FONT)

@@ -1,0 +1,319 @@
+"""A trained network in use: the same numbers as in evaluation, whatever way it is loaded, saved and asked."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.saved import predicted
+from PIL import Image
+
+import mtlsi_net
+from mtlsi_net.evaluation import evaluate, restore
+from mtlsi_net.prediction.command import predict
+from mtlsi_net.prediction.model import Model
+from mtlsi_net.scoring import score
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
+
+
+class Trained:
+    """A miniature run whose training size is larger than its images."""
+
+    def __init__(self, folder):
+        self.data = write_miniature(folder / "data")
+        options = short_overrides(self.data, folder / "run", steps=20)
+        larger = ("data.size=[64,80]", "trainer.val_check_interval=20")
+        self.run = train(compose_config(*options, *larger)).folder
+        self.checkpoint = self.run.last
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return Trained(tmp_path_factory.mktemp("predict"))
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return mtlsi_net.load(trained.checkpoint, device="cpu")
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(1).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+
+
+def run(trained, source, out, *overrides):
+    settings = (f"ckpt={trained.run.root}", f"input='{source}'", f"out={out}", "progress=false", "device=cpu")
+    return predict(compose_config(*settings, *overrides, name="predict"))
+
+
+def assert_same(result, other):
+    assert list(result) == list(other)
+    for name, one in result.items():
+        torch.testing.assert_close(one.value, other[name].value, rtol=0, atol=0)
+
+
+# -- the numbers ----------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_evaluate(trained, model, tmp_path):
+    cfg = compose_config(f"ckpt={trained.checkpoint}", f"paths.run_dir={tmp_path}", *QUIET, name="evaluate")
+    for sample_id, values in predicted(restore(cfg)).items():
+        result = model.predict(trained.data / "images" / f"{sample_id}.png")
+        for name, value in values.items():
+            assert (result[name].value.float() - value.float()).abs().max() <= 1e-6
+
+
+def test_saved_predictions_score_as_evaluate_does(trained, tmp_path):
+    found = evaluate(
+        compose_config(f"ckpt={trained.checkpoint}", f"paths.run_dir={tmp_path / 'e'}", *QUIET, name="evaluate")
+    )
+    expected = json.loads(found.folder.metrics.read_text())["last"]["val"]
+    ids = (trained.data / "gt_sets" / "val.txt").read_text().split()
+    for sample_id in ids:
+        run(trained, trained.data / "images" / f"{sample_id}.png", tmp_path / "pred")
+    settings = ("data=nyud", f"data.root={trained.data}", f"pred={tmp_path / 'pred'}", "progress=false")
+    done = score(compose_config(*settings, f"paths.run_dir={tmp_path / 's'}", name="score"))
+    scores = json.loads(done.folder.metrics.read_text())["last"]["val"]
+    for task, values in expected.items():
+        for key, value in values.items():
+            assert scores[task][key] == pytest.approx(value, abs=0.005 if task == "boundary" else 1e-5), (task, key)
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "sliding", "overlap": 0.5}, {"flip": True, "scales": (1.0, 1.5)}])
+def test_fewer_tasks_give_the_same_results(trained, model, image, options):
+    image = np.tile(image, (2, 2, 1))
+    small = mtlsi_net.load(trained.checkpoint, tasks=["normals", "depth"], device="cpu")
+    assert list(small.tasks) == ["depth", "normals"]
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    whole, cut = model.predict(image, **options), small.predict(image, **options)
+    for name in small.tasks:
+        torch.testing.assert_close(cut[name].value, whole[name].value, rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="no task 'dept'; did you mean 'depth'"):
+        mtlsi_net.load(trained.checkpoint, tasks=["dept"])
+    with pytest.raises(UserError, match="leaves nothing to predict"):
+        mtlsi_net.load(trained.checkpoint, tasks=[])
+
+
+SIZES = [(97, 131), (131, 97), (64, 80), (65, 81), (33, 500), (240, 320), (427, 640), (1, 1), (1024, 768), (2000, 3000)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_comes_back_as_it_was(model, size):
+    picture = Image.effect_mandelbrot(size[::-1], (-2, -1.5, 1, 1.5), 50).convert("RGB")
+    modes = ("whole", "sliding") if size[0] * size[1] < 50_000 else ("whole",)
+    for mode in modes:
+        result = model.predict(picture, mode=mode)
+        assert {one.numpy().shape[:2] for one in result.values()} == {size}
+        assert result["semseg"].numpy().dtype == np.uint8
+        assert result["depth"].numpy().dtype == np.float32
+        assert result["depth"].numpy().min() >= 0
+        np.testing.assert_allclose(np.linalg.norm(result["normals"].numpy(), axis=2), 1, atol=1e-4)
+        assert result["boundary"].numpy().min() >= 0
+        assert result["boundary"].numpy().max() <= 1
+        assert {one.to_pil().size for one in result.values()} == {size[::-1]}
+
+
+@pytest.mark.slow
+def test_real_photographs_of_every_kind(model, real_data, tmp_path):
+    photograph = Image.open(next((real_data / "NYUDv2_mini" / "images").glob("*.png"))).convert("RGB")
+    for height, width in SIZES:
+        photograph.resize((width, height)).save(tmp_path / f"{height}x{width}.png")
+    photograph.convert("L").save(tmp_path / "grey.png")
+    photograph.convert("RGBA").save(tmp_path / "alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph.save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257).save(tmp_path / "wide.png")
+    for path in tmp_path.iterdir():
+        result = model.predict(path)
+        width, height = Image.open(path).size
+        expected = (width, height) if path.stem == "turned" else (height, width)
+        assert {one.numpy().shape[:2] for one in result.values()} == {expected}
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_images_gives_files_pictures_and_a_page(trained, model, tmp_path):
+    done = run(
+        trained, trained.data / "images", tmp_path / "out", f"labels={trained.data}", "maps=true", "batch_size=4"
+    )
+    assert len(done.names) == 6
+    out = tmp_path / "out"
+    result = model.predict(trained.data / "images" / "0001.png")
+    np.testing.assert_allclose(np.load(out / "0001_depth.npy"), result["depth"].numpy(), atol=1e-5)
+    millimetres = np.asarray(Image.open(out / "0001_depth.png"))
+    assert millimetres.dtype in (np.uint16, np.int32)
+    np.testing.assert_allclose(millimetres / 1000, result["depth"].numpy(), atol=6e-4)
+    np.testing.assert_allclose(np.load(out / "0001_normals.npy"), result["normals"].numpy(), atol=1e-5)
+    classes = Image.open(out / "0001_semseg.png")
+    assert classes.mode == "P"
+    np.testing.assert_array_equal(np.asarray(classes), result["semseg"].numpy())
+    np.testing.assert_array_equal(np.asarray(classes.convert("RGB")), result["semseg"].pixels())
+    boundary = np.asarray(Image.open(out / "0001_boundary.png"))
+    np.testing.assert_allclose(boundary, np.trunc(255 * result["boundary"].numpy()), atol=1)
+    for folder, names in {"pictures": 24, "sheets": 6, "errors": 6, "maps": 6}.items():
+        assert len(list((out / folder).iterdir())) == names
+    page = (out / "index.html").read_text()
+    assert all(f"sheets/{name}.png" in page for name in done.names)
+    meaning = json.loads((out / "tasks.json").read_text())
+    assert meaning["depth"]["unit"] == "metres"
+    assert len(meaning["semseg"]["classes"]) == 40
+    record = json.loads((out / "run.json").read_text())
+    assert record["predicted"] == done.names
+    assert record["skipped"] == {}
+    assert "NYUDv2" in record["model"]["licences"]["data"]
+
+
+def test_bad_images_are_skipped_and_told_at_the_end(trained, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "z"):
+        Image.new("RGB", (70, 50), (90, 40, 200)).save(folder / f"{name}.png")
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    command = [
+        sys.executable,
+        "-m",
+        "mtlsi_net.predict",
+        f"ckpt={trained.checkpoint}",
+        "input=in",
+        "out=out",
+        "tasks=[depth]",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: 3 of 5 images were skipped")
+    for name in ("empty.png", "text.jpg", "cut.png"):
+        assert name in last
+        assert name in (tmp_path / "out" / "index.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*_*")) == [
+        *("a_depth.npy", "a_depth.png", "z_depth.npy", "z_depth.png")
+    ]
+    assert "depth alone: " in done.stdout
+
+
+def test_what_cannot_be_begun(trained, tmp_path):
+    (tmp_path / "void").mkdir()
+    (tmp_path / "file").touch()
+    Image.new("RGB", (5, 5)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="holds no image"):
+        run(trained, tmp_path / "void", tmp_path / "out")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(trained, tmp_path / "x.png", tmp_path / "file" / "out")
+    with pytest.raises(UserError, match="is no folder"):
+        run(trained, tmp_path / "x.png", tmp_path / "out", "labels=nowhere")
+    with pytest.raises(UserError, match="holds none of the folders"):
+        run(trained, tmp_path / "x.png", tmp_path / "out", f"labels={tmp_path / 'void'}")
+    with pytest.raises(UserError, match="device=cuda:77 cannot be used"):
+        run(trained, tmp_path / "x.png", tmp_path / "out", "device=cuda:77")
+    with pytest.raises(UserError, match="precision=8 is not known"):
+        run(trained, tmp_path / "x.png", tmp_path / "out", "precision=8")
+
+
+def test_labels_of_another_size_spoil_nothing(trained, tmp_path, caplog):
+    Image.new("RGB", (30, 20)).save(tmp_path / "0001.png")
+    run(trained, tmp_path / "0001.png", tmp_path / "out", f"labels={trained.data}")
+    assert "no errors drawn" in caplog.text
+    assert (tmp_path / "out" / "0001_depth.npy").is_file()
+
+
+# -- loading and saving ---------------------------------------------------------------------------------------------
+
+
+def test_every_way_to_load_gives_the_same(trained, model, image, tmp_path):
+    expected = model.predict(image)
+    assert_same(mtlsi_net.load(trained.run.root, device="cpu").predict(image), expected)
+    assert_same(mtlsi_net.load(trained.run.checkpoints, device="cpu").predict(image), expected)
+    model.save_pretrained(tmp_path / "saved")
+    assert_same(mtlsi_net.load(tmp_path / "saved", device="cpu").predict(image), expected)
+    assert_same(Model.from_pretrained(tmp_path / "saved").predict(image), expected)
+    small = mtlsi_net.load(trained.checkpoint, tasks=["boundary"], device="cpu")
+    small.save_pretrained(tmp_path / "small")
+    again = mtlsi_net.load(tmp_path / "small", device="cpu")
+    assert list(again.tasks) == ["boundary"]
+    assert_same(again.predict(image), small.predict(image))
+    config = (tmp_path / "saved" / "config.json").read_text()
+    assert str(trained.run.root.parent) not in config
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "NYUDv2: no licence" in card
+    assert "| depth | rmse |" in card
+
+
+def damaged(trained, tmp_path, change):
+    checkpoint = torch.load(trained.checkpoint, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, tmp_path / "changed.ckpt")
+    return tmp_path / "changed.ckpt"
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "mtlsi_net.utils.run_folder.subprocess.run", "mtlsi_net.assemble.instantiate", "my.Decoder"]
+)
+@pytest.mark.parametrize("place", ["model", "data", "task_weights", "optim"])
+def test_a_file_cannot_name_code_to_be_run(trained, tmp_path, target, place):
+    def change(checkpoint):
+        checkpoint["config"][place]["extra"] = {"_target_": target, "args": ["touch", str(tmp_path / "ran")]}
+
+    path = damaged(trained, tmp_path, change)
+    with pytest.raises(UserError, match=rf"names {target}.*trust=\["):
+        mtlsi_net.load(path)
+    with pytest.raises(UserError, match="names"):
+        evaluate(compose_config(f"ckpt={path}", f"paths.run_dir={tmp_path / 'e'}", *QUIET, name="evaluate"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_saved_folder_cannot_either_nor_trust_itself(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"]["fusion"]["_target_"] = "os.system"
+    (tmp_path / "config.json").write_text(json.dumps(config | {"trust": ["os"]}))
+    with pytest.raises(UserError, match=r"names os\.system"):
+        mtlsi_net.load(tmp_path)
+
+
+def test_packages_that_the_user_trusts(trained, tmp_path):
+    def change(checkpoint):
+        checkpoint["config"]["data"]["extra"] = {"_target_": "my_data.Module"}
+
+    path = damaged(trained, tmp_path, change)
+    assert mtlsi_net.load(path, trust=["my_data"]).tasks
+    with pytest.raises(UserError, match=r"names my_data"):  # and not for ever
+        mtlsi_net.load(path)
+
+
+def test_files_that_are_no_model(trained, tmp_path):
+    def forget(checkpoint):
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if "head.refine" not in k}
+
+    with pytest.raises(UserError, match=r"changed\.ckpt does not fit .*another version"):
+        mtlsi_net.load(damaged(trained, tmp_path, forget))
+    (tmp_path / "random.ckpt").write_bytes(np.random.default_rng(0).bytes(5000))
+    with pytest.raises(UserError, match=r"random\.ckpt cannot be read"):
+        mtlsi_net.load(tmp_path / "random.ckpt")
+    torch.save({"model": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"other\.ckpt was not written by this suite"):
+        mtlsi_net.load(tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"neither a run folder .* nor a saved model"):
+        mtlsi_net.load(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        mtlsi_net.load(tmp_path / "nothing.ckpt")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot be loaded .*save_pretrained"):
+        mtlsi_net.load(tmp_path)
+
+
+def test_terms_travel_in_the_checkpoint(trained):
+    licences = torch.load(trained.checkpoint, weights_only=True)["licences"]
+    assert licences["data"].startswith("NYUDv2: ")
+    assert licences["backbone"].endswith("trained from scratch")
