@@ -4,6 +4,7 @@ import hydra
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import UserError, choose, user_errors
 
 BENCHMARKS = {
@@ -38,4 +39,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("bench", main)

@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 
 
@@ -16,4 +17,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("boundary", main)

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.config_checks import tasks_are_names
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 
 
@@ -17,5 +17,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    tasks_are_names()
-    main()
+    run_command("demo", main)

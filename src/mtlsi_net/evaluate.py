@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 from mtlsi_net.utils.launch import start
 
@@ -22,4 +23,4 @@ def run(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("evaluate", main)

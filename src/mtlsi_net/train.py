@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 from mtlsi_net.utils.launch import start
 from mtlsi_net.utils.resuming import goes_on
@@ -44,4 +45,4 @@ def job_command(job: HydraConf) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("train", main)

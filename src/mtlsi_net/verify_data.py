@@ -8,6 +8,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 
 
@@ -21,4 +22,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command("verify_data", main)

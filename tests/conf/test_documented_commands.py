@@ -10,6 +10,8 @@ from helpers.miniature import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 
+from mtlsi_net.utils.command_line import USES, tasks_as_names
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]
 MODULES = {path.stem for path in (ROOT / "conf").glob("*.yaml")}
@@ -27,7 +29,8 @@ def commands(text):
             line = line.replace(f"${name}", value)
         line = re.sub(r"<[^>]+>", "place", line.replace('"$@"', ""))  # <experiment>, <time>
         module, *words = shlex.split(line, comments=True)
-        yield module, [word for word in words if word != "-m"]
+        words = [word for word in words if word != "-m"]
+        yield module, tasks_as_names(words) if module in USES else words
 
 
 FOUND = [

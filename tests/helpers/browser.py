@@ -38,13 +38,18 @@ class Tab:
         """Return the value of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def wait_for(self, expression, seconds=90):
-        """Return a JavaScript expression's value as soon as it is true."""
+    def becomes(self, expression, seconds):
+        """Say whether a JavaScript expression becomes true within some time."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < end, f"{expression} stays {value}: {self.evaluate('document.body.innerText')}"
+        while not self.evaluate(f"Boolean({expression})"):
+            if time.monotonic() > end:
+                return False
             time.sleep(0.2)
-        return value
+        return True
+
+    def wait_for(self, expression, seconds=90):
+        """Wait until a JavaScript expression is true."""
+        assert self.becomes(expression, seconds), f"{expression} is not: {self.evaluate('document.body.innerText')}"
 
     def upload(self, selector, path):
         """Choose a file in a file input."""

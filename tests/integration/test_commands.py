@@ -103,7 +103,10 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
     "module",
     [
         f"mtlsi_net.{name}"
-        for name in ("train", "evaluate", "verify_data", "download", "boundary", "score", "bench", "compare")
+        for name in (
+            *("train", "evaluate", "verify_data", "download", "boundary", "score", "bench", "compare"),
+            *("predict", "export", "demo", "probe"),
+        )
     ],
 )
 def test_help_is_printed_without_loading_torch(module, tmp_path):

@@ -1,13 +1,16 @@
 """A trained network in use: the same numbers as in evaluation, whatever way it is loaded, saved and asked."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.readme import README
 from helpers.saved import predicted
 from PIL import Image
 
@@ -17,6 +20,7 @@ from mtlsi_net.prediction.command import predict
 from mtlsi_net.prediction.model import Model
 from mtlsi_net.scoring import score
 from mtlsi_net.training import train
+from mtlsi_net.utils.command_line import tasks_as_names
 from mtlsi_net.utils.errors import UserError
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
@@ -317,3 +321,56 @@ def test_terms_travel_in_the_checkpoint(trained):
     licences = torch.load(trained.checkpoint, weights_only=True)["licences"]
     assert licences["data"].startswith("NYUDv2: ")
     assert licences["backbone"].endswith("trained from scratch")
+
+
+class Hub:
+    """What huggingface_hub sends, kept in a folder instead."""
+
+    sent: Path
+
+    def __init__(self, *_, **__):
+        pass
+
+    def create_repo(self, repo_id, **_):
+        return type("Repository", (), {"repo_id": repo_id})()
+
+    def upload_folder(self, *, folder_path, repo_id, **_):
+        self.sent.joinpath(repo_id).mkdir(parents=True)
+        for path in Path(folder_path).iterdir():
+            self.sent.joinpath(repo_id, path.name).write_bytes(path.read_bytes())
+        return "done"
+
+
+def test_what_is_pushed_can_be_loaded(model, image, tmp_path, monkeypatch):
+    Hub.sent = tmp_path
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    model.push_to_hub("me/rooms")
+    assert {path.name for path in (tmp_path / "me" / "rooms").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
+    assert_same(mtlsi_net.load(tmp_path / "me" / "rooms", device="cpu").predict(image), model.predict(image))
+
+
+COMMANDS = re.findall(r"^python -m mtlsi_net\.predict (ckpt=.*?) *(?:#.*)?$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=range(len(COMMANDS)))
+def test_the_readmes_commands(trained, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for path in (Path("photos", "1.jpg"), Path("photo.jpg")):
+        Image.effect_mandelbrot((90, 70), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path)
+    words = words.replace("outputs/<experiment>/<time>", str(trained.run.root)).replace(
+        "/path/to/labels", str(trained.data)
+    )
+    done = predict(
+        compose_config("out=out", *tasks_as_names(words.split()), "progress=false", "device=cpu", name="predict")
+    )
+    assert len(done.names) == 1
+    assert Path("predictions" if "out=predictions" in words else "out", "index.html").is_file()
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) == 4

@@ -1,7 +1,6 @@
 """Is a configuration complete, and do its classes take the options it gives them?"""
 
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,11 +46,3 @@ def check_complete(cfg: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
-
-
-def tasks_are_names() -> None:
-    """Let ``tasks=[depth,normals]`` on the command line name tasks to ``keep``.
-
-    Hydra would look for files of these names in the group ``tasks``, which chooses what is trained.
-    """
-    sys.argv = [sys.argv[0], *(f"keep={text[6:]}" if text.startswith("tasks=") else text for text in sys.argv[1:])]

@@ -1,7 +1,9 @@
 import math
+import re
 
 import pytest
 import yaml
+from helpers.readme import README
 
 from mtlsi_net.comparison import published
 from mtlsi_net.comparison.cells import in_both, operations
@@ -78,3 +80,16 @@ def test_a_typo_in_the_file_is_met(monkeypatch):
     monkeypatch.setattr(yaml, "safe_load", lambda _: {"results": [entry | {"scorse": {}}]})
     with pytest.raises(TypeError, match="scorse"):
         load_published()
+
+
+def test_the_readmes_numbers_are_the_files():
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| \[its README\]\(https://([^)]+)\)",
+        README,
+        re.M,
+    )
+    assert len(rows) == 3
+    known = {own.model: own for own in load_published() if own.data == "nyud" and own.backbone == "ViT-L"}
+    for model, *values, source in rows:
+        assert [float(value) for value in values] == list(known[model].scores.values())
+        assert source in known[model].source

@@ -1,0 +1,144 @@
+"""Exported graphs and saved models compute what PyTorch does."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from helpers.miniature import compose_config, short_overrides, write_miniature
+
+import mtlsi_net
+from mtlsi_net.prediction import export as exporting
+from mtlsi_net.prediction.export import export, size_multiple
+from mtlsi_net.training import train
+from mtlsi_net.utils.errors import UserError
+
+IMAGE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    data = write_miniature(folder / "data")
+    return train(compose_config(*short_overrides(data, folder / "run"))).folder.last
+
+
+def exported(checkpoint, out, *overrides):
+    return export(compose_config(f"ckpt={checkpoint}", f"out={out}", *overrides, name="export"))
+
+
+def expected(checkpoint, image, tasks=None):
+    model = mtlsi_net.load(checkpoint, tasks, device="cpu")
+    with torch.no_grad():
+        outputs = model(image)
+    return {name: task.postprocess(outputs[name]).numpy() for name, task in model.tasks.items()}
+
+
+def assert_close(found, wanted):
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        assert found[name].shape == value.shape
+        if value.dtype.kind == "i":
+            assert (found[name] != value).mean() < 1e-3
+        else:
+            np.testing.assert_allclose(found[name], value, atol=1e-4)
+
+
+def run_onnx(path, image):
+    session = onnxruntime.InferenceSession(path)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"image": image.numpy()}), strict=True)), session.get_modelmeta()
+
+
+def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
+    path = exported(checkpoint, tmp_path / "a" / "m.onnx", "dynamic=false", "keep=[normals,semseg]")
+    found, meta = run_onnx(path, IMAGE)
+    assert_close(found, expected(checkpoint, IMAGE, ["semseg", "normals"]))
+    facts = meta.custom_metadata_map
+    tasks = json.loads(facts["tasks"])
+    assert len(tasks["semseg"]["classes"]) == 40
+    assert tasks["normals"]["unit"] == "unit vectors x, y, z"
+    assert (json.loads(facts["height"]), json.loads(facts["width"])) == (48, 64)
+    assert "NYUDv2" in json.loads(facts["licences"])["data"]
+    # What predict gives for an image of that size, bytes and all.
+    pixels = (255 * IMAGE[0].permute(1, 2, 0)).byte().numpy()
+    again, _ = run_onnx(path, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    result = mtlsi_net.load(checkpoint, device="cpu").predict(pixels)
+    np.testing.assert_allclose(again["normals"][0], result["normals"].value.numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+def test_any_batch_and_size(checkpoint, tmp_path, kind):
+    path = exported(checkpoint, tmp_path / "m", "dynamic=true", f"format={kind}")
+    multiple = size_multiple(mtlsi_net.load(checkpoint, device="cpu"))
+    for shape in ((1, 3, multiple, multiple), (3, 3, 2 * multiple, 5 * multiple), (2, 3, 4 * multiple, multiple)):
+        image = torch.rand(shape)
+        wanted = expected(checkpoint, image)
+        if kind == "onnx":
+            found, _ = run_onnx(path, image)
+        else:
+            found = dict(
+                zip(wanted, (y.detach().numpy() for y in torch.export.load(path).module()(image)), strict=True)
+            )
+        assert_close(found, wanted)
+
+
+def test_torchs_own_format(checkpoint, tmp_path):
+    path = exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "size=[50,70]")
+    extra = {"about.json": ""}
+    module = torch.export.load(path, extra_files=extra).module()
+    image = torch.rand(1, 3, 50, 70)
+    facts = json.loads(extra["about.json"])
+    assert_close(
+        dict(zip(facts["outputs"], (y.detach().numpy() for y in module(image)), strict=True)),
+        expected(checkpoint, image),
+    )
+
+
+def test_safetensors_is_a_folder_to_load(checkpoint, tmp_path):
+    folder = exported(checkpoint, tmp_path / "saved", "format=safetensors")
+    assert_close(expected(folder, IMAGE), expected(checkpoint, IMAGE))
+
+
+def test_a_graph_that_computes_something_else_is_removed(checkpoint, tmp_path, monkeypatch):
+    run = exporting._KINDS["torch_export"][1]
+    monkeypatch.setitem(
+        exporting._KINDS,
+        "torch_export",
+        (exporting._KINDS["torch_export"][0], lambda path, image: [y + 0.01 for y in run(path, image)]),
+    )
+    with pytest.raises(UserError, match=r"m\.pt2 was removed: depth differs from PyTorch by .*tolerance=0\.001"):
+        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")
+    assert not (tmp_path / "m.pt2").exists()
+
+
+def test_backbones_that_take_one_size_alone(checkpoint, tmp_path, monkeypatch, caplog):
+    trace = exporting._trace
+
+    def no_dynamic(model, *, dynamic, size):
+        if dynamic:
+            raise ValueError("constraints violated")
+        return trace(model, dynamic=dynamic, size=size)
+
+    monkeypatch.setattr(exporting, "_trace", no_dynamic)
+    options = ("format=torch_export", "keep=[depth]")
+    with pytest.raises(UserError, match=r"m\.pt2 was not written: .*cannot be exported \(constraints.*dynamic=false"):
+        exported(checkpoint, tmp_path / "m.pt2", "dynamic=true", *options)
+    exported(checkpoint, tmp_path / "m.pt2", *options)
+    assert "cannot be exported for any size" in caplog.text
+    assert (tmp_path / "m.pt2").is_file()
+
+
+def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"format=onxx is not known"):
+        exported(checkpoint, tmp_path / "m", "format=onxx")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"out=.*file/m cannot be written"):
+        exported(checkpoint, tmp_path / "file" / "m", "format=safetensors")
+    with pytest.raises(UserError, match=r"size=\[0,5\]"):
+        exported(checkpoint, tmp_path / "m", "size=[0,5]", "format=torch_export")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # noqa: ARG005
+    with pytest.raises(UserError, match=r"format=onnx needs onnx: pip install"):
+        exported(checkpoint, tmp_path / "m")
