@@ -262,7 +262,15 @@ def damaged(trained, tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "mtlsi_net.utils.run_folder.subprocess.run", "mtlsi_net.assemble.instantiate", "my.Decoder"]
+    "target",
+    [
+        *("os.system", "my.Decoder", "mtlsi_net.assemble.instantiate", "mtlsi_net.utils.run_folder.write_text"),
+        *(
+            "mtlsi_net.models.encoder.timm.create_model",
+            "mtlsi_net.data.readers.read_pixels",
+            "mtlsi_net.lit.checkpoints.os.system",
+        ),
+    ],
 )
 @pytest.mark.parametrize("place", ["model", "data", "task_weights", "optim"])
 def test_a_file_cannot_name_code_to_be_run(trained, tmp_path, target, place):
