@@ -49,9 +49,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
     if missing:
         raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")
-    trained = {key: value for key, value in checkpoint["config"].items() if key not in ("trainer", "logger", "hydra")}
-    trained["data"] = {**trained.get("data", {}), "extra_augmentations": []}  # only training would build these
-    check_targets(trained, f"checkpoint {path}")
+    config = checkpoint["config"]
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(part), dict) for part in ("model", "tasks", "data")
+    ):
+        raise UserError(
+            f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
+        )
+    config.pop("hydra", None)
+    for part in ("trainer", "logger"):  # of the training; whoever uses the network has others
+        config.pop(part, None)
+    config["data"]["extra_augmentations"] = []  # only training would build these
+    check_targets(config, f"checkpoint {path}")
     return checkpoint
 
 

@@ -20,7 +20,7 @@ from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
-from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.ranks import is_first
@@ -90,7 +90,7 @@ def restore(cfg: DictConfig) -> Restored:
     if any(chosen.values()):
         names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
         raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
-    with trusting(cfg.get("trust", [])):
+    with trusting(as_list(cfg.get("trust", []))):
         checkpoint = load_checkpoint(Path(cfg.ckpt))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}

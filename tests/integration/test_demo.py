@@ -53,10 +53,10 @@ def test_an_image_goes_in_and_all_tasks_come_out(checkpoint, tmp_path):
 def test_a_page_that_cannot_be(checkpoint, tmp_path, monkeypatch):
     model = mtlsi_net.load(checkpoint, device="cpu")
     with pytest.raises(UserError, match="drop an image first"):
-        demo_page._predict(model, None, "whole", flip=False)
+        demo_page._predict(model, None, "whole", tmp_path, flip=False)
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(UserError, match=r"bad\.png is not an image"):
-        demo_page._predict(model, str(tmp_path / "bad.png"), "whole", flip=False)
+        demo_page._predict(model, str(tmp_path / "bad.png"), "whole", tmp_path, flip=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="pip install 'mtlsi-net\\[demo\\]'"):
         demo_page.build_page(model)

@@ -68,6 +68,15 @@ def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
     np.testing.assert_allclose(again["normals"][0], result["normals"].value.numpy(), atol=1e-4)
 
 
+def test_nan_is_a_difference(checkpoint, tmp_path, monkeypatch):
+    write, run = exporting._KINDS["torch_export"]
+    monkeypatch.setitem(
+        exporting._KINDS, "torch_export", (write, lambda path, image: [y * np.nan for y in run(path, image)])
+    )
+    with pytest.raises(UserError, match="depth differs from PyTorch by nan"):
+        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
 def test_any_batch_and_size(checkpoint, tmp_path, kind):
@@ -137,8 +146,12 @@ def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"out=.*file/m cannot be written"):
         exported(checkpoint, tmp_path / "file" / "m", "format=safetensors")
-    with pytest.raises(UserError, match=r"size=\[0,5\]"):
-        exported(checkpoint, tmp_path / "m", "size=[0,5]", "format=torch_export")
+    for size in ("[0,5]", "512", "[1,2,3]"):
+        with pytest.raises(UserError, match=r"size=.*give \[height, width\]"):
+            exported(checkpoint, tmp_path / "m", f"size={size}", "format=torch_export")
+    for own in (checkpoint, checkpoint.parent.parent):
+        with pytest.raises(UserError, match="trained model's own folder"):
+            exported(checkpoint, own, "format=safetensors")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # noqa: ARG005
     with pytest.raises(UserError, match=r"format=onnx needs onnx: pip install"):
         exported(checkpoint, tmp_path / "m")

@@ -17,6 +17,8 @@ from PIL import Image
 import mtlsi_net
 from mtlsi_net.evaluation import evaluate, restore
 from mtlsi_net.prediction.command import predict
+from mtlsi_net.prediction.drawing import MARGIN
+from mtlsi_net.prediction.maps import draw_maps
 from mtlsi_net.prediction.model import Model
 from mtlsi_net.scoring import score
 from mtlsi_net.training import train
@@ -99,6 +101,12 @@ def test_fewer_tasks_give_the_same_results(trained, model, image, options):
     whole, cut = model.predict(image, **options), small.predict(image, **options)
     for name in small.tasks:
         torch.testing.assert_close(cut[name].value, whole[name].value, rtol=1e-5, atol=1e-5)
+    again = mtlsi_net.load(trained.checkpoint, tasks=["depth", "normals", "boundary"], device="cpu")
+    again.keep_tasks(["normals"])  # of those that are kept
+    torch.testing.assert_close(
+        again.predict(image, **options)["normals"].value, whole["normals"].value, rtol=1e-5, atol=1e-5
+    )
+    assert list(mtlsi_net.load(trained.checkpoint, tasks="depth", device="cpu").tasks) == ["depth"]
     with pytest.raises(UserError, match="no task 'dept'; did you mean 'depth'"):
         mtlsi_net.load(trained.checkpoint, tasks=["dept"])
     with pytest.raises(UserError, match="leaves nothing to predict"):
@@ -225,6 +233,22 @@ def test_what_cannot_be_begun(trained, tmp_path):
         run(trained, tmp_path / "x.png", tmp_path / "out", "precision=8")
 
 
+def test_results_among_the_images_are_no_images(trained, tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    for _ in range(2):
+        assert run(trained, tmp_path, tmp_path / "out", "scales=1.25").names == ["x"]
+
+
+def test_maps_after_a_second_cut_are_those_of_the_task(trained, model, image, tmp_path):
+    again = mtlsi_net.load(trained.checkpoint, tasks=["semseg", "normals"], device="cpu")
+    again.keep_tasks(["normals"])
+    for name, own in (("whole", model), ("cut", again)):
+        draw_maps(own, own.predict(image), tmp_path / f"{name}.png")
+    whole, cut = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("whole", "cut"))
+    row = list(model.tasks).index("normals") * (cut.shape[0] - MARGIN)
+    assert (whole[row : row + cut.shape[0] - 20] == cut[:-20]).mean() > 0.99
+
+
 def test_labels_of_another_size_spoil_nothing(trained, tmp_path, caplog):
     Image.new("RGB", (30, 20)).save(tmp_path / "0001.png")
     run(trained, tmp_path / "0001.png", tmp_path / "out", f"labels={trained.data}")
@@ -278,8 +302,10 @@ def test_a_file_cannot_name_code_to_be_run(trained, tmp_path, target, place):
         checkpoint["config"][place]["extra"] = {"_target_": target, "args": ["touch", str(tmp_path / "ran")]}
 
     path = damaged(trained, tmp_path, change)
-    with pytest.raises(UserError, match=rf"names {target}.*trust=\["):
-        mtlsi_net.load(path)
+    with pytest.raises(
+        UserError, match=rf"names {target}.*({'refused' if target.startswith('mtlsi_net') else 'trust='})"
+    ):
+        mtlsi_net.load(path, trust=["mtlsi_net"])
     with pytest.raises(UserError, match="names"):
         evaluate(compose_config(f"ckpt={path}", f"paths.run_dir={tmp_path / 'e'}", *QUIET, name="evaluate"))
     assert not (tmp_path / "ran").exists()
@@ -292,6 +318,20 @@ def test_a_saved_folder_cannot_either_nor_trust_itself(model, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"trust": ["os"]}))
     with pytest.raises(UserError, match=r"names os\.system"):
         mtlsi_net.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["${oc.create:{_target_:os.getcwd}}", "${oc.env:HOME}", "${hydra.x}"])
+def test_interpolations_in_files_are_refused(trained, model, tmp_path, text):
+    def change(checkpoint):
+        checkpoint["config"]["tasks"]["depth"]["depth_range"] = text
+
+    with pytest.raises(UserError, match="holds an interpolation"):
+        mtlsi_net.load(damaged(trained, tmp_path, change))
+    model.save_pretrained(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config | {"model": text}))
+    with pytest.raises(UserError):
+        mtlsi_net.load(tmp_path / "saved")
 
 
 def test_packages_that_the_user_trusts(trained, tmp_path):

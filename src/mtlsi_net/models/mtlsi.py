@@ -17,7 +17,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import NORMS
-from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart, cut_tasks
+from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart, cut_tasks, only_tasks
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
@@ -93,10 +93,10 @@ class MTLSINet(SharedMapNetwork):
 
     def keep_tasks(self, names: Sequence[str]) -> None:
         """Drop the decoders and heads of other tasks; fusion and tokens need all tasks' features."""
-        if not (isinstance(self.decoder, TasksApart) and isinstance(self.head, TasksApart)):
+        if not (isinstance(self.decoder, TasksApart | OnlyTasks) and isinstance(self.head, TasksApart)):
             super().keep_tasks(names)
             return
         indices = self.indices(names)
-        self.decoder = OnlyTasks(self.decoder, indices, len(self.task_names))
+        self.decoder = only_tasks(self.decoder, indices, len(self.task_names))
         cut_tasks(self.head, indices)
         self.task_names = tuple(names)

@@ -9,7 +9,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
-from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart
+from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart, only_tasks
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -116,8 +116,8 @@ class DenseNetwork(Network):
 
     def keep_tasks(self, names: Sequence[str]) -> None:
         """Drop what other tasks need behind the last stage where tasks meet: here, in front of the head."""
-        if isinstance(self.head, TasksApart):
-            self.head = OnlyTasks(self.head, self.indices(names), len(self.task_names))
+        if isinstance(self.head, TasksApart | OnlyTasks):
+            self.head = only_tasks(self.head, self.indices(names), len(self.task_names))
             self.task_names = tuple(names)
 
     def checkpoint_activations(self) -> None:

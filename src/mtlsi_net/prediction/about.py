@@ -7,8 +7,10 @@ from typing import Any
 
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.licences import UNSTATED, licences_of
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.run_folder import LAST, RunFolder
 
+WEIGHTS = {LAST: "last", "best.ckpt": "best", "best_on_test.ckpt": "best"}
+"""Files whose scores a run folder has, and under which name."""
 UNITS = {
     "classes": "class of each pixel",
     "scalar": "metres",
@@ -29,10 +31,11 @@ def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, 
         "licences": checkpoint.get("licences") or licences_of(config),
     }
     folder = RunFolder(path.parent.parent)
+    if path.parent.name != folder.checkpoints.name or path.name not in WEIGHTS:
+        return about
     record, scores = _read(folder.record), _read(folder.metrics)
     about |= {key: record[key] for key in ("commit", "hardware") if key in record}
-    key = "last" if path.name == folder.last.name else "best"
-    stages = scores.get(key) or {}
+    stages = scores.get(WEIGHTS[path.name]) or {}
     if stages:
         stage = "val" if "val" in stages else next(iter(stages))
         about |= {"scores": stages[stage], "scored_on": stage}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from rich.progress import track
 
 from mtlsi_net.prediction.drawing import draw_picture, draw_sheet
@@ -20,7 +21,7 @@ from mtlsi_net.prediction.model import Model, load
 from mtlsi_net.prediction.page import write_page
 from mtlsi_net.prediction.result import Result
 from mtlsi_net.prediction.views import Viewing
-from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, shown
 from mtlsi_net.utils.licences import in_words
 from mtlsi_net.utils.run_folder import describe_run, write_json
@@ -88,8 +89,9 @@ def predict(cfg: DictConfig) -> Done:
         UserError: nothing could be begun; or, when all else is done, some images could not be read.
     """
     check_complete(cfg)
-    viewing = Viewing(cfg.mode, cfg.flip, tuple(cfg.scales), cfg.overlap, cfg.batch_size)
-    images = find_images(cfg.input)
+    viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
+    Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked before anything is decoded
+    images = find_images(cfg.input, without=Path(cfg.out))
     model = load(cfg.ckpt, None, cfg.device, cfg.precision, cfg.trust)
     keep(model, cfg.keep)
     labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks)
@@ -111,7 +113,7 @@ def predict(cfg: DictConfig) -> Done:
         if cfg.maps:
             draw_maps(model, result, out.maps / f"{name}.png")
         if labels is not None:
-            compare_labels(result, labels, path.stem, out.errors / f"{name}.png")
+            compare_labels(result, labels, path, out.errors / f"{name}.png")
         done.names.append(name)
     finish(cfg, model, out, done, time.perf_counter() - start)
     return done
@@ -122,7 +124,7 @@ def keep(model: Model, tasks: Sequence[str] | None) -> None:
     if tasks is None:
         return
     before = _forward_seconds(model)
-    model.keep_tasks(list(tasks))
+    model.keep_tasks(as_list(tasks))
     after = _forward_seconds(model)
     log.info(
         "%s alone: %.0f instead of %.0f ms for a pass at %dx%d (%+.0f %%)",
@@ -187,9 +189,12 @@ def predictions(
         yield from ((path, result) for (path, _), result in zip(batch, results, strict=True))
 
 
-def compare_labels(result: Result, labels: LabelFolder, stem: str, path: Path) -> None:
+def compare_labels(result: Result, labels: LabelFolder, image: Path, path: Path) -> None:
     """Draw the errors of one image; labels that do not fit it are told and left alone."""
+    stem = image.stem
     try:
+        if path.stem != stem:
+            raise UserError(f"several images are called {stem}; whose label is {stem}'s?")
         draw_errors(result, labels.read(stem, (result.image.shape[0], result.image.shape[1])), path)
     except UserError as error:
         log.warning("no errors drawn: %s", error)

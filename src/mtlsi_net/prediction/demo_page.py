@@ -3,7 +3,9 @@
 import html
 import logging
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from mtlsi_net.utils.licences import in_words
 
 log = logging.getLogger(__name__)
 
+KEPT_SECONDS = 3600
+"""How long results can be downloaded."""
 SHOWN = 1280
 """Longest side of what the page shows; the files to download are at the image's size."""
 
@@ -66,7 +70,8 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
     gradio = _gradio()
     about = model.about
     title = f"{about.get('network', 'Network')} on {about.get('backbone', 'its encoder')}"
-    with gradio.Blocks(title=title, analytics_enabled=False) as page:
+    kept = tempfile.TemporaryDirectory(prefix="mtlsi_demo_")  # gone with the page
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gradio.Markdown(f"## {title}\n\nLicences: {in_words(about.get('licences', {}))}")
         with gradio.Row():
             image = gradio.Image(type="filepath", label="image", height=320)
@@ -83,7 +88,7 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
 
         def predict(path: str | None, mode: str, flip: bool) -> list[Any]:
             try:
-                return _predict(model, path, mode, flip=flip)
+                return _predict(model, path, mode, Path(kept.name), flip=flip)
             except UserError as error:
                 raise gradio.Error(str(error)) from None
 
@@ -93,12 +98,15 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
     return page
 
 
-def _predict(model: Model, path: str | None, mode: str, *, flip: bool) -> list[Any]:
+def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: bool) -> list[Any]:
     """Return the files to download, and for each task a pair of pictures and a legend."""
     if path is None:
         raise UserError("drop an image first")
     result = model.predict(read_image(Path(path)), mode=mode, flip=flip)
-    folder = Path(tempfile.mkdtemp(prefix="mtlsi_demo_"))
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
     files = [str(f) for name, one in result.items() for f in write_result(one, folder / f"{Path(path).stem}_{name}")]
     before = _smaller(result.image)
     shown: list[Any] = [files]

@@ -14,6 +14,8 @@ CELL = 480
 """Width of a sheet's pictures."""
 FONT, LINE, MARGIN, SWATCH = 15, 20, 8, 13
 MAX_LINES = 3
+TALLEST = 2000
+"""Height up to which narrow pictures are enlarged."""
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
@@ -46,11 +48,11 @@ def tile(cells: Sequence[Image.Image], columns: int | None = None) -> Image.Imag
 
 def draw_cell(picture: Pixels, title: str, legend: Legend, width: int) -> Image.Image:
     """Return a picture (H, W, 3) at a width, its title above and its legend below."""
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    shrinks = width < picture.shape[1]
+    scale = min(width / picture.shape[1], max(1.0, TALLEST / picture.shape[0]))
+    height, wide = (max(1, round(side * scale)) for side in picture.shape[:2])
     image = Image.fromarray(picture)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST)
+    if image.size != (wide, height):
+        image = image.resize((wide, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
     lines = _lines(legend, width)
     cell = Image.new("RGB", (width, LINE + height + LINE * max(1, len(lines)) + MARGIN), PAPER)
     draw = ImageDraw.Draw(cell)

@@ -20,10 +20,11 @@ from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.prediction.about import describe_tasks
 from mtlsi_net.prediction.command import keep
 from mtlsi_net.prediction.model import Model, load
-from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, choose
 from mtlsi_net.utils.licences import in_words
 from mtlsi_net.utils.logs import quiet
+from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.weights import brief
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 OPSET = 20
 BATCH = 2
 """Of the example that dynamic graphs are traced with: a batch of one would be taken for a constant."""
+LARGEST_FILE = 1_900_000_000
+"""Bytes of weights that an ONNX file holds itself (its format ends at 2 GiB); more lie in a file beside it."""
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
 
 
@@ -69,6 +72,7 @@ def export(cfg: DictConfig) -> Path:
     keep(model, cfg.keep)
     size = _fixed_size(model, cfg.size)
     path = Path(cfg.out) if cfg.out is not None else Path(f"{_name(cfg.ckpt)}{suffix}")
+    _check_place(path, Path(cfg.ckpt))
     log.info("licences: %s", in_words(model.about.get("licences", {})))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +98,21 @@ def _name(ckpt: str) -> str:
     return (path if path.is_dir() else path.parent.parent).name or "model"
 
 
+def _check_place(path: Path, source: Path) -> None:
+    """Refuse to write over the model itself, or into a run's folder.
+
+    Raises:
+        UserError: ``path`` is such a place.
+    """
+    if path.resolve() == source.resolve() or RunFolder(path).config.is_file():
+        raise UserError(f"out={path} is a trained model's own folder; give another")
+
+
 def _fixed_size(model: Model, size: Sequence[int] | None) -> tuple[int, int]:
-    height, width = model.size if size is None else (int(side) for side in size)
-    if min(height, width) < 1:
-        raise UserError(f"size=[{height},{width}]: give [height, width] in pixels")
-    return height, width
+    sides = list(model.size) if size is None else as_list(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"size={sides}: give [height, width] in pixels")
+    return sides[0], sides[1]
 
 
 def size_multiple(model: Model) -> int:
@@ -161,8 +175,15 @@ def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], fact
     for key, value in facts.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
-    large = proto.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF
-    onnx.save(proto, path, save_as_external_data=large, location=f"{path.name}.data" if large else None)
+    weights = sum(p.numel() * p.element_size() for p in [*program.parameters(), *program.buffers()])
+    large = weights > LARGEST_FILE
+    _data_file(path).unlink(missing_ok=True)  # onnx would append to it
+    onnx.save(proto, path, save_as_external_data=large, location=_data_file(path).name if large else None)
+
+
+def _data_file(path: Path) -> Path:
+    """Return where an ONNX file that is too large for its format has its weights."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
@@ -206,7 +227,7 @@ def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], toleran
             ours = value.numpy()
             classes = task.target.kind == "classes"
             off = float((found != ours).mean()) if classes else float(np.abs(found - ours).max())
-            largest[name] = max(largest[name], off)
+            largest[name] = float(np.maximum(largest[name], off))  # NaN stays
     described = ", ".join(
         f"{name} {off:.1%} of pixels" if model.tasks[name].target.kind == "classes" else f"{name} {off:.1e}"
         for name, off in largest.items()
@@ -214,7 +235,8 @@ def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], toleran
     log.info("largest difference to PyTorch: %s", described)
     for name, off in largest.items():
         if not off <= (0.001 if model.tasks[name].target.kind == "classes" else tolerance):  # NaN is not
-            path.unlink(missing_ok=True)
+            for file in (path, _data_file(path)):
+                file.unlink(missing_ok=True)
             raise UserError(
                 f"{path} was removed: {name} differs from PyTorch by {off:.2e}, more than tolerance={tolerance}"
             )

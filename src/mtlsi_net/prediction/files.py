@@ -73,19 +73,21 @@ def write_meaning(tasks: Mapping[str, Task], path: Path) -> None:
 def name_results(images: Sequence[Path]) -> dict[Path, str]:
     """Return a name for each image's results: its stem; of equal ones as much of the path before it as it takes.
 
-    ``a/1.png`` and ``b/1.png`` become ``a_1`` and ``b_1``; files that differ in their suffix alone keep it.
+    ``a/1.png`` and ``b/1.png`` become ``a_1`` and ``b_1``; ``1.png`` and ``1.jpg`` of one folder ``1_png`` and ``1_jpg``.
     """
-    names = {path: path.stem for path in images}
-    parts = {path: [*path.resolve().parent.parts[1:]] for path in images}
-    depth = 0
-    while clashes := _repeated(names.values()):
-        depth += 1
+    beside = _repeated(str(path.resolve().with_suffix("")) for path in images)
+    stems = {
+        path: f"{path.stem}_{path.suffix[1:]}" if str(path.resolve().with_suffix("")) in beside else path.stem
+        for path in images
+    }
+    names = dict(stems)
+    for depth in range(1, max((len(path.resolve().parts) for path in images), default=0)):
+        clashes = _repeated(names.values())
+        if not clashes:
+            break
         for path, name in names.items():
             if name in clashes:
-                before = parts[path][-depth:]
-                names[path] = "_".join([*before, path.stem])
-        if all(depth > len(parts[path]) for path in images):
-            return {path: f"{name}_{path.suffix[1:]}" if name in clashes else name for path, name in names.items()}
+                names[path] = "_".join([*path.resolve().parent.parts[1:][-depth:], stems[path]])
     return names
 
 

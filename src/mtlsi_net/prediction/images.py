@@ -1,6 +1,5 @@
 """Anybody's pictures as RGB."""
 
-import warnings
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -20,15 +19,20 @@ PAPER = (255, 255, 255)
 """What shows through where a picture is transparent."""
 
 
-def find_images(source: str | Path) -> list[Path]:
+def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
     """Return the images that a path, a folder (with its subfolders) or a glob names, sorted.
+
+    Args:
+        source: path, folder or glob.
+        without: folder whose files are left out: that of results, which may lie among the images.
 
     Raises:
         UserError: it names none.
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        found = sorted(file for file in inside if without is None or not _lies_in(file, without))
         if not found:
             raise UserError(f"input={source}: the folder holds no image ({' '.join(SUFFIXES)})")
         return found
@@ -40,6 +44,10 @@ def find_images(source: str | Path) -> list[Path]:
     if not found:
         raise UserError(f"input={source}: no file matches")
     return found
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    return folder.resolve() in file.resolve().parents
 
 
 def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
@@ -58,13 +66,13 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            with Image.open(path) as image:
-                _check_size(path, image.size, max_megapixels)
-                return np.asarray(to_rgb(ImageOps.exif_transpose(image), str(path)))
+        with Image.open(path) as image:
+            _check_size(path, image.size, max_megapixels)
+            return np.asarray(to_rgb(ImageOps.exif_transpose(image), str(path)))
     except Image.DecompressionBombError:
-        raise UserError(f"{path} would decode to more pixels than allowed; max_megapixels={max_megapixels:g}") from None
+        raise UserError(
+            f"{path} has more pixels than Pillow decodes; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from None
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except UnidentifiedImageError:

@@ -70,7 +70,9 @@ class _Placing:
 def _row(model: Model, seen: Inside, name: str, where: _Placing) -> list[Image.Image]:
     cells = []
     if seen.gates:
-        gates = seen.gates[-1][0][list(model.tasks).index(name)]
+        found = seen.gates[-1][0]
+        names = model.network.task_names if len(found) == len(model.network.task_names) else model.trained
+        gates = found[list(names).index(name)]
         legend = dataclasses.replace(scalar_legend(0, 1, ""), low="global", high="local")
         cells.append(draw_cell(color_scalars(where.spread(gates)[None], 0, 1), f"{name}: gate", legend, CELL))
     if seen.assignments:

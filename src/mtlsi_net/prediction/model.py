@@ -20,6 +20,7 @@ from mtlsi_net.prediction.about import describe_checkpoint, model_card
 from mtlsi_net.prediction.images import Pixels, as_pixels
 from mtlsi_net.prediction.result import Result, TaskResult
 from mtlsi_net.prediction.views import Raw, Viewing, see
+from mtlsi_net.utils.config_checks import as_list
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.logs import quiet
 from mtlsi_net.utils.trusted import check_targets, trusting
@@ -65,9 +66,9 @@ class Model(nn.Module, PyTorchModelHubMixin):
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        ordered = {name: tasks[name] for name in order or tasks}
-        cfg = OmegaConf.create({"model": model, "backbone": backbone, "tasks": ordered})
-        check_targets(OmegaConf.to_container(cfg), "the model's configuration")
+        parts = {"model": model, "backbone": backbone, "tasks": {name: tasks[name] for name in order or tasks}}
+        check_targets(parts, "the model's configuration")
+        cfg = OmegaConf.create(parts)
         without_downloads(cfg)
         self.size, self.scale = (size[0], size[1]), scale
         self.pad_color = tuple(pad_color or IMAGENET_MEAN)
@@ -133,7 +134,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
         """Predict for images (H, W, 3) of one size, whole ones in one batch."""
-        values = see(self, np.stack(images), viewing)
+        values = see(self, np.stack(images) if len(images) > 1 else images[0][None], viewing)
         return [
             Result(image, {name: TaskResult(self.tasks[name], value[name]) for name in self.tasks})
             for image, value in zip(images, values, strict=True)
@@ -179,10 +180,10 @@ def load(
         UserError: a file that is missing, damaged, of another version or not ours; tasks that it has not.
     """
     path = Path(path)
-    with trusting(trust):
+    with trusting(as_list(trust)):
         model = _load_folder(path) if (path / CONFIG).is_file() else _load_checkpoint(find_checkpoint(path))
     if tasks is not None:
-        model.keep_tasks(tasks)
+        model.keep_tasks(as_list(tasks))
     gpu = torch.cuda.is_available()
     try:
         model.to(("cuda" if gpu else "cpu") if device == "auto" else device)
@@ -200,6 +201,8 @@ def _load_checkpoint(path: Path) -> Model:
     checkpoint = load_checkpoint(path)
     run: Mapping[str, Any] = checkpoint["config"]
     data = run["data"]
+    if "size" not in data:
+        raise UserError(f"checkpoint {path} does not say how large its training images were (data.size)")
     parts = {key: run.get(key) for key in BUILT_FROM}
     for part, setting in (("backbone", "weights_file"), ("model", "weights_file")):
         if setting in (parts[part] or {}):

@@ -212,7 +212,8 @@ def _average(network: Forward, images: Sequence[NDArray[Any]], viewing: Viewing,
         raw = _forward(network, [image[:, ::-1] for image in seen] if mirrored else seen)
         for name, y in raw.items():
             spec = network.tasks[name].target
-            y = _undone(y, spec, mirrored=mirrored, zoom=scale * zoom, alone=len(views) == 1)
+            alone = len(views) == 1 and viewing.mode == "whole"
+            y = _undone(y, spec, mirrored=mirrored, zoom=scale * zoom, alone=alone)
             if y.shape[-2:] != size:
                 y = F.interpolate(y, size, mode="bilinear", align_corners=False)
             total[name] = total[name] + y if name in total else y

@@ -1,7 +1,7 @@
 """Is a configuration complete, and do its classes take the options it gives them?"""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -46,3 +46,8 @@ def check_complete(cfg: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
+
+
+def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
+    """Return a setting's items; a single one that was given without brackets is a list of one."""
+    return list(value) if isinstance(value, Sequence | ListConfig) and not isinstance(value, str) else [value]

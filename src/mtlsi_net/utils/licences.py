@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from hydra.utils import get_class
+from hydra.utils import get_object
 
 from mtlsi_net.utils.errors import UserError
 
@@ -22,8 +22,15 @@ def licences_of(config: Mapping[str, Any]) -> dict[str, str]:
         terms["backbone"] = f"{backbone['name']}: {_of_backbone(backbone)}"
     data = config.get("data") or {}
     if "_target_" in data:
-        terms["data"] = str(getattr(get_class(str(data["_target_"])), "terms", UNSTATED))
+        terms["data"] = _of_data(str(data["_target_"]))
     return terms
+
+
+def _of_data(target: str) -> str:
+    try:
+        return str(getattr(get_object(target), "terms", UNSTATED))
+    except (ImportError, AttributeError, ValueError):
+        return UNSTATED
 
 
 def _of_backbone(backbone: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from hydra.utils import get_object
 from mtlsi_net.utils.errors import UserError
 
 OWN = ("torch.optim", *(f"mtlsi_net.{part}" for part in ("models", "tasks", "data", "lit", "specs")))
-"""Packages whose classes a file may name: none of them runs or writes what it is given."""
+"""Packages whose classes a file may name: none of them runs what it is given."""
 FUNCTIONS = ("mtlsi_net.data.room_generation.generate_rooms",)
-"""Functions that it may name."""
+"""Functions that it may name; this one writes into the data folder, where data is opened at all (evaluate, probe)."""
 
 NAMES = ("_target_", "target")
 """Settings that name a class; the second is that of networks from outside."""
@@ -34,33 +34,43 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 def check_targets(config: Any, source: str) -> None:  # noqa: ANN401 - any part of a configuration
     """Check that a configuration read from a file names only classes of this suite and of packages trusted by the user.
 
+    It must be resolved, as files of this suite are: interpolations could make mappings, and read the environment.
+
     Args:
         config: mappings, lists and plain values.
         source: the file, for the message.
 
     Raises:
-        UserError: it names another; nothing of its package was imported.
+        UserError: it names another, or interpolates; nothing of what it names was imported.
     """
-    for name in _targets(config):
-        if _within(name, _more.get()) or name in FUNCTIONS:
-            continue
-        if not _within(name, OWN) or not _within(_home(name), OWN):
-            package = name.partition(".")[0]
+    for key, value in _strings(config):
+        if "${" in key or "${" in value:
             raise UserError(
-                f"{source} names {name}, which is no part of this suite: loading it would run that code. If you know where "
-                f"the file comes from, and have the package, allow it: trust=[{package}]"
+                f"{source} holds an interpolation ({key}: {value}), which no file of this suite does; it is refused"
+            )
+        if key not in NAMES:
+            continue
+        own = _within(value, ("mtlsi_net",))
+        if (not own and _within(value, _more.get())) or value in FUNCTIONS:
+            continue
+        if not _within(value, OWN) or not _within(_home(value), OWN):
+            package = value.partition(".")[0]
+            remedy = f". If you know where the file comes from, and have the package, allow it: trust=[{package}]"
+            raise UserError(
+                f"{source} names {value}, which is no network, task or data set of this suite: loading it would run that code"
+                + ("; it is refused" if own else remedy)
             )
 
 
-def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401
+def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Yield every key with its value, where that is a string, else with nothing."""
     if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key in NAMES and isinstance(value, str):
-                yield value
-            yield from _targets(value)
+        for own, value in node.items():
+            yield from _strings(value, str(own))
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from _targets(value)
+            yield from _strings(value, key)
+    yield key, node if isinstance(node, str) else ""
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:

@@ -117,6 +117,19 @@ def test_normals_of_mirrored_views_are_turned_back():
     assert len(network.seen) == 2
 
 
+def test_windows_weigh_normals_alike_whatever_their_length():
+    class Turning(Pixelwise):
+        def raw(self, image, valid):
+            first = len(self.seen) == 0
+            outputs = super().raw(image, valid)
+            vector = [100.0, 0, 0] if first else [0, 0, 0.01]
+            return outputs | {"normals": torch.tensor(vector).view(1, 3, 1, 1).expand(len(image), 3, *image.shape[2:])}
+
+    (values,) = see(Turning(), smooth(24, 40)[None], Viewing("sliding", overlap=0.75))
+    middle = values["normals"][:, 12, 20]
+    assert middle[0] < 0.9  # one window of two or more, not 10,000 times the others
+
+
 class AlwaysTwoMetres(Pixelwise):
     """Sees everything at two metres."""
 

@@ -165,13 +165,17 @@ class BatchNorm(TaskLayer):
         """Forget the weights and statistics of all tasks but these."""
         if self.tasks == 1:
             return
-        kept = nn.BatchNorm2d(self.norm.num_features // self.tasks * len(indices)).train(self.training)
+        kept = (
+            nn.BatchNorm2d(self.norm.num_features // self.tasks * len(indices))
+            .train(self.training)
+            .to(self.norm.weight)
+        )
         state = {
             key: value if value.ndim == 0 else value.view(self.tasks, -1)[torch.as_tensor(indices)].flatten()
             for key, value in self.norm.state_dict().items()
         }
         kept.load_state_dict(state)
-        self.norm, self.tasks = kept.to(self.norm.weight.device), len(indices)
+        self.norm, self.tasks = kept, len(indices)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the normalised features with channels last, (B, ..., h, w, C)."""

@@ -33,6 +33,11 @@ class OnlyTasks(nn.Module):
         cut_tasks(stage, indices)
         self.stage, self.tasks, self.indices = stage, tasks, list(indices)
 
+    def narrow(self, indices: Sequence[int]) -> None:
+        """Keep fewer of the tasks that are kept."""
+        cut_tasks(self.stage, indices)
+        self.indices = [self.indices[index] for index in indices]
+
     def forward(self, x_BTChw: Tensor, *rest: Any) -> Any:  # noqa: ANN401 - the stage's own arguments and result
         """Run the stage on (B, T, C, h, w); tokens (B, T, L, C) are chosen likewise, all else is handed on."""
         return self.stage(x_BTChw[:, self.indices], *(self._choose(item) for item in rest))
@@ -41,6 +46,14 @@ class OnlyTasks(nn.Module):
         if isinstance(item, Tensor) and item.shape[1] == self.tasks:
             return item[:, self.indices]
         return item
+
+
+def only_tasks(stage: TasksApart | OnlyTasks, indices: Sequence[int], tasks: int) -> OnlyTasks:
+    """Return a stage that works on some of ``tasks`` tasks alone; one that does so already keeps fewer."""
+    if isinstance(stage, OnlyTasks):
+        stage.narrow(indices)
+        return stage
+    return OnlyTasks(stage, indices, tasks)
 
 
 def cut_tasks(stage: nn.Module, indices: Sequence[int]) -> None:
