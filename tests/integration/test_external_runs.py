@@ -67,11 +67,13 @@ def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
     assert set(result.rows["nyud_overfit, last"]) == set(CHANNELS)
     (tmp_path / "peer.pth").unlink()  # the checkpoint has its own
     checkpoint = f"ckpt={result.folder.checkpoints / 'last.ckpt'}"
-    found = evaluate(evaluation(tmp_path / "evaluated", checkpoint))
+    with pytest.raises(UserError, match=r"names helpers\.peer\.Peer.*trust=\[helpers\]"):
+        evaluate(evaluation(tmp_path / "refused", checkpoint))
+    found = evaluate(evaluation(tmp_path / "evaluated", checkpoint, "trust=[helpers]"))
     ours, theirs = (json.loads(folder.metrics.read_text())["last"]["val"] for folder in (found.folder, result.folder))
     assert ours == theirs
     with pytest.raises(UserError, match="the probe knows the parts of this suite's only"):
-        probe(compose_config(checkpoint, f"paths.run_dir={tmp_path / 'probed'}", name="probe"))
+        probe(compose_config(checkpoint, "trust=helpers", f"paths.run_dir={tmp_path / 'probed'}", name="probe"))
 
 
 def test_every_class_is_printed_on_request(data, tmp_path, capsys):

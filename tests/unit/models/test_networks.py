@@ -254,7 +254,7 @@ def test_wrong_inputs_are_refused(image, valid, message):
 
 @ALL
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-@pytest.mark.parametrize("kept", [["normals"], ["semseg", "normals"], list(CHANNELS)])
+@pytest.mark.parametrize("kept", [["normals"], ["semseg", "normals"]])
 def test_fewer_tasks_predict_the_same_with_fewer_parameters(network_class, norm, kept):
     net = randomise(make(network_class, torch.float64, norm=norm))
     if norm == "batch":
@@ -271,6 +271,6 @@ def test_fewer_tasks_predict_the_same_with_fewer_parameters(network_class, norm,
         cut, after = net(image, valid).final, sum(p.numel() for p in net.parameters())
     assert list(cut) == kept
     assert net.task_names == tuple(kept)
-    assert after < before or len(kept) == len(CHANNELS)
+    assert after < before
     for name in kept:
         torch.testing.assert_close(cut[name], whole[name], rtol=1e-6, atol=1e-6)
