@@ -1,6 +1,7 @@
 """Which ablations differ from the full network by more than its seeds do: ``python .../reading.py RESULTS``.
 
-Reads ``runs.csv`` of the comparison; writes ``reading.md``. A star marks a score further from the mean of the full network's
+Reads ``runs.csv`` of the comparison; writes ``reading.md``, a table for each set of images that was scored, every row beside
+the full network on the same images. A star marks a score further from the mean of the full network's
 seeds than two of their standard deviations (n - 1): with three seeds a hint, no test.
 """
 
@@ -18,7 +19,7 @@ FULL = "model=mtlsi"
 def table(runs: list[dict[str, str]]) -> str:
     """Return the full network's seeds and every ablation as a Markdown table."""
     full = [run for run in runs if run["label"].split()[-1] == FULL]
-    rows = [run for run in runs if "ablation=" in run["label"] or "model.width=" in run["label"]]
+    rows = [run for run in runs if "ablation=" in run["label"] or "model." in run["label"]]
     spreads = {key: _spread([float(run[key]) for run in full]) for key in SCORES}
     lines = [["", "decoder M", *SCORES.values()], ["---", *["---:"] * (len(SCORES) + 1)]]
     means = [f"{_scaled(key, mean):{FORMS[key]}} ± {_scaled(key, sd):.2g}" for key, (mean, sd) in spreads.items()]
@@ -28,7 +29,7 @@ def table(runs: list[dict[str, str]]) -> str:
         for key, (mean, sd) in spreads.items():
             star = " *" if abs(float(run[key]) - mean) > 2 * sd else ""
             cells.append(f"{_scaled(key, float(run[key])):{FORMS[key]}}{star}")
-        name = run["label"].split()[-1].removeprefix("ablation=")
+        name = run["label"].partition(" ")[2].removeprefix("ablation=")
         lines.append([name, f"{float(run['decoder_parameters_m']):.2f}", *cells])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
@@ -42,9 +43,11 @@ def _scaled(key: str, value: float) -> float:
 
 
 def main(results: Path) -> None:
-    """Write the table."""
+    """Write the tables."""
     with (results / "runs.csv").open() as file:
-        text = table(list(csv.DictReader(file)))
+        runs = list(csv.DictReader(file))
+    groups = {run["table"]: [other for other in runs if other["table"] == run["table"]] for run in runs}
+    text = "\n".join(table(group) for group in groups.values())
     (results / "reading.md").write_text(text)
     print(text)
 

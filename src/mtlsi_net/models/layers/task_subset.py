@@ -1,5 +1,6 @@
 """Networks for fewer tasks than they were trained on: what the dropped tasks alone needed is cut out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 
-class TaskLayer(nn.Module):
+class TaskLayer(nn.Module, ABC):
     """A layer whose weights are stacked over tasks."""
 
+    @abstractmethod
     def keep_tasks(self, indices: Sequence[int]) -> None:
         """Forget the weights of all tasks but these; weights that tasks share stay."""
-        raise NotImplementedError
 
 
 class TasksApart(nn.Module):
