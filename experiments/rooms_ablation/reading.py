@@ -18,8 +18,8 @@ FULL = "model=mtlsi"
 
 def table(runs: list[dict[str, str]]) -> str:
     """Return the full network's seeds and every ablation as a Markdown table."""
-    full = [run for run in runs if run["label"].split()[-1] == FULL]
-    rows = [run for run in runs if "ablation=" in run["label"] or "model." in run["label"]]
+    full = [run for run in runs if FULL in run["label"].split()]
+    rows = [run for run in runs if _changes(run)]
     spreads = {key: _spread([float(run[key]) for run in full]) for key in SCORES}
     lines = [["", "decoder M", *SCORES.values()], ["---", *["---:"] * (len(SCORES) + 1)]]
     means = [f"{_scaled(key, mean):{FORMS[key]}} ± {_scaled(key, sd):.2g}" for key, (mean, sd) in spreads.items()]
@@ -29,9 +29,17 @@ def table(runs: list[dict[str, str]]) -> str:
         for key, (mean, sd) in spreads.items():
             star = " *" if abs(float(run[key]) - mean) > 2 * sd else ""
             cells.append(f"{_scaled(key, float(run[key])):{FORMS[key]}}{star}")
-        name = run["label"].partition(" ")[2].removeprefix("ablation=")
+        name = ", ".join(_changes(run))
         lines.append([name, f"{float(run['decoder_parameters_m']):.2f}", *cells])
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _changes(run: dict[str, str]) -> list[str]:
+    """Return what a row changes of the full network; other words of its label are settings that came later."""
+    words = (
+        word.removeprefix("ablation=") for word in run["label"].split() if word.startswith(("ablation=", "model."))
+    )
+    return list(words)
 
 
 def _spread(values: list[float]) -> tuple[float, float]:
