@@ -9,6 +9,8 @@ from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
 
+from mtlsi_net.utils.heap import keep_freed_memory
+
 HELP = ("--help", "-h")
 CONFIG_DIR = ("--config-dir", "-cd")
 WIDTH = 120
@@ -36,6 +38,7 @@ def run_command(name: str, main: Callable[[], object]) -> None:
         return
     if name in USES:
         sys.argv[1:] = tasks_as_names(sys.argv[1:])
+    keep_freed_memory()
     main()
 
 
