@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.specs import IGNORE
+from mtlsi_net.utils.vectors import unit_vectors
 
 
 def count_labels(target: Tensor) -> Tensor:
@@ -102,6 +103,6 @@ def normals_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None)
         labelled: see above; None: the batch's own.
     """
     valid = (target != IGNORE).all(dim=1, keepdim=True)
-    unit = F.normalize(output.float(), dim=1, eps=1e-12)
+    unit = unit_vectors(output.float())
     error = (unit - torch.where(valid, target, 0.0)).abs()
     return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import IGNORE
+from mtlsi_net.utils.vectors import lengths, unit_vectors
 
 LIMITS = (11.25, 22.5, 30.0)
 BINS_PER_DEGREE = 100
@@ -24,8 +24,8 @@ def angular_error(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (B, 1, H, W) degrees in [0, 180], float64.
     """
-    p, g = (F.normalize(vector.double(), dim=1) for vector in (prediction, target))
-    minus, plus = (v.norm(dim=1, keepdim=True) for v in (p - g, p + g))
+    p, g = (unit_vectors(vector.double()) for vector in (prediction, target))
+    minus, plus = lengths(p - g), lengths(p + g)
     return torch.rad2deg(2 * torch.atan2(minus, plus))
 
 

@@ -22,6 +22,7 @@ from mtlsi_net.data.transforms import IMAGE, VALID, finish
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.vectors import unit_vectors
 
 BAND = 256
 """Rows of a large image that are brought to full size at once."""
@@ -223,7 +224,7 @@ def _average(network: Forward, images: Sequence[NDArray[Any]], viewing: Viewing,
 def _undone(y: Tensor, spec: TargetSpec, *, mirrored: bool, zoom: float, alone: bool) -> Tensor:
     """Return raw outputs of a view as those of the image."""
     if spec.kind == "vector" and not alone:
-        y = F.normalize(y, dim=1)
+        y = unit_vectors(y)
     if mirrored:
         y = y.flip(-1) * torch.tensor(spec.flip_sign, device=y.device).view(-1, 1, 1)
     return y * zoom if spec.zoom_divides and zoom != 1 else y

@@ -13,6 +13,7 @@ from mtlsi_net.metrics.normals import BINS_PER_DEGREE, NormalsMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend, color_vectors, vector_legend
+from mtlsi_net.utils.vectors import unit_vectors
 
 
 class NormalsTask(Task):
@@ -38,11 +39,11 @@ class NormalsTask(Task):
 
     def activate(self, output: Tensor) -> Tensor:
         """Return unit vectors."""
-        return F.normalize(output.float(), dim=1)
+        return unit_vectors(output.float())
 
     def postprocess(self, output: Tensor) -> Tensor:
         """Return unit vectors, (B, 3, H, W)."""
-        return F.normalize(output, dim=1)
+        return unit_vectors(output)
 
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return x, y, z from -1 to 1 as red, green, blue."""
