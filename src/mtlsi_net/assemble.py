@@ -12,7 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from mtlsi_net.lit.processes import (
     has_unreached,
     synchronise_batch_norm,
 )
+from mtlsi_net.lit.progress import ProgressBar
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.models.network import Network
 from mtlsi_net.tasks.base import Task
@@ -180,7 +181,7 @@ def build_trainer(
         UserError: other processes are there than the trainer wants.
     """
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
-    bar = [RichProgressBar(leave=False)] if cfg.trainer.get("enable_progress_bar", True) else []
+    bar = [ProgressBar(cfg.trainer.log_every_n_steps)] if cfg.trainer.get("enable_progress_bar", True) else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),

@@ -58,7 +58,7 @@ class Runner:
 
     def __init__(self, module: MultiTaskModule, batch: Batch, meter: Meter, dtype: torch.dtype | None) -> None:
         self.module, self.batch, self.meter = module, batch, meter
-        self.optimizer, _ = module.recipe.build(module.network, max_steps=1)
+        self.optimizer, _ = module.recipe.build(module.network, max_steps=1, fused=True)
         self.autocast = partial(torch.autocast, batch["image"].device.type, dtype, enabled=dtype is not None)
 
     def forward(self) -> dict[str, float]:

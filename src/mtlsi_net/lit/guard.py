@@ -15,7 +15,7 @@ MOST_IN_A_ROW = 10
 
 
 class NonFiniteGuard:
-    """Stops the run, or skips the step and counts it.
+    """Stops the run, or skips the step and counts it; the processor waits for the device once a step, in ``check``.
 
     A skipped step changes neither weights nor optimiser nor batch norms' statistics; schedule and data go on.
 
@@ -31,36 +31,66 @@ class NonFiniteGuard:
         self.skipped = 0
         self.in_a_row = 0
         self._buffers: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, dict[str, Tensor], Sequence[str]]] = []
 
     def begin(self, network: nn.Module) -> None:
-        """Remember what a forward pass changes beside the result."""
+        """Remember what a forward pass changes beside the result; forget the last step's losses."""
+        self._seen.clear()
         if self.skips:
             self._buffers = [(own, own.clone()) for own in network.buffers()]
 
-    def check_losses(self, step: int, losses: Mapping[str, Tensor], ids: Sequence[str]) -> None:
-        """Name the losses that are not finite, and their images.
+    def see(self, losses: Mapping[str, Tensor], total: Tensor, ids: Sequence[str]) -> None:
+        """Note a micro-batch's losses, their total and its images, for ``check``."""
+        own = {name: loss.detach() for name, loss in losses.items()}
+        self._seen.append(((total.detach() + sum(own.values())).isfinite(), own, ids))
 
-        Raises:
-            UserError: in mode ``stop``.
-        """
-        bad = [f"{name} = {loss.item():g}" for name, loss in losses.items() if not torch.isfinite(loss)]
-        told = f"loss is not finite at step {step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}. "
-        if not self.skips:
-            raise UserError(
-                f"{told}Training stopped, the last checkpoint is kept; lower optim.lr, look at these images' labels, or "
-                "skip such steps with non_finite=skip"
-            )
-        log.warning("%sThe step is skipped", told)
-
-    def check_gradient(self, step: int, norm: Tensor, network: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
+    def check(
+        self,
+        step: int,
+        norm: Tensor,
+        network: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        *,
+        scaled: bool = False,
+    ) -> bool:
         """Return whether the step may be taken; otherwise gradients are gone and buffers as before.
 
+        A loss that is not finite stops the run, or is told. Whether a step is skipped depends on the gradient alone, which
+        is the same in all processes.
+
+        Args:
+            step: its number.
+            norm: of the gradient.
+            network: whose step it is.
+            parameters: all that move.
+            scaled: the gradient is the concern of a scaler, which skips such steps itself.
+
         Raises:
-            UserError: the norm is not finite, in mode ``stop`` or too often in a row.
+            UserError: a loss or the norm is not finite, in mode ``stop``; or the norm, too often in a row.
         """
-        if bool(torch.isfinite(norm)):
+        fine = norm.new_ones((), dtype=torch.bool) if scaled else norm.isfinite()
+        if bool(torch.stack([fine, *(finite for finite, _, _ in self._seen)]).all()):
             self.in_a_row = 0
             return True
+        takes = bool(fine)
+        for finite, losses, ids in self._seen:
+            if not finite:
+                self._tell(
+                    step, losses, ids, "the step is taken: its gradient is finite" if takes else "the step is skipped"
+                )
+        return takes or self._skip(step, network, parameters)
+
+    def _tell(self, step: int, losses: Mapping[str, Tensor], ids: Sequence[str], what: str) -> None:
+        bad = [f"{name} = {loss.item():g}" for name, loss in losses.items() if not loss.isfinite()]
+        told = f"loss is not finite at step {step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}"
+        if not self.skips:
+            raise UserError(
+                f"{told}. Training stopped, the last checkpoint is kept; lower optim.lr, look at these images' labels, or "
+                "skip such steps with non_finite=skip"
+            )
+        log.warning("%s; %s", told, what)
+
+    def _skip(self, step: int, network: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
         named = network.named_parameters()
         bad = next((name for name, p in named if p.grad is not None and not p.grad.isfinite().all()), "the norm")
         self.in_a_row += 1

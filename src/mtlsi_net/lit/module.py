@@ -119,9 +119,7 @@ class MultiTaskModule(L.LightningModule):
         losses = self.weighting.join(final, aux)
         balanced: Tensor = self.weighting(losses, list(self.network.parameters()))
         total = sum(prediction.regularisers.values(), balanced)
-        if not (total + sum(losses.values())).isfinite():
-            named = {**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}
-            self.guard.check_losses(self.global_step, named, batch["id"])
+        self.guard.see({**final, **{f"{name} (preliminary)": loss for name, loss in aux.items()}}, total, batch["id"])
         self._last_batch = batch, self.weighting.stack(losses).detach()
         weights = torch.autograd.grad(total, list(losses.values()), retain_graph=True)
         values = {"train/loss": total}
@@ -147,7 +145,7 @@ class MultiTaskModule(L.LightningModule):
         max_steps = int(self.trainer.estimated_stepping_batches)
         more = self.weighting.parameter_groups()
         # Fused optimisers undo float16's scaling inside their step, after the gradient's norm is clipped.
-        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+        fused = self.trainer.precision != "16-mixed"
         optimizer, schedule = self.recipe.build(self.network, max_steps, more, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -182,8 +180,8 @@ class MultiTaskModule(L.LightningModule):
         """Clip the gradient's norm; a non-finite one stops the run or is skipped, before it reaches the weights."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
-        if self.trainer.precision != "16-mixed":  # its scaler skips such steps itself
-            self._step_taken = self.guard.check_gradient(self.global_step, norm, self.network, parameters)
+        scaled = self.trainer.precision == "16-mixed"
+        self._step_taken = self.guard.check(self.global_step, norm, self.network, parameters, scaled=scaled)
         if self.guard.skips:
             self.log("train/skipped_steps", float(self.guard.skipped))
         self.log("train/grad_norm", norm)

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 NOT_DECAYED = ("bias", "scale", "logits", "task_embedding", "position_bias")
 ENCODER_PREFIX = "encoder."
+FUSED_ON = {"cpu", "cuda"}
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 
 
@@ -78,11 +79,13 @@ class Recipe:
             network: its trainable parameters move.
             max_steps: of the schedule.
             more_groups: of parameters besides the network's.
-            fused: update all parameters by one kernel, where the optimiser has one.
+            fused: update all parameters by one kernel, where the optimiser and the parameters' device have one.
         """
         groups = [*self.parameter_groups(network), *more_groups]
         own = inspect.signature(self.optimizer).parameters
-        optimizer = self.optimizer(groups, fused=True) if fused and "fused" in own else self.optimizer(groups)
+        moved = {parameter.device.type for parameter in network.parameters()}
+        fused = fused and "fused" in own and moved <= FUSED_ON
+        optimizer = self.optimizer(groups, fused=True) if fused else self.optimizer(groups)
 
         def factor(step: int) -> float:
             return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)

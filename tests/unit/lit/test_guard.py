@@ -20,7 +20,7 @@ def step(network, optimizer, guard, x):
     network(x).square().mean().backward()
     parameters = list(network.parameters())
     norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-    taken = guard.check_gradient(0, norm, network, parameters)
+    taken = guard.check(0, norm, network, parameters)
     optimizer.step()
     return taken
 
@@ -83,7 +83,7 @@ def test_a_run_goes_on_after_a_bad_batch_and_counts_it(tmp_path, monkeypatch, ca
         result = train(cfg)
     assert result.gain == result.gain
     assert "loss is not finite at step 1: " in caplog.text
-    assert "The step is skipped" in caplog.text
+    assert "; the step is skipped" in caplog.text
     columns = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     position = columns[0].split(",").index("train/skipped_steps")
     assert [float(v) for line in columns[1:] if (v := line.split(",")[position])] == [0, 1, 1]
