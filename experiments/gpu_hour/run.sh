@@ -21,7 +21,7 @@ step() { # name, seconds, command ...
   fi
 }
 
-bench="python -m mtlsi_net.bench device=cuda precision=bf16-mixed data=nyud"
+bench="python -m mtlsi_net.bench device=cuda precision=bf16-mixed data=nyud peak_tflops=${PEAK_TFLOPS:-null}"
 
 step train_vit_l 240 $bench what=model backbone=vit_l batch_size=4 rounds=8 out="$out/train_vit_l" \
   'models=[mtlsi,mtlsi_plus,shared_encoder,invpt,mlore]'

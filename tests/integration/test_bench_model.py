@@ -23,6 +23,7 @@ MTLSI, SHARED, PEER = (
     "external model.target=helpers.peer.Peer 'model.options={width: 16}'",
 )
 STAGES = ["canvas", "encoder", "neck", "preliminary", "fusion", "distiller", "decoder", "head"]
+PARTS = ("encoder", "decoder", "optimiser")
 UNCOUNTED = {"encoder M", "decoder M", "encoder GFLOP", "decoder GFLOP"}
 TIMES = ("forward", "train step")
 
@@ -57,7 +58,10 @@ def test_sizes_are_those_of_the_networks(folder):
     assert float(ours["decoder GFLOP"]) == pytest.approx(size["decoder_gflop"], abs=1e-6)
     assert float(shared["decoder M"]) < float(ours["decoder M"])
     assert round(1e6 * float(peer["parameters M"])) == sum(p.numel() for p in Peer(16).parameters())
-    assert {key for key in peer if not peer[key]} == UNCOUNTED | {"backbone", "inference MiB", "training MiB"}
+    shares = {f"{part} % of step" for part in PARTS}
+    unknown = {"% of peak", "inference MiB", "training MiB"}
+    assert {key for key in peer if not peer[key]} == UNCOUNTED | shares | {"backbone"} | unknown
+    assert {key for key in ours if not ours[key]} == unknown
 
 
 def test_times_are_of_one_run_and_ratios_to_the_first_model(folder):
@@ -73,6 +77,18 @@ def test_times_are_of_one_run_and_ratios_to_the_first_model(folder):
     assert record["settings"]["tasks"] == {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
     assert record["rows"][0]["inference MiB"] is None
     assert Image.open(folder / "model.png").width == 1080
+
+
+def test_a_training_step_tells_its_parts_and_how_busy_the_device_was(folder, tmp_path):
+    for row in read(folder / "model.csv")[:2]:
+        shares = [float(row[f"{part} % of step"]) for part in PARTS]
+        assert min(shares) > 0
+        assert 90 < sum(shares) < 100.3
+        speed = 3 * float(row["GFLOP"]) / float(row["train step ms"])
+        assert float(row["train TFLOP/s"]) == pytest.approx(speed, rel=1e-2, abs=1e-4)
+    bench_model(configuration(tmp_path, "peak_tflops=0.5", models=[SHARED]))
+    (row,) = read(tmp_path / "model.csv")
+    assert float(row["% of peak"]) == pytest.approx(100 * float(row["train TFLOP/s"]) / 0.5, abs=0.06)
 
 
 def test_stages_are_the_networks_parts(folder):

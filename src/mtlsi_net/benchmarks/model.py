@@ -40,7 +40,7 @@ def bench_model(cfg: DictConfig) -> dict[str, Values]:
     found = measure(runners, cfg.rounds, train=cfg.train)
     durations = {"building": built - start, "measuring": time.perf_counter() - built}
     first = next(iter(found.values()))
-    rows = [model_row(name, candidates[name], found[name], first, cfg.batch_size) for name in found]
+    rows = [model_row(name, candidates[name], found[name], first, cfg.batch_size, cfg.peak_tflops) for name in found]
     stages = [row for name, values in found.items() for row in stage_rows(name, values)]
     publish(rows, stages, {**describe_run(cfg.seed, durations), "settings": settings, "meaning": MEANING}, folder)
     return found

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtlsi_net.benchmarks.candidates import Candidate
-from mtlsi_net.benchmarks.runner import FORWARD, FORWARD_PEAK, STAGE, STEP, STEP_PEAK
+from mtlsi_net.benchmarks.runner import FORWARD, FORWARD_PEAK, PART, PARTS, STAGE, STEP, STEP_PEAK
 from mtlsi_net.benchmarks.tables import spread, write_csv
 from mtlsi_net.utils.run_folder import write_json
 
@@ -32,6 +32,8 @@ MEANING = {
     "GFLOP": "of one image, counted on the meta device, 2 operations per multiply-add",
     "forward": "ms of a batch in eval mode, without gradient or mask of padding; stages are the network's children in it",
     "train step": "ms of a batch: forward with mask, losses, backward, optimiser; gradients are not clipped",
+    "% of step": "share of the train step: encoder and decoder forward and backward, the latter with the losses; optimiser",
+    "train TFLOP/s": "three forward passes a train step, the field's rule of thumb; % of peak is that of peak_tflops",
     "low, high": "quartiles of the rounds; what is measured is their median",
     "ratio": "to the first model in the same round",
     "MiB": "peak of weights, activations, gradients and optimiser's state, without the batch; known on CUDA only",
@@ -48,7 +50,9 @@ SIZES = {
 PEAKS = {"inference MiB": FORWARD_PEAK, "training MiB": STEP_PEAK}
 
 
-def model_row(name: str, candidate: Candidate, values: Values, first: Values, batch_size: int) -> Row:
+def model_row(
+    name: str, candidate: Candidate, values: Values, first: Values, batch_size: int, peak_tflops: float | None
+) -> Row:
     """Return a network's row of model.csv; ``first`` is what ratios are taken to."""
     size: Mapping[str, Any] = candidate.size
     row: Row = {"model": name, "backbone": candidate.backbone or ""}
@@ -56,6 +60,9 @@ def model_row(name: str, candidate: Candidate, values: Values, first: Values, ba
     row |= _times(FORWARD, values, first)
     row["images/s"] = round(batch_size / float(np.median(values[FORWARD])), 3)
     row |= _times(STEP, values, first)
+    row |= {f"{part} % of step": _share(values, PART + part) for part in PARTS}
+    speed = 3 * float(size["gflop"]) * batch_size / 1e3 / _median(values, STEP)
+    row["train TFLOP/s"], row["% of peak"] = round(speed, 4), round(100 * speed / (peak_tflops or math.nan), 1)
     return row | {column: round(_median(values, key) / 2**20, 1) for column, key in PEAKS.items()}
 
 
@@ -76,6 +83,10 @@ def _times(what: str, values: Values, first: Values) -> Row:
         return dict.fromkeys(names, math.nan)
     spreads = (1e3 * spread(values[what]), spread(values[what] / first[what]))
     return dict(zip(names, _rounded(np.concatenate(spreads)), strict=True))
+
+
+def _share(values: Values, part: str) -> float:
+    return round(100 * float(np.median(values[part] / values[STEP])), 1) if part in values else math.nan
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

@@ -14,8 +14,10 @@ from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch, TargetSpec
 from mtlsi_net.tasks.base import Task
 
-FORWARD, STEP, STAGE = "forward", "train step", "stage: "
-"""Seconds of a batch; stages are the network's children during ``FORWARD``."""
+FORWARD, STEP, STAGE, PART = "forward", "train step", "stage: ", "part: "
+"""Seconds of a batch; stages are the network's children during ``FORWARD``, parts are ``PARTS`` of ``STEP``."""
+PARTS = ("encoder", "decoder", "optimiser")
+"""Forward and backward pass of the encoder, of all behind it with the losses, and the update of the weights."""
 FORWARD_PEAK, STEP_PEAK = "forward peak", "train step peak"
 """Bytes: the peak of what the network alone would take, weights and optimiser's state included, the batch not; NaN if
 unknown."""
@@ -81,25 +83,41 @@ class Runner:
         """Train by one step: forward with the mask that loaders give, losses, backward, optimiser.
 
         Returns:
-            ``STEP`` and ``STEP_PEAK``.
+            ``STEP``, ``STEP_PEAK``, and ``PART`` + name of the ``PARTS`` of a network with one encoder.
         """
         self.module.train()
-        seconds, peak = self.meter.measure(self._train)
+        ends: list[Any] = []
+        with _encoder_marks(self.module.network, self.meter) as encoder:
+            seconds, peak = self.meter.measure(lambda: ends.extend(self._train()))
         values = [value for state in self.optimizer.state.values() for value in state.values()]
         kept = sum(value.nbytes for value in values if isinstance(value, Tensor))
-        return {STEP: seconds, STEP_PEAK: peak + _weight_bytes(self.module) + kept}
+        parts = self._parts(encoder, *ends)
+        return {STEP: seconds, **parts, STEP_PEAK: peak + _weight_bytes(self.module) + kept}
+
+    def _parts(self, encoder: Sequence[Any], start: Any, middle: Any, end: Any) -> dict[str, float]:  # noqa: ANN401
+        if not encoder:
+            return {}
+        inside = self.meter.seconds(*encoder[:2])
+        if len(encoder) > 2:  # no gradient reaches a frozen one
+            inside += self.meter.seconds(encoder[2], middle)
+        seconds = inside, self.meter.seconds(start, middle) - inside, self.meter.seconds(middle, end)
+        return {PART + name: took for name, took in zip(PARTS, seconds, strict=True)}
 
     def _predict(self) -> None:
         with torch.no_grad(), self.autocast():
             self.module(self.batch["image"])
 
-    def _train(self) -> None:
+    def _train(self) -> tuple[Any, Any, Any]:
+        """Return marks at the start, after the backward pass, and at the end."""
+        start = self.meter.mark()
         with self.autocast():
             prediction = self.module(self.batch["image"], self.batch["valid"])
             total = self.module.weighting(*self.module.losses(prediction, self.batch["targets"]))
         total.backward()
+        middle = self.meter.mark()
         self.optimizer.step()
         self.optimizer.zero_grad()  # so that between the steps no gradient is left
+        return start, middle, self.meter.mark()
 
 
 def _weight_bytes(module: nn.Module) -> int:
@@ -117,6 +135,38 @@ def _stage_marks(network: nn.Module, meter: Meter) -> Iterator[dict[str, list[An
             own.append(meter.mark())
 
         handles += [child.register_forward_pre_hook(mark), child.register_forward_hook(mark)]
+    try:
+        yield marks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _encoder_marks(network: nn.Module, meter: Meter) -> Iterator[list[Any]]:
+    """Give marks before and after the encoder's forward pass, and before its backward pass, which comes last of all."""
+    marks: list[Any] = []
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        yield marks
+        return
+
+    def mark(*_: object) -> None:
+        marks.append(meter.mark())
+
+    def arrive(_: Tensor) -> None:
+        if (
+            len(marks) == 2
+        ):  # autograd goes backward in the order of creation, so the first map has waited for the decoder
+            mark()
+
+    def watch(_: nn.Module, __: object, maps: Sequence[Tensor]) -> None:
+        mark()
+        for x in maps:
+            if x.requires_grad:
+                x.register_hook(arrive)  # type: ignore[no-untyped-call] # torch ships it untyped
+
+    handles = [encoder.register_forward_pre_hook(mark), encoder.register_forward_hook(watch)]
     try:
         yield marks
     finally:

@@ -15,6 +15,7 @@ from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE, VALID, Sample, finish_label, reduce
 from mtlsi_net.specs import Batch, Reference
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.heap import keep_freed_memory
 
 Pipeline = Callable[[Sample, np.random.Generator], Sample]
 
@@ -97,9 +98,7 @@ def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signatur
     """Set up a process that loads samples; DataLoader calls this in each of its workers."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # glibc keeps freed memory up to twice the largest block ever freed, instead of handing it to the system, which
-    # clears it anew for every image. This block is the largest that it counts.
-    np.empty(31 << 20, np.uint8)
+    keep_freed_memory()
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> Batch:

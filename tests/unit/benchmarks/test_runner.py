@@ -1,10 +1,22 @@
+from itertools import groupby
+
 import pytest
 import torch
 from helpers.miniature import compose_config
 
 from mtlsi_net import assemble
 from mtlsi_net.benchmarks.meters import CpuMeter, CudaMeter
-from mtlsi_net.benchmarks.runner import FORWARD, FORWARD_PEAK, STAGE, STEP, STEP_PEAK, Runner, random_batch
+from mtlsi_net.benchmarks.runner import (
+    FORWARD,
+    FORWARD_PEAK,
+    PART,
+    PARTS,
+    STAGE,
+    STEP,
+    STEP_PEAK,
+    Runner,
+    random_batch,
+)
 
 CPU = torch.device("cpu")
 PEER = ("model=external", "model.target=helpers.peer.Peer")
@@ -66,11 +78,49 @@ def test_peaks_are_of_what_one_network_keeps_and_needs():
 def test_a_step_trains_and_leaves_no_gradient():
     runner = make_runner(*PEER)
     before = [p.clone() for p in runner.module.parameters()]
-    assert runner.step()[STEP] == 1
+    told = runner.step()
+    assert told[STEP] == 4
+    assert not any(what.startswith(PART) for what in told)  # this network has no encoder
     after = list(runner.module.parameters())
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
     assert all(p.grad is None for p in after)
     assert runner.module.network.training
+
+
+@pytest.mark.parametrize("overrides", [(), ("model=single_task",), ("model=invpt", "activation_checkpointing=true")])
+def test_a_step_is_the_encoders_the_decoders_and_the_optimisers_time(overrides):
+    runner = make_runner("model.width=32", *(["model.head_dim=32"] if not overrides else []), *overrides)
+    log = []
+
+    class Meter(CountingMeter):
+        def mark(self):
+            log.append("mark")
+            return super().mark()
+
+    def told(what):
+        return lambda *_: log.append(what)
+
+    runner.meter = Meter()
+    network = runner.module.network
+    network.encoder.register_forward_pre_hook(told("encoder"))
+    for name, parameter in network.named_parameters():
+        parameter.register_hook(told("encoder's gradient" if name.startswith("encoder.") else "decoder's gradient"))
+    runner.optimizer.register_step_pre_hook(told("optimiser"))
+    found = runner.step()
+
+    assert [what for what, _ in groupby(log)] == [
+        "mark",  # the measurement's and the step's start
+        "encoder",
+        "mark",
+        "decoder's gradient",
+        "mark",
+        "encoder's gradient",
+        "mark",
+        "optimiser",
+        "mark",
+    ]
+    assert [found[PART + name] for name in PARTS] == [1 + 1, 2, 1]
+    assert found[STEP] == 7
 
 
 def test_events_time_a_gpu_and_its_memory_is_counted_from_the_start(monkeypatch):
