@@ -1,0 +1,116 @@
+"""Fill in the README's table of "How fast" from what the benchmarks left: ``python experiments/scaling/how_fast.py``."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+SOFTMAX = "mtlsi ablation=softmax_attention"
+COMMON, LARGE = 448 * 576, 896 * 1152
+TABLE = re.compile(r"(?<=^## How fast\n)(.*?)^\| what \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)
+
+Row = Mapping[str, str]
+
+
+def read(path: str) -> list[Row]:
+    """Return the rows of a CSV file beside this one."""
+    with (HERE / path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def find(rows: Sequence[Row], **values: object) -> Row:
+    """Return the only row with these values; ``_`` in a name stands for a space."""
+    wanted = {name.replace("_", " "): str(value) for name, value in values.items()}
+    (row,) = [row for row in rows if wanted.items() <= row.items()]
+    return row
+
+
+def counted() -> str:
+    """Return the size of the decoder at ViT-L on both data sets."""
+    rows = read("../model_sizes/sizes.csv")
+    parts = []
+    for name, title in (("nyud", "NYUDv2"), ("pascal", "PASCAL-Context")):
+        row = find(rows, task_set=name, model="mtlsi", backbone="vit_l")
+        parts.append(f"{title}: {row['decoder M']} M, {float(row['decoder GFLOP a task']):.0f} GFLOP a task")
+    return "; ".join(parts)
+
+
+def scaling(model: str, pixels: int, what: str) -> float:
+    """Return one number of the decoders' growth with pixels."""
+    return float(find(read("decoders/scaling.csv"), over="pixels", model=model, value=pixels)[what])
+
+
+def against(model: str, pixels: int) -> str:
+    """Return how much longer than ``mtlsi`` a decoder's forward pass takes."""
+    other, ours = (scaling(name, pixels, "forward ms") for name in (model, "mtlsi"))
+    return f"{other / ours:.1f}x ({ours / 1000:.1f} s against {other / 1000:.1f} s)"
+
+
+def growth() -> str:
+    """Return how time and memory grow with four times the pixels."""
+    time, memory = (
+        scaling("mtlsi", LARGE, what) / scaling("mtlsi", COMMON, what) for what in ("forward ms", "peak MiB")
+    )
+    return f"forward {time:.2f}x in time; training step {memory:.2f}x in counted memory"
+
+
+def loading() -> str:
+    """Return the training pipeline's share of the speed of decoding."""
+    rows = read("../loader_speed/loader.csv")
+    alone, pipeline = (find(rows, what=what) for what in ("decoding the files alone", "training pipeline"))
+    return f"{100 * float(alone['ms']) / float(pipeline['ms']):.0f} % ({pipeline['images/s']} images/s)"
+
+
+def table() -> str:
+    """Return the table in Markdown."""
+    train = find(read("train/train.csv"), what="invpt")
+    help_text = find(read("startup/startup.csv"), what="python -m mtlsi_net.train --help")
+    rooms = find(read("rooms/rooms.csv"), what="212x280")
+    memory = find(read("memory/memory.csv"), model="mtlsi activation_checkpointing=true")
+    checkpointed = float(memory["counted peak MiB"])
+    rows = [
+        ("decoder `mtlsi` at ViT-L, counted", "<= 45 M, <= 75 GFLOP a task", counted(), "what=model"),
+        ("decoder forward, 448x576", ">= 2x faster than `invpt`", against("invpt", COMMON), "what=scaling"),
+        ("decoder forward, 896x1152", ">= 5x faster than softmax", against(SOFTMAX, LARGE), "what=scaling"),
+        ("decoder, 448x576 to 896x1152: 4x the pixels", "<= 4.3x time and memory", growth(), "what=scaling"),
+        (
+            "train step, ViT-B 224x288, batch 2",
+            ">= 1.3x faster than `invpt`",
+            f"{float(train['ratio']):.1f}x",
+            "what=train",
+        ),
+        ("training samples, one core, beside decoding their files", ">= 65 % of its speed", loading(), "what=loader"),
+        (
+            "`train --help`, processor time beside `import torch`",
+            "<= 0.5x",
+            f"{float(help_text['ratio']):.2f}x",
+            "what=startup",
+        ),
+        (
+            "rooms of 212x280, one core",
+            ">= 8 images/s",
+            f"{float(rooms['a second']):.1f} images/s",
+            "what=rooms",
+        ),
+        (
+            "train step, ViT-L 448x576, batch 4, bf16, one GPU",
+            "decoder <= 35 %, <= 24 GB",
+            f"not run: no GPU was at hand; counted with checkpointing: {checkpointed / 1024:.1f} GiB",
+            "what=memory",
+        ),
+    ]
+    head = "| what | target | measured | `bench` |\n| --- | --- | --- | --- |\n"
+    return head + "".join(f"| {what} | {target} | {found} | `{by}` |\n" for what, target, found, by in rows)
+
+
+def filled(text: str) -> str:
+    """Return the README's text with the table as it is now."""
+    found = TABLE.search(text)
+    assert found, "README.md has no table under How fast"
+    return text[: found.start()] + found[1] + table() + text[found.end() :]
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
