@@ -22,7 +22,8 @@ from mtlsi_net import assemble
 from mtlsi_net.evaluation import Restored, restore
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.distiller import SemanticTokenDistiller
-from mtlsi_net.models.fusion import OwnContext, SharedContextAttention, SoftmaxContextAttention
+from mtlsi_net.models.fusion import SharedContextAttention, SoftmaxContextAttention
+from mtlsi_net.models.layers.contexts import OwnContext
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.models.semantic_decoder import Gate
 from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens

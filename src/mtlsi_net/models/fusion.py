@@ -9,8 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.models.layers.contexts import (
+    ConcatenatedKeysValues,
+    KeysValues,
+    MixedContext,
+    OwnContext,
+    SharedContext,
+)
 from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
-from mtlsi_net.models.layers.masking import align, zero_invalid
+from mtlsi_net.models.layers.linear_attention import (
+    contexts_of_sources,
+    normalised_query,
+    position_weights,
+    split_heads,
+)
+from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
@@ -23,127 +36,6 @@ from mtlsi_net.models.layers.task_layers import (
     count_heads,
 )
 from mtlsi_net.utils.errors import UserError, choose
-
-EPS = 1.0e-6
-
-
-# -- linear attention -----------------------------------------------------------------------------------------------
-
-
-def position_weights(keys_BGChw: Tensor, valid: Tensor | None) -> Tensor | float:
-    """Return each position's share of the mean over valid positions: 1/N, or 0 where padded."""
-    height, width = keys_BGChw.shape[-2:]
-    if valid is None:
-        return 1 / (height * width)
-    real = align(valid, keys_BGChw)
-    count = real.sum(dim=(-2, -1), keepdim=True).clamp(min=1)  # an image of padding alone has no context, not NaN
-    dtype = torch.promote_types(keys_BGChw.dtype, torch.float32)
-    return (real.to(dtype) / count).to(keys_BGChw.dtype)
-
-
-def split_heads(x_BTChw: Tensor, heads: int) -> Tensor:
-    """Map (B, T, C, h, w) to (B, T, heads, d, N)."""
-    return torch.unflatten(x_BTChw.flatten(3), 2, (heads, -1))
-
-
-def contexts_of_sources(k: Tensor, v: Tensor, weight: Tensor | float, heads: int) -> tuple[Tensor, Tensor]:
-    """Return each source's G = mean of phi(k) v^T, (B, G, heads, d, d), and z = mean of phi(k), (B, G, heads, d).
-
-    The mean runs over valid positions; its factor goes into the keys before the product, so that no sum of N products
-    has to fit into the number format.
-
-    Args:
-        k: (B, G, C, h, w), phi already applied, never negative; G sources, usually the tasks.
-        v: (B, G, C, h, w).
-        weight: ``position_weights``.
-        heads: C / d.
-    """
-    keys, values = split_heads(k * weight, heads), split_heads(v, heads)
-    total = keys.sum(dim=-1, dtype=torch.promote_types(k.dtype, torch.float32))
-    return keys @ values.mT, total
-
-
-def normalised_query(q: Tensor, total: Tensor) -> Tensor:
-    """Return q / (q . z + eps) per head, in the shape of ``q`` (B, T, C, h, w); the division is in float32.
-
-    Args:
-        q: phi already applied.
-        total: z, (B, T or 1, heads, d).
-    """
-    heads = split_heads(q, total.shape[2])
-    norm = total[:, :, :, None].to(q.dtype) @ heads
-    inverse = (norm.to(total.dtype) + EPS).reciprocal()
-    return (heads * inverse.to(q.dtype)).reshape(q.shape)
-
-
-# -- where keys and values come from, and who reads which context ---------------------------------------------------
-
-
-class KeysValues(nn.Module):
-    """Keys and values of every task from its own features.
-
-    Args:
-        weight_sets: T, or 1 to let all tasks share the weights.
-        in_channels: of the features.
-        width: C of keys and values.
-    """
-
-    def __init__(self, weight_sets: int, in_channels: int, width: int) -> None:
-        super().__init__()
-        self.key = TaskLinear(weight_sets, in_channels, width)
-        self.value = TaskLinear(weight_sets, in_channels, width, bias=False)
-
-    def forward(self, x_BTChw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, G, C, h, w) of G = T sources."""
-        return self.key(x_BTChw), self.value(x_BTChw)
-
-
-class ConcatenatedKeysValues(KeysValues):
-    """Keys and values from all tasks' features at a position together: one source, whatever the number of tasks."""
-
-    def forward(self, x_BTChw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, 1, C, h, w)."""
-        return super().forward(x_BTChw.flatten(1, 2)[:, None])
-
-
-class SharedContext(nn.Module):
-    """One context for all tasks, the mean over sources [paper]."""
-
-    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, G, heads, d, d) and (B, G, heads, d) to one set each, (B, 1, ...)."""
-        return context.mean(1, keepdim=True), total.mean(1, keepdim=True)
-
-
-class OwnContext(nn.Module):
-    """Every task reads its own context (with one source, all read that one)."""
-
-    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the arguments."""
-        return context, total
-
-
-class MixedContext(nn.Module):
-    """Every task reads its own mean of the tasks' contexts; the learned weights are a task affinity matrix.
-
-    Args:
-        tasks: T.
-    """
-
-    def __init__(self, tasks: int) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(tasks, tasks))
-
-    def affinity(self) -> Tensor:
-        """Return (T, T): row t holds the weights with which task t reads the others; rows sum to 1."""
-        return self.logits.softmax(1)
-
-    def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, T, heads, d, d) and (B, T, heads, d) to the same shapes."""
-        weights = self.affinity()
-        mixed = torch.einsum("ts,bshde->bthde", weights.to(context.dtype), context)
-        # No matrix product: under autocast it would leave float32.
-        return mixed, (weights.to(total.dtype)[:, :, None, None] * total[:, None]).sum(2)
-
 
 # -- additions after the attention ----------------------------------------------------------------------------------
 
