@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from omegaconf import DictConfig
+from threadpoolctl import threadpool_limits
 
 from mtlsi_net.benchmarks.timings import Seconds, publish_timings, take_turns
 from mtlsi_net.data.room_generation import encode
@@ -32,7 +33,8 @@ def bench_rooms(cfg: DictConfig) -> Seconds:
         return (time.process_time() - start) / cfg.images
 
     jobs = {f"{h}x{w}": lambda h=h, w=w: render(h, w) for h, w in cfg.rooms.sizes}
-    seconds = take_turns(jobs, cfg.rounds, "rooms")
+    with threadpool_limits(1):  # as in the processes that make a data set
+        seconds = take_turns(jobs, cfg.rounds, "rooms")
     settings = {"images a round": cfg.images}
     publish_timings("rooms", seconds, "processor time of an image", cfg.seed, Path(cfg.paths.run_dir), settings)
     return seconds

@@ -18,6 +18,7 @@ from rich.progress import track
 
 from mtlsi_net.data.room_renderer import MIN_SIDE, RoomImage, render_room
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.processes import one_thread
 
 VERSION = 2
 """Counts up whenever the same seed gives other images."""
@@ -166,7 +167,7 @@ def _each(job: Callable[[int], None], todo: list[int], workers: int) -> Iterator
     # Not forked: the caller may hold threads (torch, OpenCV), which a fork would break.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
             yield from pool.map(job, todo)
     except BrokenProcessPool:
         raise UserError(

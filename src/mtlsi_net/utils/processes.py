@@ -7,6 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+import cv2
+from threadpoolctl import threadpool_limits
+
 from mtlsi_net.utils.errors import UserError
 
 CHUNK = 8
@@ -32,13 +35,13 @@ def map_in_processes(job: Callable[[Item], Outcome], items: Sequence[Item], work
         return
     context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
     try:
-        with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(count, context, initializer=one_thread) as pool:
             yield from pool.map(job, items, chunksize=CHUNK)
     except BrokenProcessPool:
         raise UserError("a process died, probably for want of memory; set workers=1") from None
 
 
-def _one_thread() -> None:
-    import cv2
-
+def one_thread() -> None:
+    """Let this process compute in one thread: other processes work on the other cores, and waiting threads take them."""
     cv2.setNumThreads(1)
+    threadpool_limits(1)
