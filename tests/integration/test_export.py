@@ -123,6 +123,7 @@ def test_a_graph_that_computes_something_else_is_removed(checkpoint, tmp_path, m
     assert not (tmp_path / "m.pt2").exists()
 
 
+@pytest.mark.slow
 def test_backbones_that_take_one_size_alone(checkpoint, tmp_path, monkeypatch, caplog):
     trace = exporting._trace
 

@@ -7,7 +7,10 @@ from helpers.killing import start, wait_for
 from helpers.miniature import short_overrides, write_miniature
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow), (signal.SIGINT, 130)],
+)
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
     data = write_miniature(tmp_path / "data")
     process = start([*short_overrides(data, tmp_path / "run", 5000), "logger=csv", "checkpoint_every=1"], tmp_path)

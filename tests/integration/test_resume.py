@@ -77,7 +77,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if "worker" in case else pytest.mark.slow) for case in CASES]
+)
 def test_a_run_killed_again_and_again_is_the_uninterrupted_one(data, tmp_path, monkeypatch, case):
     train(job(data, tmp_path / "whole", *CASES[case]))
     for step in (2, 3, 5, 6):  # an epoch's end, a validation, inside an epoch, both

@@ -235,3 +235,8 @@ def assert_perfect(scores):
             assert values[key] == pytest.approx(best[key], abs=1e-4), (name, key)
     # Predictions are suppressed and thinned, and published truths are not the stored labels: these lose a little.
     assert scores["boundary"]["odsF_partial"] > 0.9
+
+
+def test_predictions_have_to_be_named(tmp_path):
+    with pytest.raises(UserError, match="pred must be given"):
+        score(compose_config(f"data.root={tmp_path}", f"paths.run_dir={tmp_path / 'out'}", name="score"))

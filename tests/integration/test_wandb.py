@@ -70,6 +70,7 @@ def test_a_resumed_run_goes_on_with_its_id_and_a_new_one_does_not(tmp_path):
     assert runs_of(tmp_path / "run")[-1].run_id != first
 
 
+@pytest.mark.slow  # it waits for the service
 def test_a_service_that_does_not_answer_stops_nothing(tmp_path):
     program = (
         "import sys; from mtlsi_net.lit.loggers import wandb_logger; "

@@ -155,9 +155,8 @@ def _encoder_marks(network: nn.Module, meter: Meter) -> Iterator[list[Any]]:
         marks.append(meter.mark())
 
     def arrive(_: Tensor) -> None:
-        if (
-            len(marks) == 2
-        ):  # autograd goes backward in the order of creation, so the first map has waited for the decoder
+        # The first map's gradient; autograd goes backward in the order of creation, so the whole decoder's came before.
+        if len(marks) == 2:
             mark()
 
     def watch(_: nn.Module, __: object, maps: Sequence[Tensor]) -> None:

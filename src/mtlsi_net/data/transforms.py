@@ -163,7 +163,10 @@ def _zeros(planes: Floats) -> NDArray[np.bool_]:
 
 
 def _short_vectors(planes: Floats) -> NDArray[np.bool_]:
-    short: NDArray[np.bool_] = np.square(planes).sum(axis=0) < MIN_NORMAL_LENGTH**2
+    squares = np.square(planes[0])
+    for plane in planes[1:]:
+        squares += np.square(plane)
+    short: NDArray[np.bool_] = squares < MIN_NORMAL_LENGTH**2
     return short
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -72,34 +73,40 @@ class NonFiniteGuard:
         if bool(torch.stack([fine, *(finite for finite, _, _ in self._seen)]).all()):
             self.in_a_row = 0
             return True
-        takes = bool(fine)
-        for finite, losses, ids in self._seen:
-            if not finite:
-                self._tell(
-                    step, losses, ids, "the step is taken: its gradient is finite" if takes else "the step is skipped"
-                )
+        takes, told = bool(fine), self._losses_told(step)
+        if not self.skips:
+            self._stop(step, told if takes else of_all_processes(told), network)
+        fate = "the scaler decides about the step" if scaled else "its gradient is finite, the step is taken"
+        for text in told:
+            log.warning("%s; %s", text, fate if takes else "the step is skipped")
+        self.in_a_row = 0 if takes else self.in_a_row + 1
         return takes or self._skip(step, network, parameters)
 
-    def _tell(self, step: int, losses: Mapping[str, Tensor], ids: Sequence[str], what: str) -> None:
-        bad = [f"{name} = {loss.item():g}" for name, loss in losses.items() if not loss.isfinite()]
-        told = f"loss is not finite at step {step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}"
-        if not self.skips:
-            raise UserError(
-                f"{told}. Training stopped, the last checkpoint is kept; lower optim.lr, look at these images' labels, or "
-                "skip such steps with non_finite=skip"
-            )
-        log.warning("%s; %s", told, what)
+    def _losses_told(self, step: int) -> list[str]:
+        told = []
+        for finite, losses, ids in self._seen:
+            if not finite:
+                bad = [f"{name} = {loss.item():g}" for name, loss in losses.items() if not loss.isfinite()]
+                told.append(f"loss is not finite at step {step}: {', '.join(bad) or 'total'}; images {', '.join(ids)}")
+        return told
 
-    def _skip(self, step: int, network: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
+    def _stop(self, step: int, told: Sequence[str], network: nn.Module) -> NoReturn:
+        if told:
+            raise UserError(
+                f"{'; '.join(told)}. Training stopped, the last checkpoint is kept; lower optim.lr, look at these images' "
+                "labels, or skip such steps with non_finite=skip"
+            )
         named = network.named_parameters()
         bad = next((name for name, p in named if p.grad is not None and not p.grad.isfinite().all()), "the norm")
-        self.in_a_row += 1
-        if not self.skips or self.in_a_row > MOST_IN_A_ROW:
-            often = f" {self.in_a_row} times in a row" if self.in_a_row > 1 else ""
-            raise UserError(
-                f"gradient is not finite at step {step}{often} (first in {bad}). Training stopped, the last checkpoint is "
-                "kept; lower optim.lr or set trainer.precision=32-true"
-            )
+        often = f" {self.in_a_row} times in a row" if self.in_a_row > 1 else ""
+        raise UserError(
+            f"gradient is not finite at step {step}{often} (first in {bad}). Training stopped, the last checkpoint is "
+            "kept; lower optim.lr or set trainer.precision=32-true"
+        )
+
+    def _skip(self, step: int, network: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
+        if self.in_a_row > MOST_IN_A_ROW:
+            self._stop(step, (), network)
         self.skipped += 1
         for parameter in parameters:
             parameter.grad = None
@@ -107,3 +114,13 @@ class NonFiniteGuard:
             for own, before in self._buffers:
                 own.copy_(before)
         return False
+
+
+def of_all_processes(told: Sequence[str]) -> list[str]:
+    """Return what all processes have to tell, in each of them; each must call this."""
+    group = torch.distributed
+    if not (group.is_available() and group.is_initialized()):
+        return list(told)
+    parts: list[Any] = [None] * group.get_world_size()
+    group.all_gather_object(parts, list(told))
+    return [text for part in parts for text in part]

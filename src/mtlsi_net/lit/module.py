@@ -34,7 +34,7 @@ class MultiTaskModule(L.LightningModule):
         config: the resolved configuration, kept in checkpoints.
         loss_norm: losses divide by the valid pixels of the ``device``'s micro-batch (the field's way), or of the whole
             step (``global``), over processes and accumulation.
-        non_finite: at a loss or gradient that is not finite, ``stop``, or ``skip`` the step and count it.
+        non_finite: at a loss or gradient that is not finite, ``stop``, or ``skip`` and count steps where it is the gradient.
 
     Raises:
         UserError: another ``loss_norm`` or ``non_finite``.

@@ -83,9 +83,9 @@ class Recipe:
         """
         groups = [*self.parameter_groups(network), *more_groups]
         own = inspect.signature(self.optimizer).parameters
-        moved = {parameter.device.type for parameter in network.parameters()}
-        fused = fused and "fused" in own and moved <= FUSED_ON
-        optimizer = self.optimizer(groups, fused=True) if fused else self.optimizer(groups)
+        devices = {parameter.device.type for parameter in network.parameters()}
+        can = "fused" in own and devices <= FUSED_ON
+        optimizer = self.optimizer(groups, fused=True) if fused and can else self.optimizer(groups)
 
         def factor(step: int) -> float:
             return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)

@@ -147,10 +147,10 @@ class DynamicWeightAverage(FixedWeights):
         """Add the step's losses to the window; at its end, move on to the next."""
         self.total_loss += before
         self.steps += 1
-        if int(self.steps) % self.window == 0:
-            self.older.copy_(self.newer)
-            self.newer.copy_(self.total_loss / self.window)
-            self.total_loss.zero_()
+        ends = self.steps % self.window == 0
+        self.older.copy_(torch.where(ends, self.newer, self.older))
+        self.newer.copy_(torch.where(ends, self.total_loss / self.window, self.newer))
+        self.total_loss.copy_(torch.where(ends, 0.0, self.total_loss))
 
 
 class LossProduct(FixedWeights):

@@ -42,6 +42,9 @@ def map_in_processes(job: Callable[[Item], Outcome], items: Sequence[Item], work
 
 
 def one_thread() -> None:
-    """Let this process compute in one thread: other processes work on the other cores, and waiting threads take them."""
+    """Let OpenCV and the libraries loaded so far, numpy's BLAS among them, compute in one thread.
+
+    Other processes work on the other cores, and BLAS's threads take them even while they wait.
+    """
     cv2.setNumThreads(1)
     threadpool_limits(1)

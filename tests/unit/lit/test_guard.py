@@ -1,6 +1,7 @@
 """Losses and gradients that are not finite."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -65,6 +66,56 @@ def test_stopping_is_the_default_and_other_words_are_refused():
         step(network, optimizer, NonFiniteGuard(), torch.full((8, 4), float("nan")))
     with pytest.raises(UserError, match=r"non_finite=ignore is not known"):
         NonFiniteGuard("ignore")
+
+
+def small_step(guard, loss, norm, ids=("a", "b"), scaled=False):
+    """Show the guard a micro-batch's loss and a gradient of some norm; return whether it takes the step."""
+    guard.begin(nn.Linear(1, 1))
+    guard.see({"depth": torch.tensor(1.0)}, torch.tensor(1.0), ["fine"])
+    guard.see({"depth": torch.tensor(loss)}, torch.tensor(loss), ids)
+    return guard.check(3, torch.tensor(norm), nn.Linear(1, 1), [], scaled=scaled)
+
+
+@pytest.mark.parametrize(
+    ("norm", "scaled", "taken", "fate"),
+    [
+        (1.0, False, True, "its gradient is finite, the step is taken"),
+        (math.nan, False, False, "the step is skipped"),
+        (math.nan, True, True, "the scaler decides about the step"),
+    ],
+)
+def test_the_gradient_decides_about_a_step_and_the_loss_is_told(norm, scaled, taken, fate, caplog):
+    guard = NonFiniteGuard("skip")
+    assert small_step(guard, math.inf, norm, scaled=scaled) == taken
+    assert caplog.messages == [f"loss is not finite at step 3: depth = inf; images a, b; {fate}"]
+    assert guard.skipped == (not taken)
+    with pytest.raises(UserError, match=r"step 3: depth = inf; images a, b\. Training stopped"):
+        small_step(NonFiniteGuard(), math.inf, norm, scaled=scaled)
+
+
+def test_a_step_that_is_taken_ends_the_row_of_skipped_ones():
+    guard = NonFiniteGuard("skip")
+    for _ in range(3):
+        for _ in range(MOST_IN_A_ROW // 2):
+            assert not small_step(guard, 1.0, math.nan)
+        assert small_step(guard, math.inf, 1.0)
+    assert guard.in_a_row == 0
+
+
+def _stop(rank, file, out):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    try:
+        small_step(NonFiniteGuard(), math.nan if rank == 1 else 1.0, math.nan, ids=["torn"])
+    except UserError as error:
+        (out / f"{rank}").write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_name_the_images_of_one(tmp_path):
+    torch.multiprocessing.spawn(_stop, (tmp_path / "store", tmp_path), nprocs=2)
+    told = [(tmp_path / f"{rank}").read_text() for rank in range(2)]
+    assert told[0] == told[1]
+    assert told[0].startswith("loss is not finite at step 3: depth = nan; images torn. Training stopped")
 
 
 def test_a_run_goes_on_after_a_bad_batch_and_counts_it(tmp_path, monkeypatch, caplog):

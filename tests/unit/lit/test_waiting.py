@@ -27,7 +27,9 @@ class CountWaits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("options", [(), ("non_finite=skip", "loss_norm=global"), ("task_weights=uncertainty",)])
+@pytest.mark.parametrize(
+    "options", [(), ("non_finite=skip", "loss_norm=global"), ("task_weights=uncertainty",), ("task_weights=dwa",)]
+)
 def test_a_step_waits_once(tmp_path, monkeypatch, options):
     waits = CountWaits()
 
@@ -45,7 +47,13 @@ def test_a_step_waits_once(tmp_path, monkeypatch, options):
 
 
 def test_the_bar_reads_losses_of_a_gpu_when_they_are_logged(monkeypatch):
-    monkeypatch.setattr(RichProgressBar, "get_metrics", lambda _, trainer, module: {"step": trainer.global_step})  # noqa: ARG005
+    calls = []
+
+    def read(_, trainer, module):  # noqa: ARG001 - Lightning's signature
+        calls.append(trainer.global_step)
+        return {"step": trainer.global_step}
+
+    monkeypatch.setattr(RichProgressBar, "get_metrics", read)
     bar = ProgressBar(every=10)
 
     def shown(step, device, training=True):
@@ -53,5 +61,8 @@ def test_the_bar_reads_losses_of_a_gpu_when_they_are_logged(monkeypatch):
         return bar.get_metrics(trainer, SimpleNamespace(device=torch.device(device)))["step"]
 
     assert [shown(step, "cuda") for step in (10, 11, 19, 20, 21)] == [10, 10, 10, 20, 20]
+    calls.clear()
+    assert [shown(30, "cuda") for _ in range(3)] == [30] * 3  # micro-batches of one step
+    assert calls == [30]
     assert shown(22, "cpu") == 22
     assert shown(23, "cuda", training=False) == 23
