@@ -1,6 +1,7 @@
 """Fill in the README's table of "How fast" from what the benchmarks left: ``python experiments/scaling/how_fast.py``."""
 
 import csv
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,9 +59,10 @@ def growth() -> str:
 
 def loading() -> str:
     """Return the training pipeline's share of the speed of decoding."""
-    rows = read("../loader_speed/loader.csv")
-    alone, pipeline = (find(rows, what=what) for what in ("decoding the files alone", "training pipeline"))
-    return f"{100 * float(alone['ms']) / float(pipeline['ms']):.0f} % ({pipeline['images/s']} images/s)"
+    record = json.loads((HERE / "../loader_speed/bench.json").read_text())
+    share = record["percent of the speed of decoding alone (median, quartiles)"]["training pipeline"]
+    speed = find(read("../loader_speed/loader.csv"), what="training pipeline")["images/s"]
+    return f"{share[0]:.0f} % ({share[1]:.0f} to {share[2]:.0f}; {speed} images/s)"
 
 
 def table() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
 
 Row = dict[str, str | float]
 """Column -> value; an empty string where it is not known."""
@@ -62,7 +63,10 @@ def cross(a: tuple[float, float], b: tuple[float, float]) -> float | None:
 
 def draw(rows: Sequence[Row], fitted: Sequence[Row], path: Path) -> None:
     """Draw every cost over what is varied, on logarithmic axes, with the fitted lines."""
-    overs = list(dict.fromkeys(str(row["over"]) for row in rows))
+    values_of: dict[str, set[float]] = {}
+    for row in rows:
+        values_of.setdefault(str(row["over"]), set()).add(float(row["value"]))
+    overs = [over for over, values in values_of.items() if len(values) > 1]
     figure = Figure(figsize=(13, 3.8 * len(overs)), layout="constrained")
     grid = figure.subplots(len(overs), len(COSTS), squeeze=False)
     for axes, over in zip(grid, overs, strict=True):
@@ -78,6 +82,14 @@ def draw(rows: Sequence[Row], fitted: Sequence[Row], path: Path) -> None:
                 axis.loglog(values, costs, "o", color=f"C{index}", markersize=4)
                 axis.loglog(values, np.exp(offset) * values**slope, color=f"C{index}", label=label, linewidth=1)
             axis.set(xlabel=over, ylabel=cost)
+            axis.yaxis.set_major_formatter(LogFormatter())
+            axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+            if over != "pixels":  # few and small: each has its tick
+                counts = sorted(values_of[over])
+                axis.set_xticks(counts, [f"{count:g}" for count in counts])
+                axis.xaxis.set_minor_locator(NullLocator())
             axis.tick_params(which="both", labelsize=6)
-            axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            if axis.lines:
+                axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            axis.set_visible(bool(axis.lines))  # counted alone: no times
     figure.savefig(path, dpi=120)
