@@ -181,7 +181,9 @@ def build_trainer(
         UserError: other processes are there than the trainer wants.
     """
     loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
-    bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if cfg.trainer.get("enable_progress_bar", True) else []
+    bar = (
+        [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if cfg.trainer.get("enable_progress_bar", True) else []
+    )
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
