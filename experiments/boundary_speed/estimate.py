@@ -41,7 +41,7 @@ def main() -> None:
     batches = iter(loader)
 
     def step() -> None:
-        batch = next(batches)
+        batch = module.received(next(batches))
         final, aux = module.losses(module(batch["image"], batch["valid"]), batch["targets"])
         module.weighting(module.weighting.join(final, aux)).backward()
         optimizer.step()

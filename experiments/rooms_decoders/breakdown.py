@@ -78,7 +78,8 @@ def measure(checkpoint: Path) -> dict[str, list[float]]:
     module, tasks = restored.module.eval(), restored.tasks
     depth = [tasks["depth"].new_metric() for _ in DISTANCE_NAMES]
     semseg = [tasks["semseg"].new_metric() for _ in SIZE_NAMES]
-    for batch in restored.data.val_dataloader():
+    for stored in restored.data.val_dataloader():
+        batch = module.received(stored)
         shown = postprocess(tasks, module(batch["image"], batch["valid"]).final)
         targets = batch["targets"]
         classes = targets["semseg"][:, 0].long().numpy()

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtlsi_net.data import transforms
-from mtlsi_net.data.transforms import IMAGE, finish_label
+from mtlsi_net.data.decoding import label_values
+from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.base import Task, valid_window
@@ -85,7 +86,7 @@ def draw_grid(
 
 def label_pictures(sample: transforms.Sample, tasks: Mapping[str, Task]) -> list[Picture]:
     """Return the picture of an untransformed sample's image, and of each task's label with invalid pixels marked."""
-    labels = {name: torch.from_numpy(finish_label(sample[name], task.target)) for name, task in tasks.items()}
+    labels = {name: label_values(sample[name], task.target) for name, task in tasks.items()}
     return [sample[IMAGE].astype(np.uint8), *(task.colorize(labels[name]) for name, task in tasks.items())]
 
 
@@ -93,16 +94,19 @@ def label_pictures(sample: transforms.Sample, tasks: Mapping[str, Task]) -> list
 def _samples(module: MultiTaskModule, batch: Batch) -> list[Sample]:
     training = module.training
     module.eval()
-    prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
+    batch = module.received(batch)
+    prediction = module(batch["image"], batch["valid"])
     module.train(training)
-    values = {name: value.cpu() for name, value in postprocess(module.tasks, prediction.final).items()}
+    values = postprocess(module.tasks, prediction.final)
     return [_sample(batch, values, index) for index in range(len(batch["id"]))]
 
 
 def _sample(batch: Batch, values: Mapping[str, Tensor], index: int) -> Sample:
     window = valid_window(batch["valid"][index, 0])
-    image = (batch["image"][index][:, *window].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    labels, own = ({name: maps[name][index][:, *window] for name in values} for maps in (batch["targets"], values))
+    image = (batch["image"][index][:, *window].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    labels, own = (
+        {name: maps[name][index][:, *window].cpu() for name in values} for maps in (batch["targets"], values)
+    )
     return Sample(batch["id"][index], image, labels, own)
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 from torch.utils.hooks import RemovableHandle
 
 from mtlsi_net import assemble
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.evaluation import Restored, restore
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.distiller import SemanticTokenDistiller
@@ -316,7 +317,8 @@ def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
     draws = list(loader.sampler)
     collate = loader.collate_fn
     picked = Subset(dataset, [draws[index] for index in chosen])
-    return [collate([picked[k] for k in range(i, i + size)]) for i in range(0, count, size)]
+    batches = (collate([picked[k] for k in range(i, i + size)]) for i in range(0, count, size))
+    return [batch_values(batch, restored.data.targets) for batch in batches]
 
 
 def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Intervention]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from mtlsi_net import assemble
 from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.data.dataset import MultiTaskDataset, collate
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.predictions import PredictionFiles, find_predictions, names_of, read_prediction
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline
@@ -65,7 +66,8 @@ class _Predictions:
 
     def add_to(self, metrics: TaskMetrics, index: int) -> None:
         """Feed the metrics with one image's predictions, of the tasks that have one."""
-        batch = collate([self.labels[Draw(0, index)]])
+        specs = self.labels.reader.specs
+        batch = batch_values(collate([self.labels[Draw(0, index)]], specs), specs)
         paths = {name: path for name, files in self.files.items() if (path := files.path(self.ids[index]))}
         metrics.update(
             {name: self._value(path, name, batch["targets"][name][0]) for name, path in paths.items()}, batch

@@ -78,7 +78,7 @@ def score_name(metric: str, group: str) -> str:
 
 
 class Batch(TypedDict):
-    """What loaders yield and modules take.
+    """What modules take. Loaders yield it as it is stored; ``data.decoding.batch_values`` makes values of bytes.
 
     image: (B, 3, H, W) float32 RGB in [0, 1], not normalised; padding holds the mean colour.
     valid: (B, 1, H, W) bool, False on padding.
@@ -86,6 +86,7 @@ class Batch(TypedDict):
     targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
     references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
     labelled: task name -> ``losses.count_labels`` of all that this process has in the step, where the batch is a part of it.
+    pad_color: (B, 3, 1, 1), of loaders only: the image's value on padding, where bytes hold 0.
     """
 
     image: Tensor
@@ -94,6 +95,7 @@ class Batch(TypedDict):
     targets: dict[str, Tensor]
     references: dict[str, list[Reference]]
     labelled: NotRequired[dict[str, Tensor]]
+    pad_color: NotRequired[Tensor]
 
 
 def cut_batch(batch: Batch, part: slice) -> Batch:

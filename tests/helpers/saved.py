@@ -24,7 +24,8 @@ def predicted(restored: Restored) -> dict[str, dict[str, Tensor]]:
     """Return id -> task -> post-processed value (C, H, W) at the image's own size, of the validation images."""
     found = {}
     restored.module.eval()
-    for batch in restored.data.val_dataloader():
+    for stored in restored.data.val_dataloader():
+        batch = restored.module.received(stored)
         with torch.no_grad():
             values = postprocess(restored.tasks, restored.module(batch["image"], batch["valid"]).final)
         for index, sample_id in enumerate(batch["id"]):

@@ -11,6 +11,7 @@ from helpers.readme import readme_command, readme_files, run
 from PIL import Image
 
 from mtlsi_net import assemble
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.evaluation import evaluate
 from mtlsi_net.probing import probe
 from mtlsi_net.tasks.scores import TaskMetrics, postprocess
@@ -49,7 +50,9 @@ def test_it_is_scored_like_our_own_networks(data, tmp_path):
     cfg = compose_config(*on(data))
     tasks = assemble.build_tasks(cfg)
     by_hand = TaskMetrics(tasks)
-    for batch in assemble.build_data(cfg, tasks).val_dataloader():
+    data = assemble.build_data(cfg, tasks)
+    for stored in data.val_dataloader():
+        batch = batch_values(stored, data.targets)
         with torch.no_grad():
             small = peer(batch["image"])
         size = batch["image"].shape[-2:]

@@ -17,7 +17,8 @@ from rich.table import Table
 from mtlsi_net import assemble
 from mtlsi_net.benchmarks.tables import spread, write_csv
 from mtlsi_net.data.augmentation import TrainPipeline
-from mtlsi_net.data.dataset import MultiTaskDataset, prepare_worker
+from mtlsi_net.data.dataset import MultiTaskDataset, collate, prepare_worker
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
@@ -34,6 +35,7 @@ Seconds = Mapping[str, NDArray[np.float64]]
 """What was done -> seconds for one image, one value a round."""
 
 DECODE, TRAIN, EVALUATE, STEP = "decoding the files alone", "training pipeline", "evaluation pipeline", "step: "
+VALUES = "bytes to values, on the device that trains; here one core"
 
 
 def bench_loader(cfg: DictConfig) -> Seconds:
@@ -57,6 +59,7 @@ def bench_loader(cfg: DictConfig) -> Seconds:
         timed(TRAIN, lambda number, sample: train[Draw(number, sample)]),
         timed(EVALUATE, lambda _, sample: plain[Draw(0, sample)]),
         lambda number, sample: time_steps(train, number, sample),
+        lambda number, sample: time_values(train, number, sample),
     ]
     start = time.perf_counter()
     seconds = measure(jobs, samples, cfg.rounds)
@@ -105,6 +108,15 @@ def time_steps(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str,
     return {STEP + name: took for name, took in zip(names, np.diff(marks).tolist(), strict=True)}
 
 
+def time_values(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str, float]:
+    """Return the seconds that decoding a loaded sample takes, which is left to the device that trains."""
+    specs = dataset.reader.specs
+    stored = collate([dataset[Draw(number, sample)]], specs)
+    start = time.perf_counter()
+    batch_values(stored, specs)
+    return {VALUES: time.perf_counter() - start}
+
+
 def measure(jobs: Sequence[Job], samples: Sequence[int], rounds: int) -> dict[str, NDArray[np.float64]]:
     """Return what the jobs tell, the mean over the samples, round by round.
 
@@ -141,7 +153,7 @@ def write(seconds: Seconds, folder: Path, record: Mapping[str, Any]) -> None:
 
 def _row(name: str, values: NDArray[np.float64]) -> dict[str, str]:
     median, low, high = 1000 * spread(values)
-    speed = "" if name.startswith(STEP) else f"{1000 / median:.1f}"
+    speed = "" if name.startswith(STEP) or name == VALUES else f"{1000 / median:.1f}"
     return {"what": name, "ms": f"{median:.2f}", "low ms": f"{low:.2f}", "high ms": f"{high:.2f}", "images/s": speed}
 
 

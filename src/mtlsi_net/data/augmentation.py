@@ -14,8 +14,8 @@ from mtlsi_net.data.transforms import (
     Sample,
     Specs,
     crop,
-    finish,
     flip,
+    pad,
     photometric,
     scale,
     varied,
@@ -101,26 +101,26 @@ class PhotometricDistortion(Step):
         return {**sample, IMAGE: photometric(sample[IMAGE], draw_distortion(self.random_generator))}
 
 
-class Finish(Step):
-    """Pad, mark what is invalid, and turn into planes; refuses an image that the user's transforms made unusable."""
+class Pad(Step):
+    """Pad and turn into planes; refuses an image that the user's transforms made unusable."""
 
     def __init__(self, specs: Specs, size: tuple[int, int], color: tuple[float, ...]) -> None:
         super().__init__(specs)
         self.size, self.color = size, color
 
     def change(self, sample: Sample) -> Sample:
-        """Return the sample as ``finish`` does."""
+        """Return the sample as ``pad`` does."""
         image = sample[IMAGE]
         if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise UserError(
                 f"data.extra_augmentations: they left an image of shape {image.shape} and type {image.dtype}; it must "
                 "stay 8-bit RGB (take out what normalises or converts: the network normalises itself)"
             )
-        return finish(sample, self.size, self.specs, self.color)
+        return pad(sample, self.size, self.specs, self.color)
 
 
 class TrainPipeline:
-    """Random scale, category-capped crop, flip, photometric distortion, the user's own, pad, mark (protocol, 2.1).
+    """Random scale, category-capped crop, flip, photometric distortion, the user's own, pad (protocol, 2.1).
 
     The distributions are the lineage's, the random stream is ours.
 
@@ -152,13 +152,13 @@ class TrainPipeline:
                 Flip(specs, p=0.5),
                 PhotometricDistortion(specs),
                 *extras,
-                Finish(specs, size, color),
+                Pad(specs, size, color),
             ],
             is_check_shapes=False,  # readers have done so, and planes have another layout
         )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return one augmented sample, as ``finish`` does; all draws come from ``rng``. Not for several threads."""
+        """Return one augmented sample, as ``pad`` does; all draws come from ``rng``. Not for several threads."""
         augmented: Sample = self.seeded(rng)(**sample)
         return augmented
 

@@ -4,6 +4,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, specs=dataset.reader.specs),
             worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0 and shuffle,

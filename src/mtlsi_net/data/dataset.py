@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
+from mtlsi_net.data.decoding import label_values, target_values
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
-from mtlsi_net.data.transforms import IMAGE, VALID, Sample, finish_label, reduce
-from mtlsi_net.specs import Batch, Reference
+from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, reduce
+from mtlsi_net.specs import Batch, Reference, TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.heap import keep_freed_memory
 
@@ -54,7 +55,7 @@ class MultiTaskDataset(Dataset[Any]):
     def labels(self, index: int) -> dict[str, Tensor]:
         """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
         sample = self._read(self.ids[index])
-        return {name: torch.from_numpy(finish_label(sample[name], spec)) for name, spec in self.reader.specs.items()}
+        return {name: label_values(sample[name], spec) for name, spec in self.reader.specs.items()}
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         worker = get_worker_info()
@@ -76,6 +77,7 @@ class MultiTaskDataset(Dataset[Any]):
         return {
             "image": torch.from_numpy(sample[IMAGE]),
             "valid": torch.from_numpy(sample[VALID]),
+            "pad_color": torch.from_numpy(sample[PAD_COLOR]),
             "id": sample_id,
             "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
             "references": references,
@@ -101,8 +103,8 @@ def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signatur
     keep_freed_memory()
 
 
-def collate(samples: Sequence[dict[str, Any]]) -> Batch:
-    """Return samples of one size as a batch.
+def collate(samples: Sequence[dict[str, Any]], specs: Mapping[str, TargetSpec]) -> Batch:
+    """Return samples of one size as a batch; a target that only some of them store in bytes becomes values.
 
     Raises:
         UserError: their sizes differ.
@@ -111,6 +113,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> Batch:
     if len(sizes) > 1:
         raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")
     references = [sample.pop("references") for sample in samples]
+    for name, spec in specs.items():
+        if len({sample["targets"][name].dtype for sample in samples}) > 1:  # a missing label has no bytes
+            for sample in samples:
+                sample["targets"][name] = target_values(sample["targets"][name][None], spec, sample["valid"][None])[0]
     batch: Batch = default_collate(list(samples))
     batch["references"] = {name: [own[name] for own in references] for name in references[0]}
     return batch

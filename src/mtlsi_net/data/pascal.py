@@ -11,11 +11,12 @@ from mtlsi_net.data.label_cache import LabelCache
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
 from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import SampleReader, wrong_size
-from mtlsi_net.data.transforms import IMAGE, Array, decode
+from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import Reference, TargetSpec
 
 SALIENT = 128
 """Least grey value of a salient pixel."""
+NO_NORMAL = np.uint8(128)
 
 
 class PascalReader(SampleReader):
@@ -60,10 +61,10 @@ class PascalReader(SampleReader):
         }[name]
 
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
-        """Return one decoded label map.
+        """Return one label map, uint8.
 
-        semseg: 0 background, 1..20, 255 void. human_parts: 0..6. saliency and boundary: 0, 1. normals: x, y, z, and
-        (0, 0, 0) where there is none.
+        semseg: 0 background, 1..20, 255 void. human_parts: 0..6. saliency and boundary: 0, 255. normals:
+        ``127.5 (n + 1)``, and ``NO_NORMAL``, which is nearly no vector, where there is none.
         """
         read: dict[str, Callable[[list[Path], tuple[int, int]], Array]] = {
             "semseg": self._semseg,
@@ -85,10 +86,10 @@ class PascalReader(SampleReader):
         return self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size))[..., None]
 
     def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _plane(read_pixels(files[0], "share") >= SALIENT)
+        return _binary(read_pixels(files[0], "share") >= SALIENT)
 
     def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _plane(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))
+        return _binary(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))
 
     def _normals(self, files: list[Path], size: tuple[int, int]) -> Array:
         normals = read_target(files[0], self.specs["normals"])
@@ -96,11 +97,12 @@ class PascalReader(SampleReader):
         for file, shape in zip(files, (normals.shape, mask.shape), strict=True):
             if shape[:2] != size:
                 raise wrong_size(file, shape, size)
-        return decode(normals, "vector") * _plane(mask)
+        return np.where(mask[..., None], normals, NO_NORMAL)
 
 
-def _plane(values: NDArray[np.uint8] | NDArray[np.bool_]) -> Array:
-    return values.astype(np.float32)[..., None]
+def _binary(values: NDArray[np.uint8] | NDArray[np.bool_]) -> Array:
+    """Return a map of 0 and 1, (H, W), as it is stored."""
+    return values[..., None] * np.uint8(255)
 
 
 class PascalDataModule(MultiTaskDataModule):

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io
 
+from mtlsi_net.data.decoding import decode
 from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import names_in
-from mtlsi_net.data.transforms import Floats, decode
+from mtlsi_net.data.transforms import Floats
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
 

@@ -22,25 +22,11 @@ Floats = NDArray[np.float32]
 Sample = dict[str, Array]
 Specs = Mapping[str, TargetSpec]
 
-IMAGE, VALID = "image", "_valid"
+IMAGE, VALID, PAD_COLOR = "image", "_valid", "_pad_color"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-MIN_NORMAL_LENGTH = 0.5
 CROP_MAX_SHARE = 0.75
 
 BYTES = np.arange(256, dtype=np.float32)
-DECODED = {
-    "classes": BYTES,
-    "binary": BYTES / np.float32(255),
-    "vector": BYTES * np.float32(2 / 255) - 1,
-    "scalar": BYTES,
-}
-"""Kind of target -> value of each stored byte."""
-
-
-def decode(stored: NDArray[np.uint8], kind: str) -> Floats:
-    """Return the values of a stored map, (H, W, C)."""
-    values: Floats = cv2.LUT(stored, DECODED[kind]).reshape(stored.shape)
-    return values
 
 
 def _resize(array: Array, height: int, width: int, interpolation: int) -> Array:
@@ -144,60 +130,20 @@ def _inside(have: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, sli
     return height, width, slice(top, top + have[0]), slice(left, left + have[1])
 
 
-def _planes(array: Array, table: Floats, size: tuple[int, int], fill: Floats) -> Floats:
-    """Return (H, W, C) as decoded planes (C, H, W), centred in at least ``size``, with ``fill`` around."""
+def _planes(array: Array, size: tuple[int, int], fill: Floats) -> Array:
+    """Return (H, W, C) as planes (C, H, W), centred in at least ``size``; values have ``fill`` around, bytes zeros."""
     height, width, rows, columns = _inside(array.shape, size)
-    planes = np.empty((array.shape[2], height, width), np.float32)
-    for plane, values, around in zip(planes, cv2.split(array), fill, strict=True):
+    planes = np.empty((array.shape[2], height, width), array.dtype)
+    channels = cv2.split(array) if array.shape[2] > 1 else [array[..., 0]]
+    for plane, values, around in zip(planes, channels, fill, strict=True):
         if plane.shape != values.shape:
-            plane[:] = around
-        if values.dtype == np.uint8:
-            cv2.LUT(values, table, dst=plane[rows, columns])  # straight into its place
-        else:
-            plane[rows, columns] = values
+            plane[:] = 0 if array.dtype == np.uint8 else around
+        plane[rows, columns] = values
     return planes
 
 
-def _zeros(planes: Floats) -> NDArray[np.bool_]:
-    return planes == 0
-
-
-def _short_vectors(planes: Floats) -> NDArray[np.bool_]:
-    squares = np.square(planes[0])
-    for plane in planes[1:]:
-        squares += np.square(plane)
-    short: NDArray[np.bool_] = squares < MIN_NORMAL_LENGTH**2
-    return short
-
-
-def _background_only(planes: Floats) -> NDArray[np.bool_]:
-    return np.asarray(not ((planes > 0) & (planes != IGNORE)).any())
-
-
-_INVALID = {"zero": _zeros, "short_vector": _short_vectors, "background_only": _background_only}
-
-
-def finish_label(label: Array, spec: TargetSpec, size: tuple[int, int] = (0, 0)) -> Floats:
-    """Return a label map (H, W, C), stored or decoded, as the network's target.
-
-    Args:
-        label: of the sample.
-        spec: what it is.
-        size: least (height, width); smaller maps are padded with the target's fill, centred.
-
-    Returns:
-        (C, height, width); 255 where the target's ``invalid`` rule says so.
-    """
-    planes = _planes(label, DECODED[spec.kind], size, np.full(spec.channels, spec.fill, np.float32))
-    if spec.invalid != "none":
-        wrong = _INVALID[spec.invalid](planes)
-        if wrong.any():
-            np.copyto(planes, np.float32(IGNORE), where=wrong)
-    return planes
-
-
-def finish(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
-    """Pad, mark what is invalid, and turn into planes (steps 6 to 8 of the protocol).
+def pad(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
+    """Pad and turn into planes; ``decoding`` makes values of bytes and marks what is invalid (protocol, steps 6 to 8).
 
     Args:
         sample: image and at least the targets of ``specs``.
@@ -206,21 +152,24 @@ def finish(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[flo
         color: of the image's padding, RGB in 0..1.
 
     Returns:
-        image (3, H, W) in 0..1, ``VALID`` (1, H, W) bool, False on padding, and each target as ``finish_label`` gives it.
+        image (3, H, W), uint8 or in 0..1; ``VALID`` (1, H, W) bool, False on padding; ``PAD_COLOR`` (3, 1, 1), for
+        where bytes are padded; each target (C, H, W), uint8 or padded with its fill.
     """
-    image, full = sample[IMAGE], np.float32(255)
+    image, around = sample[IMAGE], np.asarray(color, np.float32)
     if image.dtype != np.uint8:
-        image = image / full
+        image = image / np.float32(255)
     height, width, rows, columns = _inside(image.shape, size)
     valid = np.zeros((1, height, width), bool)
     valid[:, rows, columns] = True
-    done = {IMAGE: _planes(image, BYTES / full, size, np.asarray(color, np.float32)), VALID: valid}
-    return done | {name: finish_label(sample[name], spec, size) for name, spec in specs.items()}
+    padded = {IMAGE: _planes(image, size, around), VALID: valid, PAD_COLOR: around.reshape(3, 1, 1)}
+    return padded | {
+        name: _planes(sample[name], size, np.full(spec.channels, spec.fill, np.float32)) for name, spec in specs.items()
+    }
 
 
 @dataclass(frozen=True)
 class TestPipeline:
-    """Pad and mark; nothing is resized (protocol page, section 2.2). Without draws it needs no albumentations."""
+    """Pad; nothing is resized (protocol page, section 2.2). Without draws it needs no albumentations."""
 
     __test__ = False  # not a test class, whatever its name
 
@@ -229,5 +178,5 @@ class TestPipeline:
     color: tuple[float, ...] = IMAGENET_MEAN
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:  # noqa: ARG002 - same call as TrainPipeline
-        """Return the sample as ``finish`` does."""
-        return finish(sample, self.size, self.specs, self.color)
+        """Return the sample as ``pad`` does."""
+        return pad(sample, self.size, self.specs, self.color)

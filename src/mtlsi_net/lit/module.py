@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.lit.guard import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
@@ -70,6 +71,13 @@ class MultiTaskModule(L.LightningModule):
         self._metrics = TaskMetrics({})
         self._constant_metrics = TaskMetrics({})
 
+    # -- batches ----------------------------------------------------------------------------------------------------
+
+    def received(self, batch: Batch) -> Batch:
+        """Return a loader's batch on the module's device and, once there, as values; one that is so already as it is."""
+        moved = self.transfer_batch_to_device(batch, self.device, 0)
+        return batch_values(moved, {name: task.target for name, task in self.tasks.items()})
+
     # -- training ---------------------------------------------------------------------------------------------------
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
@@ -114,6 +122,7 @@ class MultiTaskModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
+        batch = self.received(batch)
         prediction = self(batch["image"], batch["valid"])
         final, aux = self.losses(prediction, batch["targets"], self._labelled(batch))
         losses = self.weighting.join(final, aux)
@@ -201,6 +210,7 @@ class MultiTaskModule(L.LightningModule):
         """Update all metrics with one batch; it is empty in a process that has no image."""
         if not batch["id"]:
             return
+        batch = self.received(batch)
         prediction = self(batch["image"], batch["valid"])
         self._metrics.update(postprocess(self.tasks, prediction.final), batch)
         unscored = self._constant_metrics.tasks

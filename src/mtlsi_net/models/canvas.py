@@ -52,10 +52,15 @@ class Canvas(nn.Module):
             The second item is None if all is valid or padding is not to be masked.
 
         Raises:
-            UserError: shapes other than these.
+            UserError: shapes other than these, or an image of bytes.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise UserError(f"image has shape {tuple(image.shape)}; the network takes (B, 3, H, W)")
+        if not image.is_floating_point():
+            raise UserError(
+                f"image is {image.dtype}; the network takes values in [0, 1]: a loader's batch goes through "
+                "module.received(batch) or data.decoding.batch_values(batch, data.targets) first"
+            )
         if valid is not None and valid.shape != (image.shape[0], 1, *image.shape[2:]):
             raise UserError(f"valid has shape {tuple(valid.shape)}, image {tuple(image.shape)}; pass (B, 1, H, W)")
         padded = pad_to_multiple((image - self.mean) / self.std, self.multiple)

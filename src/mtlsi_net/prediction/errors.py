@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.nyud import NYUDLayoutReader
-from mtlsi_net.data.transforms import finish_label
 from mtlsi_net.prediction.drawing import draw_cell, tile
 from mtlsi_net.prediction.images import Pixels
 from mtlsi_net.prediction.result import Result, TaskResult
@@ -53,9 +53,9 @@ class LabelFolder:
         """
         found = {}
         for name, spec in self.reader.specs.items():
-            label = finish_label(self.reader.read_target(name, stem, size), spec)
+            label = label_values(self.reader.read_target(name, stem, size), spec)
             if (label != IGNORE).any():
-                found[name] = torch.from_numpy(label)
+                found[name] = label
         return found
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.data.transforms import VALID, finish
+from mtlsi_net.data.transforms import VALID, pad
 from mtlsi_net.inside import Inside, most_focused, watching
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.prediction.drawing import draw_cell, tile
@@ -57,7 +57,7 @@ class _Placing:
         self.image, self.stride = image, model.network.canvas.stride
         scale = base_scale(model, image.shape[:2])
         seen = tuple(max(1, int(side * scale + 1e-6)) for side in image.shape[:2])
-        padded = finish({"image": np.zeros((*seen, 3), np.uint8)}, model.size, {}, model.pad_color)[VALID]
+        padded = pad({"image": np.zeros((*seen, 3), np.uint8)}, model.size, {}, model.pad_color)[VALID]
         self.window = valid_window(torch.from_numpy(padded)[0])
 
     def spread(self, grid: Tensor) -> Tensor:

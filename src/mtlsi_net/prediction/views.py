@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.data.transforms import IMAGE, VALID, finish
+from mtlsi_net.data.decoding import image_values
+from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, pad
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.utils.errors import UserError
@@ -232,7 +233,10 @@ def _undone(y: Tensor, spec: TargetSpec, *, mirrored: bool, zoom: float, alone: 
 
 def _forward(network: Forward, images: Sequence[NDArray[Any]]) -> Raw:
     """Return raw outputs of images (h, w, 3), 0 to 255, padded as in evaluation and cut again."""
-    samples = [finish({IMAGE: np.ascontiguousarray(x)}, network.size, {}, network.pad_color) for x in images]
-    image, valid = (torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in (IMAGE, VALID))
+    samples = [pad({IMAGE: np.ascontiguousarray(x)}, network.size, {}, network.pad_color) for x in images]
+    keys = (IMAGE, VALID, PAD_COLOR)
+    image, valid, around = (torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in keys)
     window = valid_window(valid[0, 0])
-    return {name: y[..., window[0], window[1]] for name, y in network.raw(image, valid).items()}
+    return {
+        name: y[..., window[0], window[1]] for name, y in network.raw(image_values(image, valid, around), valid).items()
+    }

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from scipy import io
 
+from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.sample_reader import SampleReader
-from mtlsi_net.data.transforms import IMAGE, Array, finish_label
+from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.processes import map_in_processes
@@ -117,7 +118,7 @@ def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
 
 def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
     """Return the facts of one untransformed label map, (H, W, C), stored or decoded."""
-    planes = finish_label(label, spec)
+    planes = label_values(label, spec).numpy()
     valid = (planes != IGNORE).all(axis=0)
     values = planes[:, valid]
     facts = LabelFacts(images=1, pixels=valid.size, invalid=int(valid.size - valid.sum()))

@@ -8,6 +8,7 @@ from albumentations import GaussNoise
 from helpers.miniature import SIZE, write_miniature
 from PIL import Image
 
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.nyud import NYUDDataModule, NYUDLayoutReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
 from mtlsi_net.losses import count_labels
@@ -36,7 +37,7 @@ def root(tmp_path):
 
 
 def test_decoding_and_invalid_pixels(root):
-    batch = next(iter(data_module(root).val_dataloader()))
+    batch = batch_values(next(iter(data_module(root).val_dataloader())), SPECS)
     inside = batch["valid"][0, 0]
     assert inside.sum() == SIZE[0] * SIZE[1]
     for name, target in batch["targets"].items():
@@ -261,7 +262,7 @@ def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
         assert len(batches) == len(loader)
         return batches
 
-    (whole,) = epoch(0, 1)
+    whole = batch_values(epoch(0, 1)[0], SPECS)
     shares = [epoch(rank, 2, 1) for rank in range(2)]
     assert [len(share) for share in shares] == [2, 2]
     parts = [part for share in shares for part in share]
@@ -316,7 +317,8 @@ def test_real_photographs_have_the_stated_labels(real_data):
     )
     module.setup()
     assert {split: len(module.datasets[split]) for split in ("train", "val")} == {"train": 7, "val": 3}
-    for batch in module.val_dataloader():
+    for stored in module.val_dataloader():
+        batch = batch_values(stored, SPECS)
         targets = batch["targets"]
         inside = batch["valid"][0]
         assert inside.sum() == 425 * 560

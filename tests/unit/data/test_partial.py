@@ -1,13 +1,13 @@
 """Copies without some labels, and images without some task's label."""
 
 import shutil
-from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 from helpers.miniature import SIZE, compose_config, write_miniature
 from helpers.pascal_miniature import write_pascal_miniature
+from helpers.samples import loaded
 from PIL import Image
 
 from mtlsi_net import assemble
@@ -88,20 +88,20 @@ def test_images_without_one_label_contribute_nothing_to_it_if_allowed(name, task
     data = build(name, root, "data.allow_missing=true", f"paths.output_dir={tmp_path}")
     for split in ("train_plain", "train"):
         for epoch in range(3):  # mirrored or not, zoomed or not
-            target = data.datasets[split][Draw(epoch, 0)]["targets"][task]
-            assert target.shape == (own.target.channels, 64, 64)
+            target = loaded(data.datasets[split], 0, epoch)["targets"][task]
+            assert target.shape == (1, own.target.channels, 64, 64)
             assert (target == 255).all()
-    with_label = data.datasets["train_plain"][Draw(0, 1)]["targets"]
+    with_label = loaded(data.datasets["train_plain"], 1)["targets"]
     assert all((value != 255).any() for value in with_label.values())
 
     output = torch.randn(1, own.channels, 64, 64, requires_grad=True)
-    loss = own.loss(output, target[None])
+    loss = own.loss(output, target)
     loss.backward()
     assert loss.item() == 0
     assert output.grad is not None
     assert not output.grad.any()
     once, twice = own.new_metric(), own.new_metric()
-    without, labelled = islice(data.eval_dataloader("train_scored"), 2)
+    without, labelled = (loaded(data.datasets["train_scored"], index) for index in range(2))
     shown = own.postprocess(output.detach())
     own.update(once, shown, labelled)
     own.update(twice, shown, labelled)
@@ -126,7 +126,7 @@ def test_a_share_of_one_tasks_labels_trains_and_all_of_them_score(augment, tmp_p
     def labelled(share, split):
         data = build("nyud", root, f"data.label_share={{normals: {share}}}", f"data.augment={augment}")
         dataset = data.datasets[split]
-        targets = [dataset[Draw(0, index)]["targets"] for index in range(len(dataset))]
+        targets = [loaded(dataset, index)["targets"] for index in range(len(dataset))]
         assert all((own["depth"] != 255).any() for own in targets)
         return [bool((own["normals"] != 255).any()) for own in targets]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from mtlsi_net.data.decoding import decode
 from mtlsi_net.data.room_cameras import choose_camera
 from mtlsi_net.data.room_generation import FOLDERS, generate_rooms
 from mtlsi_net.data.room_rays import NO_HIT, first_hit, unblocked
@@ -17,7 +18,6 @@ from mtlsi_net.data.room_renderer import RoomImage, boundaries, render_room
 from mtlsi_net.data.room_scenes import ROOM_CLASSES, Room, sample_scene
 from mtlsi_net.data.room_solids import Piece, Scene
 from mtlsi_net.data.rooms import RoomsReader
-from mtlsi_net.data.transforms import decode
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.classes import CLASS_SETS
 from mtlsi_net.utils.errors import UserError

@@ -3,8 +3,9 @@ import random
 import cv2
 import numpy as np
 import pytest
-from helpers.samples import SPECS, stored_sample, vector, vector_sample
+from helpers.samples import SPECS, stored_sample, values_of, vector, vector_sample
 
+from mtlsi_net.data.decoding import decode, label_values
 from mtlsi_net.data.transforms import (
     IMAGE,
     IMAGENET_MEAN,
@@ -12,10 +13,8 @@ from mtlsi_net.data.transforms import (
     Distortion,
     TestPipeline,
     crop,
-    decode,
-    finish,
-    finish_label,
     flip,
+    pad,
     photometric,
     reduce,
     scale,
@@ -47,7 +46,7 @@ def test_vector_val():
     sample = vector_sample()
     sample["depth"][0, 0] = 0
     done = TestPipeline((45, 64), SPECS)(sample, np.random.default_rng(0))
-    assert_equals_vector(done, "tf_val", 0.01)
+    assert_equals_vector(values_of(done), "tf_val", 0.01)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -71,7 +70,7 @@ def test_vector_train(seed, dtype):
     if rng.random() < 0.5:
         sample = flip(sample, SPECS)
     sample[IMAGE] = photometric(sample[IMAGE], lineage_distortion(rng))
-    assert_equals_vector(finish(sample, (height, width), SPECS), f"tf_train_seed{seed}", 1.0)
+    assert_equals_vector(values_of(pad(sample, (height, width), SPECS)), f"tf_train_seed{seed}", 1.0)
 
 
 def lineage_distortion(rng):
@@ -97,7 +96,7 @@ def test_flip_twice_is_the_identity_and_once_negates_x(make):
     for name, array in sample.items():
         np.testing.assert_array_equal(twice[name], array)
         assert once[name].shape == array.shape
-    before, after = (finish_label(s["normals"], TargetSpec(3, "vector")) for s in (sample, once))
+    before, after = (label_values(s["normals"], TargetSpec(3, "vector")).numpy() for s in (sample, once))
     np.testing.assert_allclose(after[0, :, ::-1], -before[0], atol=2e-7)
     np.testing.assert_array_equal(after[1:, :, ::-1], before[1:])
     np.testing.assert_array_equal(sample["normals"], make()["normals"])  # the input is left alone
@@ -110,7 +109,7 @@ def test_stored_maps_go_through_all_steps_as_their_values_do():
 
     def steps(sample):
         moved = crop(scale(sample, 0.7, SPECS), 2, 3, 20, 30)
-        return finish(flip(moved, SPECS), (32, 48), SPECS)
+        return values_of(pad(flip(moved, SPECS), (32, 48), SPECS))
 
     for name, array in steps(stored).items():
         np.testing.assert_allclose(array, steps(values)[name], atol=2e-7, err_msg=name)
@@ -145,7 +144,8 @@ def test_distortion_is_truncated_after_every_step(contrast_first):
 
 def test_padding_of_425x560_is_the_lineages():
     sample = {IMAGE: np.ones((425, 560, 3), np.uint8), "semseg": np.ones((425, 560, 1), np.uint8)}
-    padded = finish(sample, (448, 576), {"semseg": SPECS["semseg"]})
+    specs = {"semseg": SPECS["semseg"]}
+    padded = values_of(pad(sample, (448, 576), specs), specs)
     for inside in (padded["semseg"][0] == 1, padded[VALID][0], padded[IMAGE][0] == np.float32(1 / 255)):
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         assert (rows[0], 447 - rows[-1], columns[0], 575 - columns[-1]) == (11, 12, 8, 8)
@@ -158,7 +158,8 @@ def test_padding_of_425x560_is_the_lineages():
 def test_maps_without_foreground_are_unlabelled(stored, expected):
     spec = TargetSpec(1, "classes", num_classes=7, invalid="background_only")
     for dtype in (np.uint8, np.float32):
-        np.testing.assert_array_equal(finish_label(np.array(stored, dtype).reshape(1, 2, 1), spec).ravel(), expected)
+        label = np.array(stored, dtype).reshape(1, 2, 1)
+        assert label_values(label, spec).flatten().tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from torch import nn
 
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.specs import Prediction
+from mtlsi_net.specs import Prediction, TargetSpec
 
 
 class Square:
     """A task whose loss is the mean square of what its output lacks."""
+
+    target = TargetSpec(1, "scalar")
 
     def loss(self, output, target):
         return (output - target).square().mean()

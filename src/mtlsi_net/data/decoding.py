@@ -1,0 +1,94 @@
+"""What stored maps mean: bytes become values, in batches on the device that needs them.
+
+Loaders move bytes, a quarter of what floats take; float32 maps hold values already and pass through.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlsi_net.data.transforms import Array, Floats
+from mtlsi_net.specs import IGNORE, Batch, TargetSpec
+
+MIN_NORMAL_LENGTH = 0.5
+
+MEANING = {"classes": (1.0, 0.0), "binary": (1 / 255, 0.0), "vector": (2 / 255, -1.0), "scalar": (1.0, 0.0)}
+"""Kind of target -> factor and offset that make a stored byte its value."""
+
+
+def decode(stored: NDArray[np.uint8], kind: str) -> Floats:
+    """Return the values of a stored map, (H, W, C)."""
+    factor, offset = MEANING[kind]
+    table = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(offset)
+    values: Floats = cv2.LUT(stored, table).reshape(stored.shape)
+    return values
+
+
+def image_values(image: Tensor, valid: Tensor, pad_color: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) in [0, 1]; bytes, 0 on padding, get ``pad_color`` (B, 3, 1, 1) there."""
+    if image.dtype != torch.uint8:
+        return image
+    return image.float().div_(255).addcmul_((~valid).float(), pad_color)
+
+
+def target_values(target: Tensor, spec: TargetSpec, valid: Tensor | None = None) -> Tensor:
+    """Return targets as networks take them.
+
+    Args:
+        target: (B, C, H, W), stored, or values that are padded already.
+        spec: what it is.
+        valid: (B, 1, H, W) bool, False on padding; None: there is none.
+
+    Returns:
+        (B, C, H, W) float32, 255 where stored so and where the target's ``invalid`` rule says so.
+    """
+    invalid = _INVALID.get(spec.invalid)
+    if target.dtype != torch.uint8:
+        return target if invalid is None else target.masked_fill(invalid(target), IGNORE)
+    factor, offset = MEANING[spec.kind]
+    values = target.float()
+    if (factor, offset) != (1.0, 0.0):
+        values.mul_(factor).add_(offset)
+    if valid is not None:
+        values.masked_fill_(~valid, spec.fill)
+    return values if invalid is None else values.masked_fill_(invalid(values), IGNORE)
+
+
+def _zeros(values: Tensor) -> Tensor:
+    return values == 0
+
+
+def _short_vectors(values: Tensor) -> Tensor:
+    return values.square().sum(dim=1, keepdim=True) < MIN_NORMAL_LENGTH**2
+
+
+def _background_only(values: Tensor) -> Tensor:
+    return ~((values > 0) & (values != IGNORE)).flatten(1).any(dim=1).view(-1, 1, 1, 1)
+
+
+_INVALID = {"zero": _zeros, "short_vector": _short_vectors, "background_only": _background_only}
+
+
+def label_values(label: Array, spec: TargetSpec) -> Tensor:
+    """Return one untransformed label map (H, W, C), stored or of values, as ``target_values``: (C, H, W)."""
+    return target_values(torch.from_numpy(label.transpose(2, 0, 1).copy())[None], spec)[0]
+
+
+def batch_values(batch: Batch, specs: Mapping[str, TargetSpec]) -> Batch:
+    """Return a loader's batch as networks and losses take it; one that is so already comes back as it is.
+
+    Targets without a spec are left as they are.
+    """
+    valid = batch["valid"]
+    targets = {
+        name: target_values(target, specs[name], valid) if name in specs else target
+        for name, target in batch["targets"].items()
+    }
+    rest = {key: value for key, value in batch.items() if key != "pad_color"}
+    image = image_values(batch["image"], valid, batch["pad_color"]) if "pad_color" in batch else batch["image"]
+    return cast(Batch, {**rest, "image": image, "targets": targets})
