@@ -23,7 +23,7 @@ notebooks: setup ## run the notebooks anew and save them with their pictures
 	$(PY) tools/run_notebooks.py
 
 test: setup ## all fast tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup ## the tests that take minutes
 	$(PY) -m pytest -m slow
