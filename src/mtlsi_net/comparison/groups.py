@@ -29,6 +29,7 @@ IGNORED = (
     "compile",
     "data.root",
     "data.cache_dir",
+    "data.decoded_dir",
     "data.num_workers",
     "data.eval_batch_size",
     "data.max_train_scores",

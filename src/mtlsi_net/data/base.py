@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
 from mtlsi_net.data.loader import ShareLoader
+from mtlsi_net.data.map_cache import DecodedCache
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler, hidden_labels
@@ -55,6 +56,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             missing. Chosen by ``seed``; a smaller share's are among a larger one's. Scoring sees all labels.
         cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
             sets with computed labels use it.
+        decoded_dir: folder for images and labels as arrays, outside ``root``, so that each file is decoded once; None:
+            decode each time.
         files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
             it. Only data sets in that layout use it.
         extra_augmentations: image-only albumentations transforms that training images go through after the protocol's.
@@ -90,6 +93,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         allow_missing: bool = False,
         label_share: Mapping[str, float] | None = None,
         cache_dir: str | None = None,
+        decoded_dir: str | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
         extra_augmentations: Sequence[Any] = (),
         prepare: Callable[[Path], None] | None = None,
@@ -112,6 +116,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.allow_missing = allow_missing
         self.label_share = dict(label_share or {})
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.decoded = DecodedCache(None if decoded_dir is None else Path(decoded_dir))
         self.files = dict(files or {})
         self.targets = dict(targets)
         for name, share in self.label_share.items():
@@ -127,6 +132,12 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
         """Return the data set's reader for ``specs``."""
+
+    def _reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
+        """Return a reader that decodes each file once, if that is wanted."""
+        reader = self.make_reader(specs)
+        reader.decoded = self.decoded
+        return reader
 
     @property
     def val_stage(self) -> str:
@@ -145,7 +156,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         """
         if self.datasets:
             return
-        reader = self.make_reader(self.targets)
+        reader = self._reader(self.targets)
         train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
@@ -200,7 +211,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
         pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
-        return self._training_dataset(self.make_reader(self.train_specs), ids, pipeline)
+        return self._training_dataset(self._reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
         hidden = {name: hidden_labels(self.seed, name, share, ids) for name, share in self.label_share.items()}

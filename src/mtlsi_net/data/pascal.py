@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.data.label_cache import LabelCache
+from mtlsi_net.data.map_cache import LabelCache
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
 from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.sample_reader import SampleReader, wrong_size
@@ -83,17 +83,17 @@ class PascalReader(SampleReader):
         return read_stored_classes(files[0], self.specs["semseg"])
 
     def _parts(self, files: list[Path], size: tuple[int, int]) -> Array:
-        return self.cache.get("human_parts", files[0], lambda: read_parts(files[0], size))[..., None]
+        return self.cache.get("human_parts", files[:1], lambda: read_parts(files[0], size))[..., None]
 
     def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
         return _binary(read_pixels(files[0], "share") >= SALIENT)
 
     def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _binary(self.cache.get("boundary", files[0], lambda: boundaries(read_label_map(files[0]))))
+        return _binary(self.cache.get("boundary", files[:1], lambda: boundaries(read_label_map(files[0]))))
 
     def _normals(self, files: list[Path], size: tuple[int, int]) -> Array:
         normals = read_target(files[0], self.specs["normals"])
-        mask = self.cache.get("has_normals", files[1], lambda: has_normals(read_label_map(files[1])))
+        mask = self.cache.get("has_normals", files[1:], lambda: has_normals(read_label_map(files[1])))
         for file, shape in zip(files, (normals.shape, mask.shape), strict=True):
             if shape[:2] != size:
                 raise wrong_size(file, shape, size)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mtlsi_net.data.map_cache import DecodedCache, MapCache
 from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.transforms import IMAGE, Array, Sample
 from mtlsi_net.specs import Reference, TargetSpec
@@ -38,6 +39,7 @@ class SampleReader(ABC):
 
     def __init__(self, root: Path, specs: Mapping[str, TargetSpec], *, allow_missing: bool = False) -> None:
         self.root, self.specs, self.allow_missing = root, dict(specs), allow_missing
+        self.decoded: MapCache = DecodedCache(None)
         for name in specs:
             if name not in self.tasks:
                 raise UserError(f"task {name!r}: this data set has no labels for it; {nearest_names(name, self.tasks)}")
@@ -126,7 +128,7 @@ class SampleReader(ABC):
             UserError: a file that cannot be read, or of another copy of the data set.
         """
         (path,) = self.files(IMAGE, sample_id)
-        image = read_pixels(path, "RGB")
+        image = self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
         self.check_size(path, (image.shape[0], image.shape[1]))
         return image
 
@@ -137,11 +139,13 @@ class SampleReader(ABC):
             UserError: a file that cannot be read, holds values out of range, or has another size than its image.
         """
         spec = self.specs[name]
-        if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
+        files = self.files(name, sample_id)
+        if self.allow_missing and not all(path.is_file() for path in files):
             return no_label(spec, size)
-        label = self.read_label(name, sample_id, size)
+        meaning = type(self).__qualname__, spec, size
+        label = self.decoded.get(name, files, lambda: self.read_label(name, sample_id, size), meaning)
         if label.shape[:2] != size:
-            raise wrong_size(self.files(name, sample_id)[0], label.shape, size)
+            raise wrong_size(files[0], label.shape, size)
         return label
 
     def reference(self, name: str, sample_id: str, size: tuple[int, int]) -> Reference:

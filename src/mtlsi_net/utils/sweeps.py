@@ -11,7 +11,7 @@ from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import place
 
 PLACES = (
-    *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir"),
+    *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir"),
     *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "checkpoint_every"),
 )
 """Settings that say where and how a run is done, not what it finds."""

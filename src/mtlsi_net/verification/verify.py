@@ -78,7 +78,10 @@ def verify(cfg: DictConfig) -> VerifyResult:
     earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))
     tasks = assemble.build_tasks(cfg)
     module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(
-        targets={name: task.target for name, task in tasks.items()}, allow_missing=False, cache_dir=None
+        targets={name: task.target for name, task in tasks.items()},
+        allow_missing=False,
+        cache_dir=None,
+        decoded_dir=None,
     )
     data, found = _open(module)
     images = list(

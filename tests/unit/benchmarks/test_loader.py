@@ -9,12 +9,12 @@ from helpers.miniature import compose_config, write_miniature
 from helpers.pascal_miniature import write_pascal_miniature
 
 from mtlsi_net.bench import BENCHMARKS, bench
-from mtlsi_net.benchmarks.loader import DECODE, EVALUATE, STEP, TRAIN, decode_alone
+from mtlsi_net.benchmarks.loader import DECODE, EVALUATE, STEP, TRAIN, VALUES, decode_alone
 from mtlsi_net.data.nyud import NYUDLayoutReader
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 
-STEPS = ["read and check", "RandomScale", "RandomCrop", "Flip", "PhotometricDistortion", "Finish"]
+STEPS = ["read and check", "RandomScale", "RandomCrop", "Flip", "PhotometricDistortion", "Pad"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_the_loader_is_measured_and_the_record_written(tmp_path, capsys):
     run(tmp_path / "out", "what=loader", "data=nyud", f"data.root={data}", "data.size=[64,80]")
     with (tmp_path / "out" / "loader.csv").open() as file:
         rows = {row["what"]: row for row in csv.DictReader(file)}
-    assert list(rows) == [DECODE, TRAIN, EVALUATE, *(STEP + name for name in STEPS)]
+    assert list(rows) == [DECODE, TRAIN, EVALUATE, *(STEP + name for name in STEPS), VALUES]
     for row in rows.values():
         assert 0 < float(row["low ms"]) <= float(row["ms"]) <= float(row["high ms"])
     record = json.loads((tmp_path / "out" / "bench.json").read_text())

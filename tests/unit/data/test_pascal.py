@@ -1,6 +1,4 @@
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from skimage.morphology import thin as skimage_thin
 
 from mtlsi_net import assemble
 from mtlsi_net.data.decoding import batch_values, label_values
-from mtlsi_net.data.label_cache import LabelCache
+from mtlsi_net.data.map_cache import LabelCache
 from mtlsi_net.data.pascal import NO_NORMAL, PascalDataModule, PascalReader
 from mtlsi_net.data.pascal_labels import NORMALS_CLASSES, PARTS, boundaries, has_normals, read_label_map, read_parts
 from mtlsi_net.data.sampling import Draw
@@ -190,55 +188,6 @@ def test_computed_labels_are_kept_outside_the_data_set_and_equal(root, tmp_path)
         np.testing.assert_array_equal(kept[name], fresh[name])
     assert sorted(path.parent.name for path in cache.rglob("*.*")) == ["boundary", "has_normals", "human_parts"]
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-
-
-def kept_map(folder, source, compute):
-    return LabelCache(folder).get("kind", source, compute)
-
-
-def test_a_kept_map_is_used_until_its_source_changes_or_it_is_damaged(tmp_path):
-    source, cache, calls = tmp_path / "a.mat", tmp_path / "cache", []
-
-    def compute():
-        calls.append(1)
-        return np.full((2, 3), len(calls), np.uint8)
-
-    source.write_text("one")
-    assert [int(kept_map(cache, source, compute)[0, 0]) for _ in range(2)] == [1, 1]
-    source.write_text("other")
-    assert int(kept_map(cache, source, compute)[0, 0]) == 2
-    for path in cache.rglob("*.png"):
-        path.write_bytes(b"half a pic")
-    assert int(kept_map(cache, source, compute)[0, 0]) == 3
-    for path in cache.rglob("*.png"):
-        path.write_bytes(b"")
-    assert int(kept_map(cache, source, compute)[0, 0]) == 4
-
-
-def test_a_write_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, caplog):
-    source = tmp_path / "a.mat"
-    source.write_text("x")
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    cache = LabelCache(tmp_path / "cache")
-    for _ in range(2):
-        assert cache.get("kind", source, lambda: np.ones((2, 3), np.uint8)).sum() == 6
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
-    assert caplog.text.count("No space left") == 1
-    assert "data.cache_dir" in caplog.text
-
-
-def test_many_writers_of_one_map_leave_it_whole(tmp_path):
-    source = tmp_path / "a.mat"
-    source.write_text("x")
-    values = np.random.default_rng(0).integers(0, 7, (300, 400)).astype(np.uint8)
-    with ThreadPoolExecutor(8) as pool:
-        maps = list(pool.map(lambda _: kept_map(tmp_path / "cache", source, lambda: values), range(40)))
-    assert all(np.array_equal(kept, values) for kept in maps)
-    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 1
 
 
 def test_an_unusable_cache_folder_is_done_without(root, tmp_path, caplog):

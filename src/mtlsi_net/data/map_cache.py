@@ -1,0 +1,129 @@
+"""Maps made once and kept outside the data set, which may be read-only and read by several processes."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+Map = NDArray[Any]
+
+VERSION = 2
+"""Counts up whenever the same files give another map."""
+
+
+class MapCache(ABC):
+    """Keeps maps as files under ``folder``; does without where that cannot be read or written.
+
+    An entry's name holds its sources' paths, sizes and times of change, so that it is not used once one changes.
+
+    Args:
+        folder: made on first use; None makes every map anew.
+    """
+
+    suffix: str
+    setting: str
+    """Which chooses the folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def write(self, file: IO[bytes], values: Map) -> None:
+        """Write one map."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Map | None:
+        """Return the map in a file; None if it is not there or damaged."""
+
+    def get(self, kind: str, sources: Sequence[Path], compute: Callable[[], Map], also: object = None) -> Map:
+        """Return the map ``kind`` of some files: the kept one, or ``compute()``, which is then kept.
+
+        ``also`` is what else it depends on. Errors of ``compute``, which reads the files, pass through.
+        """
+        if self.folder is None or not all(source.is_file() for source in sources):
+            return compute()
+        name = f"{sources[0].stem}_{_fingerprint(sources, also)}{self.suffix}"
+        path = self.folder / kind / name
+        kept = self.read(path)
+        if kept is not None:
+            return kept
+        values = compute()
+        self._keep(path, values)
+        return values
+
+    def _keep(self, path: Path, values: Map) -> None:
+        """Write under a name of this writer's own, then rename: no reader ever meets half a file."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    self.write(file, values)
+                os.replace(temporary, path)
+            except OSError:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            log.warning(
+                "%s: maps cannot be kept (%s) and are made anew each time; choose a folder with %s=...",
+                self.folder,
+                error.strerror,
+                self.setting,
+            )
+            self.folder = None
+
+
+class LabelCache(MapCache):
+    """Keeps labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
+
+    suffix = ".png"
+    setting = "data.cache_dir"
+
+    def write(self, file: IO[bytes], values: Map) -> None:
+        """Write a map of bytes."""
+        done, encoded = cv2.imencode(".png", values)
+        assert done, "PNG takes every 8-bit map"
+        file.write(encoded.tobytes())
+
+    def read(self, path: Path) -> Map | None:
+        """Return a map of bytes, (H, W)."""
+        try:
+            encoded = np.frombuffer(path.read_bytes(), np.uint8)
+        except OSError:
+            return None
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+        return None if decoded is None or decoded.ndim != 2 else decoded.astype(np.uint8)
+
+
+class DecodedCache(MapCache):
+    """Keeps images and labels as they are after decoding: as large as the arrays, and read in no time."""
+
+    suffix = ".npy"
+    setting = "data.decoded_dir"
+
+    def write(self, file: IO[bytes], values: Map) -> None:
+        """Write an array."""
+        np.save(file, values, allow_pickle=False)
+
+    def read(self, path: Path) -> Map | None:
+        """Return an array."""
+        try:
+            values: Map = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return values
+
+
+def _fingerprint(sources: Sequence[Path], also: object) -> str:
+    states = [(str(source.resolve()), (state := source.stat()).st_size, state.st_mtime_ns) for source in sources]
+    return hashlib.sha256(repr((VERSION, states, also)).encode()).hexdigest()[:16]
