@@ -58,11 +58,16 @@ def growth() -> str:
 
 
 def loading() -> str:
-    """Return the training pipeline's share of the speed of decoding."""
+    """Return the training pipeline's share of the speed of decoding, and what is left to the device that trains."""
     record = json.loads((HERE / "../loader_speed/bench.json").read_text())
     share = record["percent of the speed of decoding alone (median, quartiles)"]["training pipeline"]
-    speed = find(read("../loader_speed/loader.csv"), what="training pipeline")["images/s"]
-    return f"{share[0]:.0f} % ({share[1]:.0f} to {share[2]:.0f}; {speed} images/s)"
+    rows = read("../loader_speed/loader.csv")
+    speed = find(rows, what="training pipeline")["images/s"]
+    values = next(row["ms"] for row in rows if row["what"].startswith("bytes to values"))
+    return (
+        f"{share[0]:.0f} % ({share[1]:.0f} to {share[2]:.0f}; {speed} images/s), as bytes; "
+        f"a CPU that trains makes values of them in {float(values):.1f} ms"
+    )
 
 
 def table() -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from mtlsi_net.data.decoding import label_values, target_values
+from mtlsi_net.data.decoding import label_values, padding, target_values
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, reduce
@@ -116,7 +116,8 @@ def collate(samples: Sequence[dict[str, Any]], specs: Mapping[str, TargetSpec]) 
     for name, spec in specs.items():
         if len({sample["targets"][name].dtype for sample in samples}) > 1:  # a missing label has no bytes
             for sample in samples:
-                sample["targets"][name] = target_values(sample["targets"][name][None], spec, sample["valid"][None])[0]
+                outside = padding(sample["valid"])
+                sample["targets"][name] = target_values(sample["targets"][name][None], spec, outside)[0]
     batch: Batch = default_collate(list(samples))
     batch["references"] = {name: [own[name] for own in references] for name in references[0]}
     return batch

@@ -29,20 +29,25 @@ def decode(stored: NDArray[np.uint8], kind: str) -> Floats:
     return values
 
 
-def image_values(image: Tensor, valid: Tensor, pad_color: Tensor) -> Tensor:
-    """Return images (B, 3, H, W) in [0, 1]; bytes, 0 on padding, get ``pad_color`` (B, 3, 1, 1) there."""
+def padding(valid: Tensor) -> Tensor:
+    """Return 1.0 on padding and 0.0 elsewhere: on a CPU, sums of it are far quicker than masks."""
+    return (~valid).float()
+
+
+def image_values(image: Tensor, outside: Tensor, pad_color: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) in [0, 1]; bytes, 0 on ``padding``, get ``pad_color`` (B, 3, 1, 1) there."""
     if image.dtype != torch.uint8:
         return image
-    return image.float().div_(255).addcmul_((~valid).float(), pad_color)
+    return image.float().div_(255).addcmul_(outside, pad_color)
 
 
-def target_values(target: Tensor, spec: TargetSpec, valid: Tensor | None = None) -> Tensor:
+def target_values(target: Tensor, spec: TargetSpec, outside: Tensor | None = None) -> Tensor:
     """Return targets as networks take them.
 
     Args:
-        target: (B, C, H, W), stored, or values that are padded already.
+        target: (B, C, H, W), stored, 0 on padding, or values that are padded already.
         spec: what it is.
-        valid: (B, 1, H, W) bool, False on padding; None: there is none.
+        outside: ``padding``, (B, 1, H, W); None: there is none.
 
     Returns:
         (B, C, H, W) float32, 255 where stored so and where the target's ``invalid`` rule says so.
@@ -54,8 +59,8 @@ def target_values(target: Tensor, spec: TargetSpec, valid: Tensor | None = None)
     values = target.float()
     if (factor, offset) != (1.0, 0.0):
         values.mul_(factor).add_(offset)
-    if valid is not None:
-        values.masked_fill_(~valid, spec.fill)
+    if outside is not None:
+        values.add_(outside, alpha=spec.fill - offset)  # a stored 0 is ``offset``
     return values if invalid is None else values.masked_fill_(invalid(values), IGNORE)
 
 
@@ -84,11 +89,11 @@ def batch_values(batch: Batch, specs: Mapping[str, TargetSpec]) -> Batch:
 
     Targets without a spec are left as they are.
     """
-    valid = batch["valid"]
+    outside = padding(batch["valid"])
     targets = {
-        name: target_values(target, specs[name], valid) if name in specs else target
+        name: target_values(target, specs[name], outside) if name in specs else target
         for name, target in batch["targets"].items()
     }
     rest = {key: value for key, value in batch.items() if key != "pad_color"}
-    image = image_values(batch["image"], valid, batch["pad_color"]) if "pad_color" in batch else batch["image"]
+    image = image_values(batch["image"], outside, batch["pad_color"]) if "pad_color" in batch else batch["image"]
     return cast(Batch, {**rest, "image": image, "targets": targets})

@@ -100,7 +100,7 @@ def empty_batch() -> Batch:
     """Return a batch of no images."""
     return {
         "image": torch.empty(0, 3, 1, 1),
-        "valid": torch.empty(0, 1, 1, 1),
+        "valid": torch.empty(0, 1, 1, 1, dtype=torch.bool),
         "id": [],
         "targets": {},
         "references": {},

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.data.decoding import image_values
+from mtlsi_net.data.decoding import image_values, padding
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, pad
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
@@ -238,5 +238,6 @@ def _forward(network: Forward, images: Sequence[NDArray[Any]]) -> Raw:
     image, valid, around = (torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in keys)
     window = valid_window(valid[0, 0])
     return {
-        name: y[..., window[0], window[1]] for name, y in network.raw(image_values(image, valid, around), valid).items()
+        name: y[..., window[0], window[1]]
+        for name, y in network.raw(image_values(image, padding(valid), around), valid).items()
     }

@@ -33,7 +33,12 @@ def total(prediction, aux=1.0):
     logged = {}
     module.log = lambda name, value, **_: logged.update({name: float(value)})
     module.log_dict = lambda values: [module.log(name, value) for name, value in values.items()]
-    batch = {"image": torch.rand(1, 3, 8, 8), "valid": None, "id": ["a"], "targets": {"depth": torch.zeros(1, 1, 8, 8)}}
+    batch = {
+        "image": torch.rand(1, 3, 8, 8),
+        "valid": torch.ones(1, 1, 8, 8, dtype=torch.bool),
+        "id": ["a"],
+        "targets": {"depth": torch.zeros(1, 1, 8, 8)},
+    }
     return float(module.training_step(batch, 0)), logged
 
 
