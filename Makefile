@@ -26,7 +26,7 @@ test: setup ## all fast tests
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup ## the tests that take minutes
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow -n auto --maxprocesses 4
 
 lint: setup ## style
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes test at once, and tensors are small
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small, and other processes test on the other cores
 
 ROOT = Path(__file__).parent.parent
 

@@ -51,7 +51,8 @@ def main() -> None:
     network.eval()
     boundary = {"boundary": tasks["boundary"]}
     with torch.no_grad():
-        shown = [(b, postprocess(boundary, module(b["image"], b["valid"]).final)) for b in data.val_dataloader()]
+        batches = map(module.received, data.val_dataloader())
+        shown = [(b, postprocess(boundary, module(b["image"], b["valid"]).final)) for b in batches]
 
     def estimate() -> None:
         metrics = TaskMetrics(boundary, estimate=True)

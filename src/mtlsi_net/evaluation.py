@@ -95,6 +95,7 @@ def restore(cfg: DictConfig) -> Restored:
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
     changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
+    changed["decoded_dir"] = cfg.data.get("decoded_dir")  # a folder of the machine that trained
     run = OmegaConf.merge(run, {"data": changed, "paths": cfg.paths, "logger": None})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate

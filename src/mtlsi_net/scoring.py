@@ -141,7 +141,7 @@ def _find(cfg: DictConfig) -> _Predictions:
         raise UserError(f"{root} holds no predictions of this data set; looked for {looked}")
     own = {name: tasks[name] for name in tasks if name in files}
     data = assemble.open_data(cfg, own)
-    reader = data.make_reader(data.targets)
+    reader = data.reader(data.targets)
     reader.check_files(ids)
     without = [i for name in files if data.targets[name].reference for i in ids if files[name].path(i) is None]
     unpadded = TestPipeline((1, 1), data.targets)

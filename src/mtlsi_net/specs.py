@@ -100,13 +100,16 @@ class Batch(TypedDict):
 
 def cut_batch(batch: Batch, part: slice) -> Batch:
     """Return some of a batch's samples, as a batch."""
-    return {
+    cut: Batch = {
         "image": batch["image"][part],
         "valid": batch["valid"][part],
         "id": batch["id"][part],
         "targets": {name: target[part] for name, target in batch["targets"].items()},
         "references": {name: references[part] for name, references in batch["references"].items()},
     }
+    if "pad_color" in batch:
+        cut["pad_color"] = batch["pad_color"][part]
+    return cut
 
 
 @dataclass

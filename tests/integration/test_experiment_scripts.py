@@ -44,6 +44,22 @@ def test_the_readmes_table_of_speed_is_what_the_benchmarks_left():
     assert how_fast.table() in text
 
 
+def test_the_table_of_speed_takes_a_gpus_results_once_they_are_there(tmp_path, monkeypatch):
+    how_fast = script("scaling/how_fast.py")
+    assert how_fast.on_a_gpu().startswith("not run")
+    monkeypatch.setattr(how_fast, "GPU", tmp_path)
+    files = {
+        "train_vit_l/model.csv": "model,train step ms,decoder % of step,train TFLOP/s,% of peak\nmtlsi,250.4,29.6,300.5,\n",
+        "memory_vit_l/memory.csv": f"model,measured peak MiB\nmtlsi,20000\n{how_fast.CHECKPOINTED},10000\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    expected = "decoder 30 % of 250 ms, 300.5 TFLOP/s; 10.5 GB with checkpointing"
+    assert how_fast.on_a_gpu() == expected
+    assert expected in how_fast.table()
+
+
 def test_cost_is_three_forward_passes_of_every_step(monkeypatch):
     plan = script("plan.py")
     monkeypatch.setattr(plan, "TERAFLOPS", 100)

@@ -33,7 +33,9 @@ def trained(data, folder, *overrides):
 
 @pytest.fixture(scope="module")
 def checkpoint(data, tmp_path_factory):
-    return trained(data, tmp_path_factory.mktemp("run"), "model.fusion.exchange=true", "task_weights.aux=1")
+    folder = tmp_path_factory.mktemp("run")
+    options = ("model.fusion.exchange=true", "task_weights.aux=1", f"data.decoded_dir={folder}/decoded")
+    return trained(data, folder, *options)
 
 
 def probe_config(checkpoint, folder, *overrides):
@@ -50,6 +52,13 @@ def restored(checkpoint, tmp_path_factory):
 
 def test_a_restored_run_is_not_augmented_and_loads_no_transforms(restored):
     assert isinstance(restored.data.datasets["train"].pipeline, TestPipeline)
+
+
+def test_the_folder_of_decoded_files_is_that_of_the_machine_that_trained(checkpoint, restored, tmp_path):
+    assert list((checkpoint.parents[1] / "decoded" / "depth").iterdir())
+    assert restored.data.decoded.folder is None
+    own = restore(probe_config(checkpoint, tmp_path / "probe", f"data.decoded_dir={tmp_path}/own"))
+    assert own.data.decoded.folder == tmp_path / "own"
 
 
 def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):

@@ -117,6 +117,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.label_share = dict(label_share or {})
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.decoded = DecodedCache(None if decoded_dir is None else Path(decoded_dir))
+        if decoded_dir is not None and Path(decoded_dir).resolve().is_relative_to(self.root.resolve()):
+            raise UserError(f"data.decoded_dir={decoded_dir} lies inside the data set {root}; give a folder outside it")
         self.files = dict(files or {})
         self.targets = dict(targets)
         for name, share in self.label_share.items():
@@ -131,9 +133,9 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
-        """Return the data set's reader for ``specs``."""
+        """Return the data set's reader for ``specs``; callers take ``reader``."""
 
-    def _reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
+    def reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
         """Return a reader that decodes each file once, if that is wanted."""
         reader = self.make_reader(specs)
         reader.decoded = self.decoded
@@ -156,7 +158,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         """
         if self.datasets:
             return
-        reader = self._reader(self.targets)
+        reader = self.reader(self.targets)
         train_ids, val_ids = self.split_ids(reader)
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
@@ -211,7 +213,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
         pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
-        return self._training_dataset(self._reader(self.train_specs), ids, pipeline)
+        return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
         hidden = {name: hidden_labels(self.seed, name, share, ids) for name, share in self.label_share.items()}

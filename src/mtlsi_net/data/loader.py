@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtlsi_net.data.dataset import MultiTaskDataset
-from mtlsi_net.data.decoding import batch_values
+from mtlsi_net.data.decoding import padding, target_values
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.losses import count_labels
@@ -87,9 +87,11 @@ class ShareLoader(DataLoader[Batch]):
         if self.parts == 1:
             yield batch
             return
-        batch = batch_values(batch, cast(MultiTaskDataset, self.dataset).reader.specs)  # labels are counted as values
         size = len(batch["id"]) // self.parts
-        labelled = {name: count_labels(target) for name, target in batch["targets"].items()}
+        specs, outside = cast(MultiTaskDataset, self.dataset).reader.specs, padding(batch["valid"])
+        labelled = {
+            name: count_labels(target_values(target, specs[name], outside)) for name, target in batch["targets"].items()
+        }
         for first in range(0, size * self.parts, size):
             part = cut_batch(batch, slice(first, first + size))
             part["labelled"] = labelled

@@ -36,6 +36,7 @@ class MapCache(ABC):
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._writable = True
 
     @abstractmethod
     def write(self, file: IO[bytes], values: Map) -> None:
@@ -58,7 +59,8 @@ class MapCache(ABC):
         if kept is not None:
             return kept
         values = compute()
-        self._keep(path, values)
+        if self._writable:
+            self._keep(path, values)
         return values
 
     def _keep(self, path: Path, values: Map) -> None:
@@ -69,18 +71,19 @@ class MapCache(ABC):
             try:
                 with os.fdopen(handle, "wb") as file:
                     self.write(file, values)
+                os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp keeps files from others, who may share the folder
                 os.replace(temporary, path)
             except OSError:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as error:
             log.warning(
-                "%s: maps cannot be kept (%s) and are made anew each time; choose a folder with %s=...",
+                "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=...",
                 self.folder,
                 error.strerror,
                 self.setting,
             )
-            self.folder = None
+            self._writable = False
 
 
 class LabelCache(MapCache):
@@ -118,10 +121,23 @@ class DecodedCache(MapCache):
     def read(self, path: Path) -> Map | None:
         """Return an array."""
         try:
-            values: Map = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with path.open("rb") as file:
+                values: Map = np.lib.format.read_array(file, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except Exception:
             return None
         return values
+
+
+def _umask() -> int:
+    """Return the process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
 
 
 def _fingerprint(sources: Sequence[Path], also: object) -> str:

@@ -83,7 +83,7 @@ class PascalReader(SampleReader):
         return read_stored_classes(files[0], self.specs["semseg"])
 
     def _parts(self, files: list[Path], size: tuple[int, int]) -> Array:
-        return self.cache.get("human_parts", files[:1], lambda: read_parts(files[0], size))[..., None]
+        return self.cache.get("human_parts", files[:1], lambda: read_parts(files[0], size), size)[..., None]
 
     def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
         return _binary(read_pixels(files[0], "share") >= SALIENT)

@@ -9,9 +9,10 @@ from helpers.samples import loaded
 from PIL import Image
 
 from mtlsi_net import assemble
-from mtlsi_net.data import readers, sample_reader
+from mtlsi_net.data import sample_reader
 from mtlsi_net.data.map_cache import DecodedCache, LabelCache
-from mtlsi_net.data.nyud import NYUDLayoutReader
+from mtlsi_net.data.nyud import NYUDLayoutReader, NYUDReader
+from mtlsi_net.data.pascal import PascalReader
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
 
@@ -57,6 +58,36 @@ def test_a_write_that_breaks_off_leaves_nothing(suffix, tmp_path, monkeypatch, c
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     assert caplog.text.count("No space left") == 1
     assert f"{cache.setting}=" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", CACHES)
+def test_a_full_disk_leaves_what_is_kept_in_use(suffix, tmp_path, monkeypatch):
+    cache, sources = CACHES[suffix](tmp_path / "cache"), [tmp_path / "a.mat", tmp_path / "b.mat"]
+    for source in sources:
+        source.write_text(source.stem)
+    ones = np.ones((2, 3), np.uint8)
+    cache.get("kind", sources[:1], lambda: ones)
+    (kept,) = (tmp_path / "cache" / "kind").iterdir()
+    assert kept.stat().st_mode & 0o777 == sources[0].stat().st_mode & 0o777, "others may read it too"
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert cache.get("kind", sources[1:], lambda: 2 * ones).sum() == 12
+    assert cache.get("kind", sources[:1], lambda: pytest.fail("made again")).sum() == 6
+
+
+def test_any_damage_to_an_array_is_recognised(tmp_path):
+    cache, source = DecodedCache(tmp_path / "cache"), tmp_path / "a.png"
+    source.write_text("x")
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    cache.get("kind", [source], lambda: values)
+    (path,) = (tmp_path / "cache" / "kind").iterdir()
+    whole = path.read_bytes()
+    for position in range(len(whole) - values.size):
+        for byte in (0, ord("("), ord("'")):
+            path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
+            found = cache.read(path)
+            assert found is None or found.dtype.kind in "uibSV", position  # a header may still be one
+    path.write_bytes(b"PK\x03\x04" + whole)
+    assert cache.read(path) is None
 
 
 @pytest.mark.parametrize("suffix", CACHES)
@@ -108,9 +139,9 @@ def test_files_are_decoded_once_and_samples_are_the_same(name, tmp_path, monkeyp
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    for module in (readers, sample_reader):
-        monkeypatch.setattr(module, "read_pixels", refuse)
+    monkeypatch.setattr(sample_reader, "read_pixels", refuse)
     for dataset in data.datasets.values():
+        monkeypatch.setattr(type(dataset.reader), "read_label", refuse)
         dataset.groups = None  # references are read from the files themselves
     assert_equal(all_of(data), plain)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
@@ -125,10 +156,39 @@ def test_a_changed_file_or_meaning_is_decoded_anew(tmp_path):
     assert first["id"] == second["id"] == ["0001"]
     inside = first["valid"].expand_as(first["image"])
     assert (first["image"] + second["image"])[inside].allclose(second["image"].new_ones(1))
-    fewer = NYUDLayoutReader(root, {"semseg": TargetSpec(1, "classes", num_classes=2)})
+    fewer = NYUDReader(root, {"semseg": TargetSpec(1, "classes", num_classes=2)})
     fewer.decoded = DecodedCache(tmp_path / "decoded")
     with pytest.raises(UserError, match=r"segmentation/0001.png: class value 5 found"):
         fewer.read("0001")
+
+
+def test_a_map_depends_on_the_readers_class_and_on_the_images_size(tmp_path):
+    class Inverted(NYUDLayoutReader):
+        def read_label(self, name, sample_id, size):
+            return 255 - super().read_label(name, sample_id, size)
+
+    root, spec = write_miniature(tmp_path / "data"), {"boundary": TargetSpec(1, "binary")}
+    plain, inverted = (reader(root, spec) for reader in (NYUDLayoutReader, Inverted))
+    plain.decoded = inverted.decoded = DecodedCache(tmp_path / "decoded")
+    first, second = (reader.read("0001")["boundary"] for reader in (plain, inverted))
+    assert (first.astype(int) + second == 255).all()
+
+    root = write_pascal_miniature(tmp_path / "pascal")
+    spec = {"human_parts": TargetSpec(1, "classes", num_classes=7)}
+    for cache in (LabelCache(None), LabelCache(tmp_path / "labels")):
+        reader = PascalReader(root, spec, cache=cache)
+        reader.decoded = DecodedCache(tmp_path / "decoded")
+        path = root / "JPEGImages" / "2008_000004.jpg"  # without persons, so that its parts have any size
+        for size in ((40, 56), (20, 30)):
+            Image.new("RGB", size[::-1]).save(path)
+            assert reader.read("2008_000004")["human_parts"].shape[:2] == size
+
+
+def test_a_folder_inside_the_data_set_is_refused(tmp_path):
+    root = write_miniature(tmp_path / "data")
+    for folder in (root, root / "decoded"):
+        with pytest.raises(UserError, match=r"data.decoded_dir=.* lies inside the data set"):
+            build("nyud", root, f"data.decoded_dir={folder}")
 
 
 def test_a_bad_file_is_told_and_not_kept(tmp_path):

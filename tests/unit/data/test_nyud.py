@@ -260,9 +260,10 @@ def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
         loader = data_module(root, batch_size=4, micro_batch=micro_batch).train_dataloader()
         batches = list(loader)
         assert len(batches) == len(loader)
-        return batches
+        assert all(batch["image"].dtype == torch.uint8 for batch in batches)
+        return [batch_values(batch, SPECS) for batch in batches]
 
-    whole = batch_values(epoch(0, 1)[0], SPECS)
+    (whole,) = epoch(0, 1)
     shares = [epoch(rank, 2, 1) for rank in range(2)]
     assert [len(share) for share in shares] == [2, 2]
     parts = [part for share in shares for part in share]
