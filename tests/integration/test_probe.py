@@ -10,7 +10,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from mtlsi_net import probing
+from mtlsi_net import interventions, probing
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.evaluation import restore
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
@@ -107,7 +107,7 @@ def first_features(restored):
 
 
 def under(restored, intervention):
-    with probing.hooked(restored.module.network, intervention):
+    with interventions.hooked(restored.module.network, intervention):
         return first_features(restored)[0]
 
 
@@ -116,7 +116,7 @@ def test_a_dropped_task_leaves_the_context_as_if_it_had_no_keys(restored):
     x = torch.randn(2, 4, 32, 6, 8)
     k, v = attention.keys_values(x)
     k = k.clamp(min=0)
-    with probing.hooked(restored.module.network, probing.drop_from_context(1)):
+    with interventions.hooked(restored.module.network, interventions.drop_from_context(1)):
         found = attention.attend(attention.queries(x, None), k, v, None)
     k = k.clone()
     k[:, 1] = 0
@@ -125,7 +125,7 @@ def test_a_dropped_task_leaves_the_context_as_if_it_had_no_keys(restored):
 
 def test_dropped_tokens_are_gone(restored):
     before, _ = first_features(restored)
-    after = under(restored, probing.drop_from_tokens(0, 4))
+    after = under(restored, interventions.drop_from_tokens(0, 4))
     assert after["distiller"].shape[2] == before["distiller"].shape[2] * 3 // 4
     assert not torch.equal(after["decoder"], before["decoder"])
     assert torch.equal(after["fusion"], before["fusion"])
@@ -134,21 +134,21 @@ def test_dropped_tokens_are_gone(restored):
 
 def test_transplants_exchange_the_images_of_a_batch(restored):
     before, _ = first_features(restored)
-    tokens = under(restored, probing.tokens_of_another_image)["distiller"]
+    tokens = under(restored, interventions.tokens_of_another_image)["distiller"]
     torch.testing.assert_close(tokens, before["distiller"].flip(0))
-    assert not torch.equal(under(restored, probing.context_of_another_image)["fusion"], before["fusion"])
+    assert not torch.equal(under(restored, interventions.context_of_another_image)["fusion"], before["fusion"])
 
 
 def test_a_network_that_ignores_its_tokens_is_found_out(restored):
     network = restored.module.network
     batches = probing._batches(restored, "val", 4)
     intact = probing.score(restored.module, batches)
-    assert probing.score(restored.module, batches, probing.tokens_of_another_image) != intact
+    assert probing.score(restored.module, batches, interventions.tokens_of_another_image) != intact
     kept = {name: p.detach().clone() for name, p in network.named_parameters()}
     for block in network.decoder.blocks:
         torch.nn.init.zeros_(block.wide.key_value.weight)
         block.gate.weigh.weight.data[..., 32:] = 0
-    effect = probing.score(restored.module, batches, probing.tokens_of_another_image)
+    effect = probing.score(restored.module, batches, interventions.tokens_of_another_image)
     assert effect == probing.score(restored.module, batches)
     network.load_state_dict(kept, strict=False)
 
@@ -233,9 +233,11 @@ def test_token_statistics_are_those_of_the_assignment(restored):
 
 def test_softmax_attention_has_no_context_to_take_away():
     linear, softmax = (MultiScaleQueryFusion(4, 64, 32, attention=kind) for kind in ("linear", "softmax"))
-    assert len(probing.contexts_of(linear)) == 1
-    assert probing.contexts_of(softmax) == []  # hooks there would never be called, and report that nothing changes
-    assert not probing.shares_context(softmax)
+    assert len(interventions.contexts_of(linear)) == 1
+    assert (
+        interventions.contexts_of(softmax) == []
+    )  # hooks there would never be called, and report that nothing changes
+    assert not interventions.shares_context(softmax)
 
 
 def test_a_batch_without_a_tasks_labels_has_no_say_in_its_cosines(restored):
