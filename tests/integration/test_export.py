@@ -95,7 +95,8 @@ def test_any_batch_and_size(checkpoint, tmp_path, kind):
 
 
 def test_torchs_own_format(checkpoint, tmp_path):
-    path = exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "size=[50,70]")
+    path = exported(checkpoint, tmp_path / "m", "format=torch_export", "dynamic=false", "size=[50,70]")
+    assert path == tmp_path / "m.pt2"
     extra = {"about.json": ""}
     module = torch.export.load(path, extra_files=extra).module()
     image = torch.rand(1, 3, 50, 70)

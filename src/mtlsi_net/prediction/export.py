@@ -71,7 +71,9 @@ def export(cfg: DictConfig) -> Path:
     model = load(cfg.ckpt, None, "cpu", "32-true", cfg.trust)
     keep(model, cfg.keep)
     size = _fixed_size(model, cfg.size)
-    path = Path(cfg.out) if cfg.out is not None else Path(f"{_name(cfg.ckpt)}{suffix}")
+    path = Path(_name(cfg.ckpt) if cfg.out is None else cfg.out)
+    if not path.name.endswith(suffix):  # torch opens its own format under no other name
+        path = path.with_name(f"{path.name}{suffix}")
     _check_place(path, Path(cfg.ckpt))
     log.info("licences: %s", in_words(model.about.get("licences", {})))
     try:
