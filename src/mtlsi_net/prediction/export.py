@@ -34,6 +34,8 @@ BATCH = 2
 """Of the example that dynamic graphs are traced with: a batch of one would be taken for a constant."""
 LARGEST_FILE = 1_900_000_000
 """Bytes of weights that an ONNX file holds itself (its format ends at 2 GiB); more lie in a file beside it."""
+LEAST = 2
+"""Windows along a side of an exported graph: torch takes a single one for a constant, and its format refuses it."""
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
 
 
@@ -153,11 +155,12 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
         facts |= {"batch": 1, "height": size[0], "width": size[1]}
         example, shapes = torch.rand(1, 3, *size), None
     else:
-        facts |= {"batch": "any", "height": f"multiple of {multiple}", "width": f"multiple of {multiple}"}
-        rows, columns = (max(2, -(-side // multiple)) for side in size)
+        side = f"multiple of {multiple}, from {LEAST * multiple}"
+        facts |= {"batch": "any", "height": side, "width": side}
+        rows, columns = (max(LEAST, -(-side // multiple)) for side in size)
         rows += rows == columns  # equal sides would be taken for one number
         example = torch.rand(BATCH, 3, rows * multiple, columns * multiple)
-        shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h"), 3: multiple * Dim("w")}}
+        shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h", min=LEAST), 3: multiple * Dim("w", min=LEAST)}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(Graph(model).eval(), (example,), dynamic_shapes=shapes)
