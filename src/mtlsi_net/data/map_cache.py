@@ -123,9 +123,7 @@ class DecodedCache(MapCache):
         try:
             with path.open("rb") as file:
                 values: Map = np.lib.format.read_array(file, allow_pickle=False)
-        except FileNotFoundError:
-            return None
-        except Exception:
+        except Exception:  # a damaged header ends in errors of many kinds, those of tokenize among them
             return None
         return values
 

@@ -17,6 +17,7 @@ from mtlsi_net.specs import Reference, TargetSpec
 SALIENT = 128
 """Least grey value of a salient pixel."""
 NO_NORMAL = np.uint8(128)
+"""Stored in all three planes where there is no normal: a vector of length 0.007."""
 
 
 class PascalReader(SampleReader):
