@@ -116,9 +116,12 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert built.returncode == 0, built.stderr
     wheel = next(tmp_path.glob("*.whl"))
     shipped = set(zipfile.ZipFile(wheel).namelist())
-    assert {
-        f"mtlsi_net/comparison/{name}" for name in ("published.yaml", "page.html", "page.css", "page.js")
-    } <= shipped
+    listing = subprocess.run(["git", "ls-files", "src", "conf"], capture_output=True, text=True, cwd=ROOT, check=True)
+    tracked = {
+        name.removeprefix("src/") if name.startswith("src/") else f"mtlsi_net/{name}"
+        for name in listing.stdout.splitlines()
+    }
+    assert {name for name in shipped if ".dist-info/" not in name} == tracked
     installed = command("pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     assert installed.returncode == 0, installed.stderr
     # The wheel's copy is put before the checkout's on the path; everything else comes from this environment.
