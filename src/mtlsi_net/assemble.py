@@ -39,7 +39,8 @@ from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_options
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder, write_text
+from mtlsi_net.utils.io import write_text
+from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -29,9 +29,10 @@ from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.ranks import is_first
-from mtlsi_net.utils.run_folder import RunFolder, histories, write_json
+from mtlsi_net.utils.run_folder import RunFolder, histories
 
 log = logging.getLogger(__name__)
 

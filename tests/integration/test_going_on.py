@@ -15,8 +15,9 @@ from mtlsi_net.lit.interruption import Interrupted, requeue, seconds
 from mtlsi_net.sweep import run_job
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import read_history
 from mtlsi_net.utils.resuming import choose_folder
-from mtlsi_net.utils.run_folder import RunFolder, read_history
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder, read_history, write_history
+from mtlsi_net.utils.io import read_history, write_history
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 class HistoryLogger(Logger):
@@ -79,7 +80,7 @@ class HistoryLogger(Logger):
             self._columns = sorted({*self._columns, *missing})
             return
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(self._rows)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerows(self._rows)
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,37 +1,16 @@
-"""The run folder: what a run leaves behind, and under which names."""
+"""Paths and lock of a run folder."""
 
-import csv
 import fcntl
-import json
 import logging
-import math
-import os
-import platform
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.ranks import place
+from mtlsi_net.utils.io import read_history, write_history
 
 log = logging.getLogger(__name__)
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "torchmetrics",
-    "timm",
-    "hydra-core",
-    "numpy",
-    "opencv-python-headless",
-)
 
 LOCK = ".lock"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -174,29 +153,6 @@ class RunFolder:
             return True
 
 
-def read_history(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV of what was logged, their empty cells left out; a last line that was torn is dropped."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        text = file.read()
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    rows = [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(lines)]
-    return [row for row in rows if "step" in row]
-
-
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of what was logged, in one piece (never half a file)."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, sorted({key for row in rows for key in row}))
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def histories(folder: RunFolder) -> list[Path]:
     """Return the files of what was logged over time, those of a resumed run's earlier parts first.
 
@@ -204,84 +160,3 @@ def histories(folder: RunFolder) -> list[Path]:
     """
     earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
     return [path for path in (*earlier, folder.history) if path.is_file()]
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
-    write_text(path, json.dumps(_finite(data), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece (never half of it)."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def describe_run(seed: int, durations: Mapping[str, float], command: str | None = None) -> dict[str, Any]:
-    """Return what a result must carry to be repeated: command, commit, seed, versions, hardware, durations in seconds.
-
-    ``command`` replaces this process's own.
-    """
-    return {
-        "command": command or shlex.join(["python", *sys.orig_argv[1:]]),
-        "commit": _commit(),
-        "seed": seed,
-        "versions": {"python": platform.python_version(), "mtlsi-net": _version("mtlsi-net")}
-        | {name: _version(name) for name in PACKAGES},
-        "hardware": _hardware(),
-        "seconds": {name: round(value, 2) for name, value in durations.items()},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the checkout's commit, with ``+changes`` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "processes": place().size,
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
