@@ -66,7 +66,7 @@ class RunFolder:
 
     @property
     def wandb_id(self) -> Path:
-        """The id of the run's W&B run, which a resumed run goes on with."""
+        """The id of the run's W&B run, which a resumed run continues."""
         return self.root / "wandb_id.txt"
 
     @property
@@ -76,13 +76,17 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The newest checkpoint with all that training needs to go on."""
+        """The newest checkpoint with all that training needs to resume."""
         return self.checkpoints / LAST
 
     @property
     def previous(self) -> Path:
-        """The one before, while training lasts."""
+        """The one before, until training has finished."""
         return self.checkpoints / PREVIOUS
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the run can be resumed, unless its checkpoints are damaged."""
+        return self.last.is_file() or self.previous.is_file()
 
     @property
     def earlier(self) -> Path:
@@ -117,7 +121,7 @@ class RunFolder:
             ) from None
 
     def rewind_history(self, step: int) -> None:
-        """Forget what was logged at ``step`` and later: training goes on from there and logs it again."""
+        """Delete what was logged at ``step`` and later: training resumes there and logs it again."""
         parts = histories(self)
         rows = [row for part in parts for row in read_history(part) if float(row["step"]) < step]
         if rows:
