@@ -30,14 +30,8 @@ its task's ``variant`` does not show. Not for new metrics, nor for anything abou
 
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "torchmetrics",
-    "timm",
-    "hydra-core",
-    "numpy",
-    "opencv-python-headless",
+    *("mtlsi-net", "torch", "torchvision", "lightning", "torchmetrics", "timm"),
+    *("hydra-core", "numpy", "opencv-python-headless"),
 )
 
 
@@ -50,8 +44,7 @@ def describe_run(seed: int, durations: Mapping[str, float], command: str | None 
         "command": command or shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": _commit(),
         "seed": seed,
-        "versions": {"python": platform.python_version(), "mtlsi-net": _version("mtlsi-net")}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": _hardware(),
         "seconds": {name: round(value, 2) for name, value in durations.items()},
     }
@@ -65,34 +58,23 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the checkout's commit, with ``+changes`` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
+    """Return the checkout's commit, with ``+changes`` if tracked files differ from it; None outside a checkout."""
+    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
     return done.stdout.strip()
 
 
 def _hardware() -> dict[str, Any]:
     import torch
 
-    cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": cpu,
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "processes": place().size,
         "threads": torch.get_num_threads(),

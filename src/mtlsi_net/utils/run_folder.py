@@ -4,7 +4,6 @@ import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mtlsi_net.utils.errors import UserError
@@ -28,80 +27,45 @@ KEPT = (
 """Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run's folder; created on first use."""
+    """Paths inside one run's folder; created on first use.
 
-    root: Path
+    Attributes:
+        root: the folder.
+        config: the resolved configuration.
+        record: command, commit, seed, versions, hardware, durations.
+        metrics: final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric), ``model`` and ``gain``.
+        table: the main metrics as a Markdown table.
+        classes: IoU of every class (CSV), of tasks that have classes.
+        per_image: what every image contributed to the last weights' scores.
+        history: what was logged over time (CSV).
+        wandb_id: the id of the run's W&B run, which a resumed run continues.
+        pictures: folder of PNG pictures.
+        checkpoints: folder of ``last.ckpt`` and ``best.ckpt`` (or ``best_on_test.ckpt``).
+        last: the newest checkpoint with all that training needs to resume.
+        previous: the one before, until training has finished.
+        earlier: the last checkpoint of a run that was in this folder before.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.root / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """Final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric), ``model`` and ``gain``."""
-        return self.root / "metrics.json"
-
-    @property
-    def table(self) -> Path:
-        """The main metrics as a Markdown table."""
-        return self.root / "table.md"
-
-    @property
-    def classes(self) -> Path:
-        """IoU of every class (CSV), of tasks that have classes."""
-        return self.root / "classes.csv"
-
-    @property
-    def per_image(self) -> Path:
-        """What every image contributed to the last weights' scores."""
-        return self.root / "per_image.npz"
-
-    @property
-    def record(self) -> Path:
-        """Command, commit, seed, versions, hardware, durations."""
-        return self.root / "run.json"
-
-    @property
-    def wandb_id(self) -> Path:
-        """The id of the run's W&B run, which a resumed run continues."""
-        return self.root / "wandb_id.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of ``last.ckpt`` and ``best.ckpt`` (or ``best_on_test.ckpt``)."""
-        return self.root / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint with all that training needs to resume."""
-        return self.checkpoints / LAST
-
-    @property
-    def previous(self) -> Path:
-        """The one before, until training has finished."""
-        return self.checkpoints / PREVIOUS
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"
+        self.record = root / "run.json"
+        self.metrics = root / "metrics.json"
+        self.table = root / "table.md"
+        self.classes = root / "classes.csv"
+        self.per_image = root / "per_image.npz"
+        self.history = root / "metrics.csv"
+        self.wandb_id = root / "wandb_id.txt"
+        self.pictures = root / "pictures"
+        self.checkpoints = root / "checkpoints"
+        self.last = self.checkpoints / LAST
+        self.previous = self.checkpoints / PREVIOUS
+        self.earlier = self.checkpoints / "earlier.ckpt"
 
     def has_checkpoint(self) -> bool:
         """Return whether the run can be resumed, unless its checkpoints are damaged."""
         return self.last.is_file() or self.previous.is_file()
-
-    @property
-    def earlier(self) -> Path:
-        """The last checkpoint of a run that was in this folder before."""
-        return self.checkpoints / "earlier.ckpt"
-
-    @property
-    def history(self) -> Path:
-        """What was logged over time (CSV)."""
-        return self.root / "metrics.csv"
-
-    @property
-    def pictures(self) -> Path:
-        """Folder of PNG pictures."""
-        return self.root / "pictures"
 
     def create(self, *subfolders: Path) -> None:
         """Make the folder, and the named ones inside it, and check that it can be written.
