@@ -39,7 +39,8 @@ from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_options
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder, write_text
+from mtlsi_net.utils.io import write_text
+from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -156,11 +157,11 @@ def build_training(
     folder: RunFolder,
     module: MultiTaskModule,
     data: MultiTaskDataModule,
-    how: str = "ckpt=last goes on",
+    how: str = "resume with ckpt=last",
 ) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``, in as many processes as there are.
 
-    ``how`` says how an interrupted run goes on.
+    ``how`` is the instruction for resuming an interrupted run.
 
     Raises:
         UserError: settings of ``trainer`` or a batch that its processes cannot share.
@@ -216,7 +217,7 @@ def best_name(data: MultiTaskDataModule) -> str:
 def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
     """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights.
 
-    ``how`` says how an interrupted run goes on.
+    ``how`` is the instruction for resuming an interrupted run.
     """
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
@@ -235,7 +236,7 @@ def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataMo
 
 NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")
 EXPECTED_WARNINGS = (
-    "Checkpoint directory .* exists",  # made before, or that of a run that goes on
+    "Checkpoint directory .* exists",  # made before, or that of a resumed run
     ".*isinstance.treespec, LeafSpec",  # inside Lightning
     "The number of training batches",  # small data sets are fine
     "The '.*dataloader' does not have many workers",  # a choice of the configuration

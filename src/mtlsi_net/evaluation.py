@@ -22,9 +22,10 @@ from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.ranks import is_first
-from mtlsi_net.utils.run_folder import RunFolder, write_json
+from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.trusted import trusting
 
 log = logging.getLogger(__name__)

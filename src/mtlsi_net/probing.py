@@ -1,6 +1,5 @@
 """Diagnostics of a trained network, without training: does a block do anything, and what (our choice of measures)."""
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from mtlsi_net.record import describe_scores
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.scores import Scores, TaskMetrics, postprocess
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import write_json
+from mtlsi_net.utils.io import write_csv, write_json
 
 log = logging.getLogger(__name__)
 
@@ -304,12 +303,7 @@ def _write(found: Mapping[str, Any], root: Path) -> None:
     for key in ("context_influence", "tokens_influence", "transplants", "gradient_cosines"):
         if found.get(key):
             columns = list(next(iter(found[key].values())))
-            _write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in found[key].items()])
+            write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in found[key].items()])
     if "gate_by_distance" in found:
         ends = [f"below {d} px" for d in DISTANCES] + [f"{DISTANCES[-1]} px and more"]
-        _write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in found["gate_by_distance"].items()])
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
+        write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in found["gate_by_distance"].items()])

@@ -1,6 +1,5 @@
-"""The final tables: main metrics in the terminal and as Markdown, those of single classes in a file."""
+"""Tables of final scores: main metrics in the terminal and as Markdown, those of single classes as CSV."""
 
-import csv
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -8,6 +7,7 @@ from rich.table import Table
 
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.scores import ClassScores, Scores
+from mtlsi_net.utils.io import write_csv, write_text
 from mtlsi_net.utils.run_folder import RunFolder
 
 Rows = Mapping[str, Scores]
@@ -39,7 +39,7 @@ def print_table(rows: Rows, tasks: Mapping[str, Task], title: str) -> None:
 def publish(rows: Rows, tasks: Mapping[str, Task], title: str, folder: RunFolder) -> None:
     """Print the table and keep it as Markdown in the run folder."""
     print_table(rows, tasks, title)
-    folder.table.write_text(markdown_table(rows, tasks))
+    write_text(folder.table, markdown_table(rows, tasks))
 
 
 def write_classes(scores: Mapping[str, ClassScores], folder: RunFolder) -> None:
@@ -51,8 +51,7 @@ def write_classes(scores: Mapping[str, ClassScores], folder: RunFolder) -> None:
         for name, values in classes.items()
     ]
     if rows:
-        with folder.classes.open("w", newline="") as file:
-            csv.writer(file).writerows([["stage", "task", "class", "IoU", "pixels"], *rows])
+        write_csv(folder.classes, ["stage", "task", "class", "IoU", "pixels"], rows)
 
 
 def print_classes(scores: ClassScores) -> None:

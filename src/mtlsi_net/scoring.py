@@ -29,7 +29,8 @@ from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores, TaskMetrics
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
-from mtlsi_net.utils.run_folder import RunFolder, write_json
+from mtlsi_net.utils.io import write_json
+from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A run that may be half finished: what is done is recognised, what was interrupted goes on."""
+"""A run that may have been started before: a finished one is kept, an interrupted one is resumed."""
 
 import json
 import logging
@@ -10,29 +10,33 @@ from mtlsi_net.lit.checkpoints import damage
 from mtlsi_net.training import train
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.resuming import described, differences, has_checkpoint
+from mtlsi_net.utils.resuming import described, differences
 from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
 def run_job(cfg: DictConfig, command: str | None = None) -> float:
-    """Return the gain of the run in ``cfg.paths.run_dir``, trained as far as that is still to be done.
+    """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
-    ``metrics.json``, which is written last, marks a finished run; otherwise training goes on from ``last.ckpt``, or from
-    the one before if that is damaged, or from the very file that ``cfg.ckpt`` names.
+    ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
+    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names.
 
     Args:
         cfg: of the job.
         command: that repeats this job alone, for its record.
 
     Raises:
-        UserError: the folder holds a run of another configuration, or no checkpoint in it is whole.
+        UserError: the folder holds a run of another configuration, or all its checkpoints are damaged.
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
-    if folder.metrics.is_file() or has_checkpoint(folder):
-        _check_same(cfg, folder)
-    if folder.metrics.is_file():
+    finished = folder.metrics.is_file()
+    if (finished or folder.has_checkpoint()) and (different := differences(cfg, folder)):
+        raise UserError(
+            f"{folder.root} holds a run of another configuration ({described(different)}): give this sweep a name of its "
+            "own (sweep=...), or delete that folder; a single run resumes with the settings it had"
+        )
+    if finished:
         gain = json.loads(folder.metrics.read_text())["gain"]
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
         return float("nan") if gain is None else float(gain)
@@ -40,31 +44,22 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     paths = [chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous]
     resume = ranks.agree("checkpoint", lambda: newest_whole(paths))
     if resume is not None:
-        log.info("%s was interrupted; going on from its %s", folder.root, resume.name)
+        log.info("%s was interrupted; resuming from its %s", folder.root, resume.name)
     return train(cfg, command=command, resume=resume).gain
 
 
 def newest_whole(paths: list[Path]) -> Path | None:
-    """Return the first checkpoint that is whole, saying aloud which are not; None if there is none at all.
+    """Return the first checkpoint that is undamaged, with a warning for each one before; None if there is none at all.
 
     Raises:
         UserError: all that are there are damaged.
     """
     there = [path for path in paths if path.is_file()]
     for path in there:
-        found = damage(path)
-        if found is None:
+        problem = damage(path)
+        if problem is None:
             return path
-        log.warning("%s is damaged (%s) and left out", path, found)
+        log.warning("%s is damaged (%s) and skipped", path, problem)
     if there:
-        raise UserError(f"no checkpoint in {there[0].parent} is whole; delete that run folder to start anew")
+        raise UserError(f"every checkpoint in {there[0].parent} is damaged; delete that run folder to start anew")
     return None
-
-
-def _check_same(cfg: DictConfig, folder: RunFolder) -> None:
-    different = differences(cfg, folder)
-    if different:
-        raise UserError(
-            f"{folder.root} holds a run of another configuration ({described(different)}): give this sweep a name of its "
-            "own (sweep=...), or delete that folder; a single run goes on with the settings it had"
-        )

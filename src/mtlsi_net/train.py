@@ -1,6 +1,6 @@
 """Train a network: ``python -m mtlsi_net.train experiment=rooms_demo``; with ``-m``, one for each choice of a sweep.
 
-``ckpt=last`` goes on with an interrupted run.
+``ckpt=last`` resumes an interrupted run.
 """
 
 import shlex
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from mtlsi_net.utils.command_line import run_command
 from mtlsi_net.utils.errors import user_errors
 from mtlsi_net.utils.launch import start
-from mtlsi_net.utils.resuming import goes_on
+from mtlsi_net.utils.resuming import resumes
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="train", version_base="1.3")
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> float:
         if job.mode == RunMode.MULTIRUN:
             cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
             return start("mtlsi_net.sweep.run_job", cfg, job_command(job))
-        if goes_on(cfg):
+        if resumes(cfg):
             return start("mtlsi_net.sweep.run_job", cfg)
         return start("mtlsi_net.train.run", cfg)
 

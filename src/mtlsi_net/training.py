@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from mtlsi_net import assemble
-from mtlsi_net.data.loader import named_worker_deaths
+from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.evaluation import Evaluator
 from mtlsi_net.lit.callbacks import ExponentialAverage
 from mtlsi_net.lit.checkpoints import checkpoint_step
@@ -29,9 +29,10 @@ from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.ranks import is_first
-from mtlsi_net.utils.run_folder import RunFolder, histories, write_json
+from mtlsi_net.utils.run_folder import RunFolder, histories
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     Args:
         cfg: of the run.
         command: that repeats it, for the record; None: this process's own.
-        resume: a checkpoint of this run to go on from: weights, optimiser, schedule, learned loss weights, averages, position
-            in the data. What follows is what would have followed without the interruption.
+        resume: a checkpoint of this run: weights, optimiser, schedule, learned loss weights, averages, position in the data.
+            What follows is what would have followed without the interruption.
     """
     clock = {"start": time.monotonic()}
     check_complete(cfg)
@@ -84,12 +85,12 @@ def _train(
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
     module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
-    how = "the same command goes on" if command else f"go on with: {_going_on(folder)}"
+    how = f"resume with {'the same command' if command else _resume_command(folder)}"
     trainer = assemble.build_training(cfg, folder, module, data, how)
     log_config(trainer.loggers, config, size)
 
     clock["fit"] = time.monotonic()
-    with named_worker_deaths(data.readings):
+    with report_worker_crash(data.readings):
         trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
     clock["evaluate"] = time.monotonic()
     if resume is None or trainer.global_step > checkpoint_step(resume):
@@ -117,7 +118,7 @@ def _train(
 
 
 def _begin(folder: RunFolder, resume: Path | None) -> None:
-    """Make the folder fit for a new run, or for the one that goes on; the first process does."""
+    """Prepare the folder for a new run or for the resumed one; only the first process does."""
     if not is_first():
         return
     if resume is not None:
@@ -130,7 +131,7 @@ def _begin(folder: RunFolder, resume: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _going_on(folder: RunFolder) -> str:
+def _resume_command(folder: RunFolder) -> str:
     words = [word for word in sys.orig_argv[1:] if not word.startswith(("ckpt=", "paths.run_dir="))]
     return shlex.join(["python", *words, f"ckpt={folder.root}"])
 

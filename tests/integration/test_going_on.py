@@ -15,8 +15,9 @@ from mtlsi_net.lit.interruption import Interrupted, requeue, seconds
 from mtlsi_net.sweep import run_job
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import read_history
 from mtlsi_net.utils.resuming import choose_folder
-from mtlsi_net.utils.run_folder import RunFolder, read_history
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
     for age, run in enumerate(runs):
         os.utime(run.last, (1000 + age, 1000 + age))
     assert choose_folder(cfg) == place / "c"
-    assert f"going on with {place / 'c'}, the newest unfinished run" in capsys.readouterr().out
+    assert f"resuming {place / 'c'}, the newest unfinished run" in capsys.readouterr().out
     runs[2].metrics.write_text("{}")
     assert choose_folder(cfg) == place / "b"
     assert choose_folder(job(data, tmp_path / "new", out, f"ckpt={place / 'a'}")) == place / "a"

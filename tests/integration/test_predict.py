@@ -288,7 +288,7 @@ def damaged(trained, tmp_path, change):
 @pytest.mark.parametrize(
     "target",
     [
-        *("os.system", "my.Decoder", "mtlsi_net.assemble.instantiate", "mtlsi_net.utils.run_folder.write_text"),
+        *("os.system", "my.Decoder", "mtlsi_net.assemble.instantiate", "mtlsi_net.utils.io.write_text"),
         *(
             "mtlsi_net.models.encoder.timm.create_model",
             "mtlsi_net.data.readers.read_pixels",

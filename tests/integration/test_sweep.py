@@ -14,7 +14,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from mtlsi_net.sweep import run_job
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import read_history
+from mtlsi_net.utils.io import read_history
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
     assert again.items() >= jobs.items()
     assert f"{jobs['1'].name} is finished and stays as it is, gain {before['1']['gain']}" in done.stdout
     assert (jobs["1"] / "metrics.json").stat().st_mtime_ns == written
-    assert f"{jobs['2'].name} was interrupted; going on from its last.ckpt" in done.stdout
+    assert f"{jobs['2'].name} was interrupted; resuming from its last.ckpt" in done.stdout
     assert metrics(jobs["2"])["last"] == before["2"]["last"]
     assert (again["3"] / "metrics.json").is_file()
 

@@ -14,7 +14,8 @@ from helpers.killing import start, wait_for
 from helpers.miniature import short_overrides, write_miniature
 
 from mtlsi_net.lit.checkpoints import damage
-from mtlsi_net.utils.run_folder import RunFolder, read_history
+from mtlsi_net.utils.io import read_history
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 def main(cycles: int, seed: int) -> int:

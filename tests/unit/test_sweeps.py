@@ -6,10 +6,11 @@ from omegaconf import OmegaConf
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import Place
-from mtlsi_net.utils.sweeps import NAME_LENGTH, check_launcher, decides, job_folder
+from mtlsi_net.utils.settings import RESULT_NEUTRAL, SAME_GROUP, affects_results, is_among
+from mtlsi_net.utils.sweeps import NAME_LENGTH, check_launcher, job_folder
 
 
-def test_a_jobs_name_is_readable_and_follows_from_what_decides():
+def test_a_jobs_name_is_readable_and_follows_from_what_affects_results():
     name = job_folder(["seed=1", "experiment=rooms_demo", "+optim.x=[1,2]", "~tasks.normals"])
     assert re.fullmatch(r"x_1_2-experiment_rooms_demo-seed_1-normals-[0-9a-f]{8}", name)
     assert name == job_folder(["~tasks.normals", "+optim.x=[1,2]", "seed=1", "experiment=rooms_demo"])
@@ -39,11 +40,27 @@ def test_a_checkpoint_inside_can_be_named_on_hydras_command_line():
     assert re.fullmatch(r"[\w.-]+", name, re.ASCII)
 
 
-def test_only_whole_keys_are_places():
-    assert not decides("data.root")
-    assert not decides("paths.output_dir")
-    assert decides("data.root_color")
-    assert decides("data")
+def test_existing_sweeps_keep_their_job_folders():
+    overrides = ["experiment=nyud_vitl", "seed=1", "+optim.x=[1,2]", "~tasks.normals", "pictures=8", "ablation=no_gate"]
+    neutral = [
+        "data.root=/x",
+        "data.num_workers=3",
+        "checkpoint_every=5",
+        "trainer.max_time='00:01:00:00'",
+        "logger=csv",
+    ]
+    name = "x_1_2-ablation_no_gate-experiment_nyud_vitl-pictures_8-seed_1-normals-6080f6e7"  # as written by version 0.1
+    assert job_folder([*overrides, *neutral]) == name
+
+
+def test_settings_are_told_by_whole_keys():
+    assert not affects_results("data.root")
+    assert not affects_results("paths.output_dir")
+    assert affects_results("data.root_color")
+    assert affects_results("data")
+    assert set(RESULT_NEUTRAL) < set(SAME_GROUP)
+    assert is_among("trainer.devices", SAME_GROUP)
+    assert affects_results("trainer.devices")
 
 
 def config(launcher, devices, num_nodes=1, **options):

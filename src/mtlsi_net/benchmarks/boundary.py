@@ -24,9 +24,10 @@ from mtlsi_net.boundary_scoring.files import read_prediction, read_reference
 from mtlsi_net.boundary_scoring.images import Job, count_image
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
+from mtlsi_net.record import describe_run
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.processes import map_in_processes
-from mtlsi_net.utils.run_folder import describe_run, write_json
 
 matplotlib.use("Agg")
 

@@ -23,9 +23,10 @@ from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.record import describe_run
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.utils.io import write_json
 
 log = logging.getLogger(__name__)
 

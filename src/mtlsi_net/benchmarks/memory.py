@@ -18,8 +18,9 @@ from mtlsi_net.benchmarks.meters import open_device
 from mtlsi_net.benchmarks.model import PRECISIONS, device_settings
 from mtlsi_net.benchmarks.runner import STEP_PEAK, Runner, random_batch
 from mtlsi_net.benchmarks.tables import print_rows, write_csv
+from mtlsi_net.record import describe_run
 from mtlsi_net.utils.errors import UserError, choose
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.utils.io import write_json
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from mtlsi_net.benchmarks.meters import open_device
 from mtlsi_net.benchmarks.model_report import MEANING, Values, headline, model_row, publish, stage_rows
 from mtlsi_net.benchmarks.runner import STEP, Runner, random_batch
 from mtlsi_net.benchmarks.timings import Seconds, publish_timings, take_turns
+from mtlsi_net.record import describe_run
 from mtlsi_net.utils.errors import UserError, choose
-from mtlsi_net.utils.run_folder import describe_run
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """Names as the trainer has them."""

@@ -15,7 +15,7 @@ from rich.table import Table
 from mtlsi_net.benchmarks.candidates import Candidate
 from mtlsi_net.benchmarks.runner import FORWARD, FORWARD_PEAK, PART, PARTS, STAGE, STEP, STEP_PEAK
 from mtlsi_net.benchmarks.tables import spread, write_csv
-from mtlsi_net.utils.run_folder import write_json
+from mtlsi_net.utils.io import write_json
 
 log = logging.getLogger(__name__)
 

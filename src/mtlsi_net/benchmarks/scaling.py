@@ -23,9 +23,10 @@ from mtlsi_net.benchmarks.runner import random_batch
 from mtlsi_net.benchmarks.scaling_report import MEANING, Row, draw, fits
 from mtlsi_net.benchmarks.tables import print_rows, write_csv
 from mtlsi_net.models.encoder import Encoder
+from mtlsi_net.record import describe_run
 from mtlsi_net.specs import FeatureSpec
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.utils.io import write_json
 
 log = logging.getLogger(__name__)
 

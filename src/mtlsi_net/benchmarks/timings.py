@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from mtlsi_net.benchmarks.tables import print_rows, spread, write_csv
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.record import describe_run
+from mtlsi_net.utils.io import write_json
 
 log = logging.getLogger(__name__)
 

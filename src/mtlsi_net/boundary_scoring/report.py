@@ -1,9 +1,7 @@
 """What a boundary scoring leaves: counts, one line an image, a summary, and the precision-recall plot."""
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts, f_measure, precision_recall
+from mtlsi_net.utils.io import write_csv
 
 matplotlib.use("Agg")
 
@@ -20,7 +19,7 @@ ISO_F = np.arange(0.1, 1, 0.1)
 
 def write_counts(path: Path, counts: Counts, preset: Preset) -> None:
     """Write one line a threshold, (thresholds, 4) counts summed over images."""
-    _write_csv(
+    write_csv(
         path, ("threshold", *COUNTS), ((t, *row) for t, row in zip(preset.thresholds, counts.tolist(), strict=True))
     )
 
@@ -34,14 +33,7 @@ def write_images(path: Path, found: Mapping[str, Counts], preset: Preset) -> Non
         at = int(np.argmax(f))
         scores = (f"{value:.6f}" for value in (f[at], precision[at], recall[at]))
         rows.append((sample_id, preset.thresholds[at], *scores, *counts[at].tolist()))
-    _write_csv(path, ("id", "threshold", "F", "precision", "recall", *COUNTS), rows)
-
-
-def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_csv(path, ("id", "threshold", "F", "precision", "recall", *COUNTS), rows)
 
 
 def draw_curve(path: Path, counts: Counts, preset: Preset, name: str, best: Mapping[str, float], title: str) -> None:

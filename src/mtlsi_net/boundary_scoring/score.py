@@ -18,11 +18,12 @@ from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.tally import Tally
+from mtlsi_net.record import describe_run
 from mtlsi_net.specs import SCORE_GROUPS, score_name
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.processes import map_in_processes
-from mtlsi_net.utils.run_folder import describe_run, write_json
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ class ShareLoader(DataLoader[Batch]):
     still hands out one empty batch: it has to take part in what all processes do together.
 
     In training it counts what it hands out: epoch and place follow from that number, which checkpoints keep (Lightning
-    calls ``state_dict`` and ``load_state_dict``), so that a resumed run goes on with the next sample.
+    calls ``state_dict`` and ``load_state_dict``), so that a resumed run continues with the next sample.
 
     Args:
         parts: of each batch; its size is a multiple.
@@ -110,11 +110,11 @@ def empty_batch() -> Batch:
 
 
 @contextmanager
-def named_worker_deaths(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iterator[None]:
-    """Turn the death of a loader's process, of which torch tells the number alone, into an error that names its file.
+def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iterator[None]:
+    """Turn the crash of a data worker, of which torch reports only the process number, into an error that names its file.
 
     Raises:
-        UserError: a process died inside the context.
+        UserError: a worker crashed inside the context.
     """
     try:
         yield
@@ -131,5 +131,5 @@ def named_worker_deaths(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iter
         ]
         raise UserError(
             f"a data worker died at {', '.join(samples) or 'its start'} ({str(error).splitlines()[0]}). "
-            "For want of memory: data.num_workers=0, or fewer; the last checkpoint is kept, go on with ckpt=last"
+            "If memory ran out, use fewer (data.num_workers=0: none); the last checkpoint is kept, resume with ckpt=last"
         ) from None

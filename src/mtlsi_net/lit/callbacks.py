@@ -42,6 +42,9 @@ class StepSeeds(L.Callback):
 class ExponentialAverage(L.Callback):
     """Keeps a running average of the network's weights beside the raw ones; saved with checkpoints.
 
+    Lightning's ``EMAWeightAveraging`` (2.6.6) loses the raw weights at the end of fit, and a checkpoint with
+    ``save_weights_only`` then holds other weights than were scored.
+
     Args:
         decay: of the average, per optimiser step.
     """

@@ -1,10 +1,7 @@
-"""Checkpoints written whole or not at all, the one before kept, damage recognised."""
+"""Checkpoint files: atomic writing, the previous one kept, damage recognised."""
 
-import logging
-import os
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +9,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import atomic_file
 from mtlsi_net.utils.run_folder import LAST, PREVIOUS
-
-log = logging.getLogger(__name__)
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -36,31 +32,20 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint to a temporary file beside ``path``, and put it there when the disk has it.
-
-    At every moment ``path``, if it was there, is whole; ``last.ckpt`` stays as ``previous.ckpt``.
+    """Write a checkpoint atomically; the ``last.ckpt`` that it replaces is kept as ``previous.ckpt``.
 
     Raises:
-        UserError: it cannot be written; what was there before stays, and no half file.
+        UserError: it cannot be written; the file that was there before stays, and no incomplete one.
     """
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with atomic_file(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.name == LAST and path.exists():
-            _keep(path, path.with_name(PREVIOUS))
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch wraps what its file's write raises
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        kept = f"; {path.name} of before is kept" if path.exists() else ""
+        kept = f"; the earlier {path.name} is kept" if path.exists() else ""
         raise UserError(
-            f"{path} cannot be written ({_reason(error)}){kept}. Make room, or mend the permissions, and go on with the "
-            "same command and ckpt=last"
+            f"{path} cannot be written ({_reason(error)}){kept}. Free disk space or fix the permissions, then resume with "
+            "ckpt=last"
         ) from None
 
 
@@ -78,26 +63,6 @@ def checkpoint_step(path: Path) -> int:
     """Return the optimiser steps behind a checkpoint; nothing but its index is read."""
     saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return int(saved["global_step"])
-
-
-def _keep(path: Path, copy: Path) -> None:
-    """Give the file a second name, at no moment without one."""
-    link = copy.with_suffix(".link")
-    try:
-        link.unlink(missing_ok=True)
-        os.link(path, link)
-        os.replace(link, copy)
-    except OSError:  # a file system without links: for an instant only the second name exists
-        os.replace(path, copy)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every file system can
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _reason(error: BaseException) -> str:

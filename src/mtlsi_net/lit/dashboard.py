@@ -1,6 +1,6 @@
 """What a W&B run shows beside its curves: configuration, sizes, final scores, and pictures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlsi_net.pictures import Sample
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils.io import flatten
 from mtlsi_net.utils.ranks import is_first
 from mtlsi_net.utils.run_folder import KEPT, RunFolder
 
@@ -31,21 +32,13 @@ def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, fo
 
     The run folder's files go along; offline they wait beside the run.
     """
-    flat = {"/".join(path): value for path, value in _leaves(results, ())}
+    scores = flatten(results, "/")
     for logger in dashboards(loggers):
-        logger.experiment.summary.update({**flat, "gain": gain})
+        logger.experiment.summary.update({**scores, "gain": gain})
         for name in KEPT:
             if (folder.root / name).is_file():
                 logger.experiment.save(str(folder.root / name), base_path=str(folder.root.parent), policy="now")
         logger.experiment.finish()
-
-
-def _leaves(node: Any, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:  # noqa: ANN401 - nested mappings
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, (*path, str(key)))
-    else:
-        yield path, node
 
 
 def log_pictures(loggers: Sequence[Logger], samples: Sequence[Sample], tasks: Mapping[str, Task], stage: str) -> None:

@@ -1,4 +1,4 @@
-"""What was logged over time, in one file for all parts of a run."""
+"""Logger that writes ``metrics.csv``: all that a run logged over time, in one file however often it is resumed."""
 
 import csv
 import os
@@ -11,13 +11,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder, read_history, write_history
+from mtlsi_net.utils.io import read_history, write_history
+from mtlsi_net.utils.run_folder import RunFolder
 
 
 class HistoryLogger(Logger):
-    """Writes ``metrics.csv`` and goes on with one that is there; Lightning's own CSV logger deletes it.
+    """Writes ``metrics.csv`` and continues an existing one, which Lightning's own CSV logger deletes.
 
-    A new column rewrites the file, as a whole or not at all.
+    A new column rewrites the file, atomically.
 
     Args:
         save_dir: the run folder.
@@ -32,12 +33,12 @@ class HistoryLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Of the kind of logger."""
+        """The kind of logger."""
         return "history"
 
     @property
     def version(self) -> str:
-        """There is one a run."""
+        """Empty: there is one history a run."""
         return ""
 
     @property
@@ -62,24 +63,22 @@ class HistoryLogger(Logger):
         Raises:
             UserError: the file cannot be written.
         """
-        if not self._rows:
-            return
         try:
-            self._write()
+            if self._rows:
+                self._write()
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror}); checkpoints are kept") from None
         self._rows = []
 
     def _write(self) -> None:
-        if self._columns is None:
-            self._columns = sorted({key for row in read_history(self.path) for key in row})
-        missing = {key for row in self._rows for key in row} - set(self._columns)
-        if missing or not self.path.is_file():
-            write_history(self.path, [*read_history(self.path), *self._rows])
-            self._columns = sorted({*self._columns, *missing})
+        new = {key for row in self._rows for key in row}
+        if self._columns is None or not new <= set(self._columns) or not self.path.is_file():
+            rows = [*read_history(self.path), *self._rows]
+            write_history(self.path, rows)
+            self._columns = sorted({key for row in rows for key in row})
             return
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(self._rows)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerows(self._rows)
             file.flush()
             os.fsync(file.fileno())
 

@@ -21,10 +21,11 @@ from mtlsi_net.prediction.model import Model, load
 from mtlsi_net.prediction.page import write_page
 from mtlsi_net.prediction.result import Result
 from mtlsi_net.prediction.views import Viewing
+from mtlsi_net.record import describe_run
 from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, shown
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.licences import in_words
-from mtlsi_net.utils.run_folder import describe_run, write_json
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """Results on disk, in formats that other programs read; ``python -m mtlsi_net.score`` reads them too."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 from mtlsi_net.prediction.about import describe_tasks
 from mtlsi_net.prediction.result import TaskResult
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.run_folder import write_text
+from mtlsi_net.utils.io import write_json
 
 MILLIMETRES = 1000
 FARTHEST = 65535
@@ -67,7 +66,7 @@ _WRITERS = {"classes": _classes, "scalar": _scalar, "vector": _vector, "binary":
 
 def write_meaning(tasks: Mapping[str, Task], path: Path) -> None:
     """Write what the numbers in the files mean: units and class names, as JSON."""
-    write_text(path, json.dumps(describe_tasks(tasks), indent=2) + "\n")
+    write_json(path, describe_tasks(tasks))
 
 
 def name_results(images: Sequence[Path]) -> dict[Path, str]:

@@ -1,7 +1,6 @@
-"""What every image contributed to the pooled scores, in a file; read without torch."""
+"""The file of what every image contributed to the pooled scores, ``per_image.npz``; read without torch."""
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from mtlsi_net.metrics.pooling import POOLINGS, Sums, Values
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import atomic_file
 
 ImageRecord = dict[str, Sums]
 """``task/metric`` -> one image's sums."""
@@ -56,9 +56,8 @@ def join(records: Mapping[str, ImageRecord], pooling: Mapping[str, str]) -> Imag
 def write_image_sums(path: Path, found: ImageSums) -> None:
     """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; never half a file."""
     arrays: dict[str, Any] = {"ids": np.array(found.ids), "pooling": np.array(json.dumps(found.pooling))}
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")  # each process has its own
-    np.savez_compressed(temporary, **arrays, **_arrays(found))
-    os.replace(temporary, path)
+    with atomic_file(path) as file:
+        np.savez_compressed(file, **arrays, **_arrays(found))
 
 
 def _arrays(found: ImageSums) -> dict[str, Any]:

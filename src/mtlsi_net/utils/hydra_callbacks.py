@@ -1,36 +1,33 @@
-"""Checks that must come before Hydra makes the run folder."""
+"""Hydra callbacks that check and choose the run folder before Hydra creates it."""
 
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
 from mtlsi_net.utils import ranks
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, user_errors
 from mtlsi_net.utils.resuming import choose_folder
 from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.sweeps import check_launcher
 
 
 class ChooseRunFolder(Callback):
-    """Puts the command into the folder of the run it goes on with, before Hydra makes another."""
+    """Puts a command that resumes a run into the folder of that run."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
-        """Set ``paths.run_dir``, in the first process; the others use its folder."""
+        """Set ``paths.run_dir`` in the first process; the others use its folder."""
         if not ranks.is_first():
             return
-        try:
+        with user_errors():
             folder = choose_folder(config)
-        except UserError as error:
-            _leave(error)
-        if folder is None:
-            return
-        given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]
-        if given and Path(config.paths.run_dir).absolute() != folder.absolute():
-            _leave(UserError(f"ckpt={config.ckpt} goes on in its own folder {folder}; leave out {given[-1]}"))
-        config.paths.run_dir = str(folder)
+            if folder is None:
+                return
+            given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]
+            if given and Path(config.paths.run_dir).absolute() != folder.absolute():
+                raise UserError(f"ckpt={config.ckpt} resumes in its own folder {folder}; leave out {given[-1]}")
+            config.paths.run_dir = str(folder)
 
 
 class CheckRunFolder(Callback):
@@ -41,21 +38,15 @@ class CheckRunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Create the folder that the job is about to use."""
-        try:
+        with user_errors():
             if ranks.place().size > 1:
-                _use_common_folder(config)
+                folder = ranks.agree("run folder", lambda: str(config.hydra.run.dir))
+                with read_write(config), read_write(config.hydra):
+                    config.paths.run_dir = config.hydra.run.dir = folder
+                    if not ranks.is_first():
+                        config.hydra.output_subdir = None
             if ranks.is_first():
                 RunFolder(Path(config.hydra.run.dir)).create()
-        except UserError as error:
-            _leave(error)
-
-
-def _use_common_folder(config: DictConfig) -> None:
-    folder = ranks.agree("run folder", lambda: str(config.hydra.run.dir))
-    with read_write(config), read_write(config.hydra):
-        config.paths.run_dir = config.hydra.run.dir = folder
-        if not ranks.is_first():
-            config.hydra.output_subdir = None
 
 
 class CheckSweep(Callback):
@@ -66,12 +57,5 @@ class CheckSweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Check before the first job."""
-        try:
+        with user_errors():
             check_launcher(config)
-        except UserError as error:
-            _leave(error)
-
-
-def _leave(error: UserError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)

@@ -1,4 +1,4 @@
-"""Sweeps before their jobs start: what a job's folder is called, and which launchers can work."""
+"""Folder names of a sweep's jobs, and the check of its launcher."""
 
 import hashlib
 import re
@@ -9,29 +9,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import place
-
-PLACES = (
-    *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir"),
-    *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "checkpoint_every"),
-)
-"""Settings that say where and how a run is done, not what it finds."""
+from mtlsi_net.utils.settings import affects_results
 
 NAME_LENGTH = 200
 """Readable characters of a job folder's name; file systems allow 255."""
 
 
-def decides(key: str) -> bool:
-    """Say whether a setting decides what a run finds."""
-    return not any(key == place or key.startswith(f"{place}.") for place in PLACES)
-
-
 def job_folder(overrides: Sequence[str]) -> str:
     """Return a job's folder name, the same for the same overrides in any order: ``lr_0.1-seed_2-`` and a hash of the whole.
 
-    Overrides in ``PLACES`` do not count, so that data or results may move. No character in it needs quotes in a shell or
-    in Hydra's ``ckpt=...``.
+    Result-neutral overrides do not count, so that data or results may move. No character in it needs quotes in a shell
+    or in Hydra's ``ckpt=...``.
     """
-    kept = sorted(text for text in overrides if decides(text.lstrip("+~").partition("=")[0]))
+    kept = sorted(text for text in overrides if affects_results(text.lstrip("+~").partition("=")[0]))
     short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
     readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
     return f"{readable or 'defaults'}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"

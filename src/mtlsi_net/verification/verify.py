@@ -21,11 +21,11 @@ from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.pictures import Picture, draw_grid, label_pictures
-from mtlsi_net.record import digest_cache
+from mtlsi_net.record import describe_run, digest_cache
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
-from mtlsi_net.utils.run_folder import describe_run, write_json
+from mtlsi_net.utils.io import write_json
 from mtlsi_net.verification import findings as checks
 from mtlsi_net.verification.digests import SPLITS, keep_digests
 from mtlsi_net.verification.findings import Finding, Level

@@ -1,0 +1,111 @@
+"""Atomic writing of files (text, JSON, CSV, any), and the CSV of logged metrics."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_file(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that replaces it once it is complete and on the disk.
+
+    Args:
+        path: of the file; whoever opens it, at whatever moment, finds a complete one.
+        keep: another name under which the replaced file stays.
+
+    Raises:
+        OSError: it cannot be written; ``path`` stays as it was.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _add_name(path, keep)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # not every file system syncs folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _add_name(path: Path, name: Path) -> None:
+    """Give a file a second name, which stays when ``path`` is replaced."""
+    link = name.with_suffix(".link")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, name)
+    except OSError:  # a file system without links: for an instant only the second name exists
+        os.replace(path, name)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write ``data`` as JSON; NaN and infinities become null."""
+    write_text(path, json.dumps(_finite(data), indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file: a line of column names, then one line for each row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV of logged metrics without their empty cells; an incomplete last line is dropped."""
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    rows = [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(lines)]
+    return [row for row in rows if "step" in row]
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of logged metrics, with a column for each metric in any of them."""
+    columns = sorted({key for row in rows for key in row})
+    write_csv(path, columns, ([row.get(key, "") for key in columns] for row in rows))
+
+
+def flatten(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Return ``{"a.b.c": value}`` of nested mappings; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{key}{separator}{inner}": leaf for inner, leaf in flatten(value, separator).items()}
+        else:
+            flat[str(key)] = value
+    return flat
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

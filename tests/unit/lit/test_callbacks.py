@@ -1,0 +1,72 @@
+"""The running average of weights, and why it is not Lightning's."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from mtlsi_net.lit.callbacks import ExponentialAverage
+
+DECAY, STEPS = 0.5, 3
+
+
+class Toy(L.LightningModule):
+    """One weight, 0 at first, that grows by 1 each step; validation scores it by its value."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+        self.scored = []
+
+    @property
+    def value(self):
+        return self.network.weight.item()
+
+    def training_step(self, batch, batch_idx):  # noqa: ARG002 - Lightning's signature
+        return -self.network.weight.sum()
+
+    def validation_step(self, batch, batch_idx):  # noqa: ARG002 - Lightning's signature
+        self.scored.append(self.value)
+        self.log("score", self.value)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def fit(folder, average):
+    """Return the module after three steps, and the weight in the checkpoint of its last validation."""
+    module = Toy()
+    keeper = ModelCheckpoint(folder, monitor="score", mode="max", save_weights_only=True)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        num_sanity_val_steps=0,
+        callbacks=[average, keeper],
+        **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False),
+    )
+    trainer.fit(module, DataLoader(torch.zeros(STEPS)), DataLoader(torch.zeros(1)))
+    saved = torch.load(keeper.best_model_path, weights_only=True)["state_dict"]
+    return module, saved["network.weight"].item()
+
+
+def test_raw_weights_are_trained_scored_and_saved_beside_their_average(tmp_path):
+    average = ExponentialAverage(DECAY)
+    module, saved = fit(tmp_path, average)
+    assert (module.value, module.scored, saved) == (3.0, [3.0], 3.0)
+    with average.swapped_in(module.network):
+        assert module.value == pytest.approx(0.5 * (0.5 * 1 + 0.5 * 2) + 0.5 * 3)  # the first step starts the average
+    assert module.value == 3.0
+
+
+def test_lightnings_own_average_replaces_the_raw_weights_at_the_end(tmp_path):
+    module, _ = fit(tmp_path, EMAWeightAveraging(decay=DECAY))
+    assert module.value < 3.0, "raw weights survive now: Lightning's callback may replace ExponentialAverage"
+
+
+def test_a_checkpoint_of_weights_beside_lightnings_average_has_others_than_were_scored(tmp_path):
+    module, saved = fit(tmp_path, EMAWeightAveraging(decay=DECAY))
+    assert saved != module.scored[-1], (
+        "scored weights are saved now: Lightning's callback may replace ExponentialAverage"
+    )
