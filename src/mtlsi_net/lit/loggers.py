@@ -1,7 +1,6 @@
 """Loggers that need a decision before they start."""
 
 import logging
-import netrc
 import os
 import secrets
 from pathlib import Path
@@ -17,7 +16,6 @@ from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-WANDB_HOST = "api.wandb.ai"
 TAG_GROUPS = ("backbone", "model", "task_weights", "optim")
 """Groups of the configuration whose choices become tags, beside the ablations."""
 
@@ -40,7 +38,6 @@ def wandb_logger(
     if not is_first():
         return WandbLogger(project=project, save_dir=save_dir, offline=True)  # starts no run: the first process logs
     wandb.finish()  # the run of an earlier job in this process, which would go on otherwise
-    offline = "WANDB_MODE" not in os.environ and not _logged_in()
     options: dict[str, Any] = {
         "project": project,
         "name": name,
@@ -52,8 +49,9 @@ def wandb_logger(
         "resume": "allow",
         "settings": wandb.Settings(init_timeout=patience),
     }
-    logger = WandbLogger(offline=offline, log_model=log_model and not offline, **options)
     try:
+        offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
+        logger = WandbLogger(offline=offline, log_model=log_model and not offline, **options)
         _ = logger.experiment  # starts the run
     except wandb.errors.Error as error:
         log.warning(
@@ -85,12 +83,3 @@ def _run_id(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(own + "\n")
     return own
-
-
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators(WANDB_HOST) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.models.layers.masking import align, valid_coordinates
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, NormLayer
-from mtlsi_net.models.layers.task_subset import TasksApart
+from mtlsi_net.models.layers.task_subset import PerTaskStage
 from mtlsi_net.models.semantic_decoder import TokenAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -25,7 +25,7 @@ def count_parameters(stage: Stage, tasks: int, width: int, head_dim: int) -> int
         return sum(p.numel() for p in stage(tasks=tasks, width=width, head_dim=head_dim).parameters())
 
 
-class IdentityStage(TasksApart):
+class IdentityStage(PerTaskStage):
     """No stage: features (B, T, C, h, w) go through unchanged, everything else is ignored."""
 
     def __init__(
@@ -42,15 +42,15 @@ class IdentityStage(TasksApart):
         return x_BTChw
 
 
-class MatchedConvs(TasksApart):
+class MatchedConvs(PerTaskStage):
     """A residual convolution block per task with as many parameters as the stage it stands for: local, no interaction.
 
     Args:
         tasks: T.
         width: C.
         head_dim: of the stage replaced.
-        like: factory of the stage replaced, called with tasks, width, head_dim.
-        and_like: factory of a second stage replaced.
+        replaces: factory of the stage replaced, called with tasks, width, head_dim.
+        also_replaces: factory of a second stage replaced.
         besides: factory of what the control has beside its convolutions; its parameters count.
         norm: class of the norms.
 
@@ -65,13 +65,13 @@ class MatchedConvs(TasksApart):
         tasks: int,
         width: int,
         head_dim: int,
-        like: Stage,
-        and_like: Stage | None = None,
+        replaces: Stage,
+        also_replaces: Stage | None = None,
         besides: Stage | None = None,
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
-        replaced = [like] if and_like is None else [like, and_like]
+        replaced = [replaces] if also_replaces is None else [replaces, also_replaces]
         goal = sum(count_parameters(stage, tasks, width, head_dim) for stage in replaced)
         taken = 0 if besides is None else count_parameters(besides, tasks, width, head_dim)
         fixed, per_channel = 3 * tasks * width, tasks * (2 * width + 10)  # of a ConvFeedForward
@@ -173,16 +173,16 @@ class MatchedTokens(nn.Module):
         tasks: T.
         width: C.
         head_dim: of the distiller replaced.
-        like: factory of the distiller replaced.
+        replaces: factory of the distiller replaced.
         pooling: factory of the plain tokens.
         norm: class of the norms.
     """
 
     def __init__(
-        self, tasks: int, width: int, head_dim: int, like: Stage, pooling: Stage, norm: NormLayer = ChannelNorm
+        self, tasks: int, width: int, head_dim: int, replaces: Stage, pooling: Stage, norm: NormLayer = ChannelNorm
     ) -> None:
         super().__init__()
-        self.convs = MatchedConvs(tasks, width, head_dim, like, besides=pooling, norm=norm)
+        self.convs = MatchedConvs(tasks, width, head_dim, replaces, besides=pooling, norm=norm)
         self.pooling = pooling(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
@@ -194,7 +194,7 @@ class MatchedTokens(nn.Module):
 # -- in place of the decoder ----------------------------------------------------------------------------------------
 
 
-class TokenReader(TasksApart):
+class TokenReader(PerTaskStage):
     """Adds what each position reads from the tokens: the plainest way to use them.
 
     Args:
@@ -215,7 +215,7 @@ class TokenReader(TasksApart):
         return x_BTChw + RESIDUAL_GAIN * read.movedim(-1, 2)
 
 
-class PartAndConvs(TasksApart):
+class PartialDecoderWithConvs(PerTaskStage):
     """A part of a decoder, and convolutions for all the parameters that the whole has and the part has not.
 
     Args:
@@ -223,8 +223,8 @@ class PartAndConvs(TasksApart):
         width: C.
         head_dim: channels of a head.
         part: factory of what stays; reads features, tokens and the validity map, each task for itself.
-        like: factory of the decoder replaced.
-        and_like: factory of a second stage replaced: the distiller, where nothing reads tokens.
+        replaces: factory of the decoder replaced.
+        also_replaces: factory of a second stage replaced: the distiller, where nothing reads tokens.
         norm: class of the norms.
     """
 
@@ -234,13 +234,13 @@ class PartAndConvs(TasksApart):
         width: int,
         head_dim: int,
         part: Stage,
-        like: Stage,
-        and_like: Stage | None = None,
+        replaces: Stage,
+        also_replaces: Stage | None = None,
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
         self.part = part(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
-        self.convs = MatchedConvs(tasks, width, head_dim, like, and_like, besides=part, norm=norm)
+        self.convs = MatchedConvs(tasks, width, head_dim, replaces, also_replaces, besides=part, norm=norm)
 
     def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""

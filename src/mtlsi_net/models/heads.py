@@ -1,6 +1,6 @@
 """From task features to raw outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mtlsi_net.models.layers.masking import masked_resize
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
-from mtlsi_net.models.layers.task_subset import TaskLayer, TasksApart
+from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer
 from mtlsi_net.utils.errors import UserError
 
 
@@ -23,17 +23,15 @@ class OutputLayers(TaskLayer):
         in_channels: C.
     """
 
+    per_task = ("layers",)
+
     def __init__(self, task_channels: Mapping[str, int], in_channels: int) -> None:
         super().__init__()
+        self.tasks = len(task_channels)
         self.layers = nn.ModuleDict({name: nn.Conv2d(in_channels, k, 1) for name, k in task_channels.items()})
         for layer in self.layers.values():
             nn.init.trunc_normal_(layer.get_parameter("weight"), std=0.01)
             nn.init.zeros_(layer.get_parameter("bias"))
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the layers of all tasks but these."""
-        items = list(self.layers.items())
-        self.layers = nn.ModuleDict(dict(items[index] for index in indices))
 
     def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
@@ -58,7 +56,7 @@ class OutputLayers(TaskLayer):
                 bias.copy_(prior)
 
 
-class UpsampleHead(Recomputed, TasksApart):
+class UpsampleHead(Recomputed, PerTaskStage):
     """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice).
 
     Args:
@@ -85,7 +83,7 @@ class UpsampleHead(Recomputed, TasksApart):
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
 
 
-class PlainHead(Recomputed, TasksApart):
+class PlainHead(Recomputed, PerTaskStage):
     """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already.
 
     Args:

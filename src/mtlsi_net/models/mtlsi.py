@@ -8,7 +8,7 @@
 The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner form are our choice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -17,7 +17,6 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import NORMS
-from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart, cut_tasks, only_tasks
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
@@ -45,6 +44,8 @@ class MTLSINet(SharedMapNetwork):
         activations: task -> what makes its raw outputs into values that features can be told.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
     """
+
+    last_stages = "decoder", "head"
 
     def __init__(
         self,
@@ -90,13 +91,3 @@ class MTLSINet(SharedMapNetwork):
         features = self.decoder(features, tokens, positions)
         final = self.head(features, positions, canvas_size)
         return Prediction(crop(final, image.shape[-2:]), [crop(aux, self.canvas.grid(image.shape[-2:]))])
-
-    def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop the decoders and heads of other tasks; fusion and tokens need all tasks' features."""
-        if not (isinstance(self.decoder, TasksApart | OnlyTasks) and isinstance(self.head, TasksApart)):
-            super().keep_tasks(names)
-            return
-        indices = self.indices(names)
-        self.decoder = only_tasks(self.decoder, indices, len(self.task_names))
-        cut_tasks(self.head, indices)
-        self.task_names = tuple(names)

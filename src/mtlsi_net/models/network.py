@@ -1,6 +1,8 @@
 """What every network here has: an encoder, input statistics, and biases that start at the priors."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
-from mtlsi_net.models.layers.task_subset import OnlyTasks, TasksApart, only_tasks
+from mtlsi_net.models.layers.task_subset import PerTaskStage, keep_parameters
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError
 
@@ -63,8 +65,10 @@ class DenseNetwork(Network):
 
     Attributes:
         head: the last stage, from features (B, T, C, h, w) of all tasks; subclasses have it.
+        last_stages: names of the last stages, in the order of the forward pass, that may be per task.
     """
 
+    last_stages: ClassVar[tuple[str, ...]] = ("head",)
     head: nn.Module
 
     def __init__(
@@ -115,9 +119,15 @@ class DenseNetwork(Network):
                 module.set_priors(priors)
 
     def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop what other tasks need behind the last stage where tasks meet: here, in front of the head."""
-        if isinstance(self.head, TasksApart | OnlyTasks):
-            self.head = only_tasks(self.head, self.indices(names), len(self.task_names))
+        """Drop what only other tasks use behind the last stage in which tasks interact."""
+        indices = self.indices(names)
+        stages = [getattr(self, name) for name in reversed(self.last_stages)]
+        per_task = list(takewhile(lambda stage: isinstance(stage, PerTaskStage), stages))
+        if per_task:
+            for stage in per_task[:-1]:
+                keep_parameters(stage, indices)
+            first = per_task[-1].subset(indices, len(self.task_names))
+            setattr(self, self.last_stages[-len(per_task)], first)
             self.task_names = tuple(names)
 
     def checkpoint_activations(self) -> None:

@@ -1,6 +1,7 @@
 """Preliminary decoders: the shared map to one feature map, and one early prediction, per task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,14 @@ from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
-from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
+from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.utils.errors import choose
 
 Activation = Callable[[Tensor], Tensor]
 """Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""
 
 
-class TaskConvs(Recomputed, TaskLayer):
+class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
     """A 3x3 convolution from the shared map to each task, then ``depth`` residual convolution blocks (our choice).
 
     Args:
@@ -27,6 +28,8 @@ class TaskConvs(Recomputed, TaskLayer):
         norm: class of the norms.
     """
 
+    per_task = ("branch.weight",)
+
     def __init__(self, tasks: int, width: int, depth: int = 1, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
         self.tasks = tasks
@@ -34,10 +37,10 @@ class TaskConvs(Recomputed, TaskLayer):
         self.norm = norm(width, tasks)
         self.blocks = nn.ModuleList(ConvFeedForward(tasks, width, norm=norm) for _ in range(depth))
 
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the branches of all tasks but these."""
-        self.branch.weight = cut_parameter(self.branch.get_parameter("weight"), indices, self.tasks)
-        self.tasks, self.branch.out_channels = len(indices), len(self.branch.weight)
+    def subset(self, indices: Sequence[int], tasks: int) -> Self:  # noqa: ARG002 - the input is one map for all tasks
+        """Drop the branches of all other tasks."""
+        keep_parameters(self, indices)
+        return self
 
     def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, C, h, w) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""

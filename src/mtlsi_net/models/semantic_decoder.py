@@ -18,7 +18,7 @@ from mtlsi_net.models.layers.task_layers import (
     TaskLinear,
     count_heads,
 )
-from mtlsi_net.models.layers.task_subset import TasksApart
+from mtlsi_net.models.layers.task_subset import PerTaskStage
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.utils.errors import UserError, choose
 
@@ -100,7 +100,7 @@ class Gate(nn.Module):
         return torch.lerp(wide, local, self.weights(local, wide))
 
 
-class TakeLocal(nn.Module):
+class LocalOnly(nn.Module):
     """Stands for the gate where there is no global branch."""
 
     def forward(self, local: Tensor, wide: None) -> Tensor:  # noqa: ARG002
@@ -108,7 +108,7 @@ class TakeLocal(nn.Module):
         return local
 
 
-class TakeWide(nn.Module):
+class GlobalOnly(nn.Module):
     """Stands for the gate where there is no local branch."""
 
     def forward(self, local: None, wide: Tensor) -> Tensor:  # noqa: ARG002
@@ -153,7 +153,7 @@ class CrossWindowBlock(Recomputed):
         self.norm = norm(width, tasks)
         self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
         self.wide = read(tasks, width, head_dim) if wide else NoBranch()
-        self.gate = Gate(tasks, width) if local and wide else TakeLocal() if local else TakeWide()
+        self.gate = Gate(tasks, width) if local and wide else LocalOnly() if local else GlobalOnly()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
         self.feed_forward = ConvFeedForward(tasks, width, norm=norm)
 
@@ -165,7 +165,7 @@ class CrossWindowBlock(Recomputed):
         return out
 
 
-class SemanticDecoder(TasksApart):
+class SemanticDecoder(PerTaskStage):
     """``depth`` CWIBs; every second one has its windows shifted by half.
 
     Args:

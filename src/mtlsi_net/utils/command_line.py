@@ -1,32 +1,33 @@
 """What every command does before Hydra: its help, and names of tasks that are no group."""
 
-import re
 import sys
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib import resources
-from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
 
+import yaml
+
 from mtlsi_net.utils.heap import keep_freed_memory
 
+CONF = Path(str(resources.files("mtlsi_net.conf")))
 HELP = ("--help", "-h")
 CONFIG_DIR = ("--config-dir", "-cd")
 WIDTH = 120
 USES = ("predict", "export", "demo")
 """Commands that take a trained model: ``tasks=`` names some of its own."""
 
-FOOTER = """
---cfg job shows the whole configuration as these words compose it; --hydra-help explains what Hydra itself can do.
+FOOTER = """--cfg job shows the whole configuration as these words compose it; --hydra-help explains what Hydra itself can do.
 """
 
 
 def run_command(name: str, main: Callable[[], object]) -> None:
     """Run an entry point on this process's command line.
 
-    ``--help`` is answered from the configuration files, comments and all: Hydra would take seconds to load each of them, and
-    show none of the comments.
+    ``--help`` is answered from the configuration files: Hydra 1.3's own help has none of their comments, which document
+    the settings, and composes everything first: 1.6 instead of 0.3 seconds of processor time.
 
     Args:
         name: of the entry point and of its file in ``conf/``.
@@ -55,54 +56,42 @@ def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:
 
     ``config_dirs`` are folders of further choices, as ``--config-dir`` names them.
     """
-    conf = resources.files("mtlsi_net.conf")
-    known = groups(conf)
-    for folder in config_dirs:
-        for group, choices in groups(Path(folder)).items() if Path(folder).is_dir() else ():
-            known[group] = [*known.get(group, ()), *choices]
-    usage, chosen, settings = _read(conf, name)
-    lines = [f"{group}={value}: {', '.join(known[group])}" for group, value in chosen.items() if known.get(group)]
-    lines += [
-        f"{group}=...: {', '.join(choices)}"
-        for group, choices in known.items()
-        if group.partition("/")[0] in chosen and group not in chosen and choices
-    ]
+    known = defaultdict(list)
+    for folder in (CONF, *map(Path, config_dirs)):
+        for file in sorted(folder.rglob("[!_]*.yaml")):
+            known[file.parent.relative_to(folder).as_posix()].append(file.stem)
+    usage, chosen, settings = _read(name)
+    options = [group for group in known if group not in chosen and group.partition("/")[0] in chosen]
+    lines = [f"{group}={chosen.get(group, '...')}: {', '.join(known[group])}" for group in (*chosen, *options)]
     parts = [usage]
     if lines:
         wrapped = (textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
         parts.append("\n".join(["Groups, and what they are set to (group=choice):", "", *wrapped]))
-    parts.append(f"Settings (key=value):\n\n{settings}")
-    return "\n\n".join(parts) + "\n" + FOOTER
+    return "\n\n".join([*parts, "Settings (key=value):", *settings, FOOTER])
 
 
-def _read(conf: Traversable, name: str) -> tuple[str, dict[str, str], str]:
-    """Return usage, group -> choice, and settings of a configuration file and of those it builds on."""
-    usage, _, rest = conf.joinpath(f"{name}.yaml").read_text().partition("defaults:\n")
-    defaults, _, own = rest.partition("\n\n")
+def _read(name: str) -> tuple[str, dict[str, str], list[str]]:
+    """Return usage, group -> choice, and texts of settings of a configuration file and of those it builds on."""
+    text = (CONF / f"{name}.yaml").read_text()
+    keys = [key for key, _ in yaml.compose(text).value]
+    ends = [key.start_mark.index for key in keys[1:]] + [len(text)]
     chosen: dict[str, str] = {}
     settings: list[str] = []
-    for base in re.findall(r"^ +- (\w+)$", defaults, re.MULTILINE):
-        if base == "_self_":
-            continue
-        _, more, text = _read(conf, base)
-        chosen |= more
-        settings += [text] * bool(text)
-    chosen |= re.findall(r"^ +- (?!override)([\w/]+): *(.+?) *(?:#.*)?$", defaults, re.MULTILINE)
-    without_hydra = re.sub(r"^hydra:\n(?: .*\n|\n)*", "", f"{own}\n", flags=re.MULTILINE).strip()
-    settings += [without_hydra] * bool(without_hydra)
-    return re.sub(r"^# ?", "", usage, flags=re.MULTILINE).rstrip(), chosen, "\n\n".join(settings)
-
-
-def groups(folder: Traversable | Path, path: str = "") -> dict[str, list[str]]:
-    """Return group -> its choices, of all folders of configuration files; files that begin with _ are not to be chosen."""
-    found: dict[str, list[str]] = {}
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if not entry.is_dir() or entry.name.startswith("_"):
-            continue
-        own = f"{path}{entry.name}"
-        names = sorted(file.name for file in entry.iterdir())
-        found[own] = [
-            file.removesuffix(".yaml") for file in names if file.endswith(".yaml") and not file.startswith("_")
-        ]
-        found |= groups(entry, f"{own}/")
-    return found
+    for entry in yaml.load(text, yaml.BaseLoader)["defaults"]:  # BaseLoader: every value stays a string
+        if isinstance(entry, dict):
+            chosen |= {
+                group.removeprefix("optional "): choice
+                for group, choice in entry.items()
+                if not group.startswith("override ")
+            }
+        elif entry != "_self_":
+            _, inherited, texts = _read(entry)
+            chosen |= inherited
+            settings += texts
+    own = "".join(
+        text[key.start_mark.index : end]
+        for key, end in zip(keys, ends, strict=True)
+        if key.value not in ("defaults", "hydra")
+    )
+    usage = text[: keys[0].start_mark.index].replace("# ", "").strip()
+    return usage, chosen, [*settings, own.strip()] if own else settings

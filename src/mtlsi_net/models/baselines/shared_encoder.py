@@ -1,13 +1,12 @@
 """The plain baseline: one encoder and neck for all tasks, then each task alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import NORMS
-from mtlsi_net.models.layers.task_subset import TasksApart, cut_tasks
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
@@ -30,6 +29,8 @@ class SharedEncoderNet(SharedMapNetwork):
         activations: not used.
         mask_padding: leave padded positions out of convolutions.
     """
+
+    last_stages = "decoder", "head"
 
     def __init__(
         self,
@@ -63,12 +64,3 @@ class SharedEncoderNet(SharedMapNetwork):
         shared, positions, canvas_size = self.shared_features(image, valid)
         final = self.head(self.decoder(shared, positions), positions, canvas_size)
         return Prediction(crop(final, image.shape[-2:]))
-
-    def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop the decoders and heads of other tasks."""
-        if not (isinstance(self.decoder, TaskConvs) and isinstance(self.head, TasksApart)):
-            super().keep_tasks(names)
-            return
-        for stage in (self.decoder, self.head):
-            cut_tasks(stage, self.indices(names))
-        self.task_names = tuple(names)

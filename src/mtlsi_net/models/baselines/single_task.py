@@ -18,7 +18,7 @@ from mtlsi_net.models.encoder import Encoder, TimmEncoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.task_layers import NORMS
-from mtlsi_net.models.layers.task_subset import TasksApart, cut_tasks
+from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
@@ -26,7 +26,7 @@ from mtlsi_net.specs import Prediction
 from mtlsi_net.utils.errors import choose
 
 
-class EncoderPerTask(Encoder):
+class EncoderPerTask(Encoder, TaskLayer):
     """Copies of an encoder that start from the same weights and then go their own ways.
 
     Args:
@@ -34,9 +34,12 @@ class EncoderPerTask(Encoder):
         copies: T.
     """
 
+    per_task = ("copies",)
+
     def __init__(self, encoder: Encoder, copies: int) -> None:
         super().__init__()
         self.specs, self.mean, self.std = encoder.specs, encoder.mean, encoder.std
+        self.tasks = copies
         self.copies = nn.ModuleList([encoder, *(copy.deepcopy(encoder) for _ in range(copies - 1))])
 
     @property
@@ -49,10 +52,6 @@ class EncoderPerTask(Encoder):
         depths = cast("TimmEncoder", self.copies[0]).parameter_depths()
         return {f"copies.{i}.{name}": depth for i in range(len(self.copies)) for name, depth in depths.items()}
 
-    def keep_copies(self, indices: Sequence[int]) -> None:
-        """Forget all copies but these."""
-        self.copies = nn.ModuleList(self.copies[index] for index in indices)
-
     def checkpoint_activations(self) -> None:
         """Do so in every copy."""
         for encoder in self.copies:
@@ -63,7 +62,7 @@ class EncoderPerTask(Encoder):
         return [x for encoder in self.copies for x in encoder(image)]
 
 
-class SingleTaskNet(DenseNetwork):
+class SingleTaskNet(DenseNetwork, TaskLayer):
     """Networks that share nothing, each of them ``SharedEncoderNet`` with one task (our choice).
 
     One run trains them side by side and leaves the scores of all tasks in one table, as every other network does. The
@@ -86,6 +85,8 @@ class SingleTaskNet(DenseNetwork):
         mask_padding: leave padded positions out of convolutions.
     """
 
+    per_task = "necks", "decoders"
+
     def __init__(
         self,
         encoder: Encoder,
@@ -103,6 +104,7 @@ class SingleTaskNet(DenseNetwork):
         encoders = EncoderPerTask(encoder, len(task_channels))
         super().__init__(encoders, task_channels, width=width, stride=stride, mask_padding=mask_padding)
         layer = choose("model.norm", norm, NORMS)
+        self.tasks = len(task_channels)
         self.necks = nn.ModuleList(neck(specs=encoder.specs, width=width, stride=stride) for _ in task_channels)
         self.decoders = nn.ModuleList(decoder(tasks=1, width=width, norm=layer) for _ in task_channels)
         self.head = head(task_channels=task_channels, width=width, norm=layer)
@@ -127,11 +129,8 @@ class SingleTaskNet(DenseNetwork):
 
     def keep_tasks(self, names: Sequence[str]) -> None:
         """Drop the networks of other tasks."""
-        if not isinstance(self.head, TasksApart):
+        if isinstance(self.head, PerTaskStage):
+            keep_parameters(self, self.indices(names))
+            self.task_names = tuple(names)
+        else:
             super().keep_tasks(names)
-            return
-        indices = self.indices(names)
-        cast("EncoderPerTask", self.encoder).keep_copies(indices)
-        self.necks, self.decoders = (nn.ModuleList(x[i] for i in indices) for x in (self.necks, self.decoders))
-        cut_tasks(self.head, indices)
-        self.task_names = tuple(names)

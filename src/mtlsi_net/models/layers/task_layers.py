@@ -1,7 +1,6 @@
 """Layers with one set of weights per task, run for all tasks at once on (B, T, C, h, w)."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
-from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
+from mtlsi_net.models.layers.task_subset import TaskLayer
 from mtlsi_net.utils.errors import UserError
 
 MIN_HEAD_DIM = 32
@@ -41,18 +40,16 @@ class TaskLinear(TaskLayer):
         gain: standard deviation of the initial outputs for inputs of 1.
     """
 
+    per_task = "weight", "bias"
+
     def __init__(
         self, tasks: int, in_channels: int, out_channels: int, *, bias: bool = True, gain: float = 1.0
     ) -> None:
         super().__init__()
+        self.tasks = tasks
         std = gain / math.sqrt(in_channels)
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, in_channels) * std)
         self.bias = nn.Parameter(torch.zeros(tasks, out_channels)) if bias else None
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the weights of all tasks but these."""
-        self.weight = cut_parameter(self.weight, indices)
-        self.bias = None if self.bias is None else cut_parameter(self.bias, indices)
 
     def forward(self, x_BTChw: Tensor) -> Tensor:
         """Map (B, T, C, h, w) to (B, T, O, h, w)."""
@@ -82,6 +79,8 @@ class TaskConv(TaskLayer):
         gain: standard deviation of the initial outputs for inputs of 1.
     """
 
+    per_task = ("weight",)
+
     def __init__(
         self,
         tasks: int,
@@ -96,14 +95,10 @@ class TaskConv(TaskLayer):
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"kernel size {kernel_size} of a task convolution is even; use an odd one")
-        self.groups, self.stride = in_channels if depthwise else 1, stride
+        self.tasks, self.groups, self.stride = tasks, in_channels if depthwise else 1, stride
         inputs = in_channels // self.groups
         std = gain / math.sqrt(inputs * kernel_size**2)
         self.weight = nn.Parameter(torch.randn(tasks, out_channels, inputs, kernel_size, kernel_size) * std)
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the weights of all tasks but these."""
-        self.weight = cut_parameter(self.weight, indices)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to (B, T, O, h / stride, w / stride); ``valid`` is (B, 1, h, w) or None."""
@@ -125,16 +120,14 @@ class ChannelNorm(TaskLayer):
         tasks: T for (B, T, C, h, w) with weights per task; None for (B, C, h, w).
     """
 
+    per_task = "weight", "bias"
+
     def __init__(self, channels: int, tasks: int | None = None) -> None:
         super().__init__()
+        self.tasks = tasks or 1
         shape = (channels,) if tasks is None else (tasks, 1, 1, channels)
         self.weight = nn.Parameter(torch.ones(shape))
         self.bias = nn.Parameter(torch.zeros(shape))
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the weights of all tasks but these."""
-        if self.weight.ndim > 1:
-            self.weight, self.bias = (cut_parameter(values, indices) for values in (self.weight, self.bias))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the normalised features with channels last, (B, ..., h, w, C)."""
@@ -156,26 +149,12 @@ class BatchNorm(TaskLayer):
         tasks: as in ``ChannelNorm``.
     """
 
+    per_task = "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"
+
     def __init__(self, channels: int, tasks: int | None = None) -> None:
         super().__init__()
         self.tasks = tasks or 1
         self.norm = nn.BatchNorm2d(channels * self.tasks)
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the weights and statistics of all tasks but these."""
-        if self.tasks == 1:
-            return
-        kept = (
-            nn.BatchNorm2d(self.norm.num_features // self.tasks * len(indices))
-            .train(self.training)
-            .to(self.norm.weight)
-        )
-        state = {
-            key: value if value.ndim == 0 else value.view(self.tasks, -1)[torch.as_tensor(indices)].flatten()
-            for key, value in self.norm.state_dict().items()
-        }
-        kept.load_state_dict(state)
-        self.norm, self.tasks = kept, len(indices)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Return the normalised features with channels last, (B, ..., h, w, C)."""

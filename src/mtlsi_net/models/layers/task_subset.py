@@ -1,80 +1,80 @@
-"""Networks for fewer tasks than they were trained on: what the dropped tasks alone needed is cut out."""
+"""Task subsets of trained networks: parameters that only the dropped tasks use are removed."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 
-class TaskLayer(nn.Module, ABC):
-    """A layer whose weights are stacked over tasks."""
+class TaskLayer(nn.Module):
+    """A layer with one set of parameters per task.
 
-    @abstractmethod
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the weights of all tasks but these; weights that tasks share stay."""
-
-
-class TasksApart(nn.Module):
-    """A stage whose tasks do not meet: a task's output needs its own features and weights alone."""
-
-
-class OnlyTasks(nn.Module):
-    """A stage that works on some tasks' features alone.
-
-    Args:
-        stage: what is done; its tasks must not meet.
-        indices: of the tasks that are kept, of ``tasks``.
-        tasks: T, of the features that come in.
+    Attributes:
+        per_task: names (dotted inside a submodule) of the attributes with one entry per task: tensors (T, ...) or
+            (T * n, ...), or a ModuleList or ModuleDict of T modules.
+        tasks: T; 1 where all tasks share the parameters.
     """
 
-    def __init__(self, stage: TasksApart, indices: Sequence[int], tasks: int) -> None:
+    per_task: ClassVar[tuple[str, ...]]
+    tasks: int
+
+
+class PerTaskStage(nn.Module):
+    """A stage in which tasks do not interact: a task's output needs its own features and parameters alone."""
+
+    def subset(self, indices: Sequence[int], tasks: int) -> "PerTaskStage":
+        """Return the stage for these of ``tasks`` tasks; it still receives all tasks' features."""
+        keep_parameters(self, indices)
+        return TaskSubset(self, indices, tasks)
+
+
+class TaskSubset(PerTaskStage):
+    """A per-task stage that runs on some tasks' features alone.
+
+    Args:
+        stage: the stage, with the parameters of these tasks alone.
+        indices: of the tasks to keep, of ``tasks``.
+        tasks: T of the incoming features.
+    """
+
+    def __init__(self, stage: PerTaskStage, indices: Sequence[int], tasks: int) -> None:
         super().__init__()
-        cut_tasks(stage, indices)
         self.stage, self.tasks, self.indices = stage, tasks, list(indices)
 
-    def narrow(self, indices: Sequence[int]) -> None:
+    def subset(self, indices: Sequence[int], tasks: int) -> Self:  # noqa: ARG002 - the features stay those of all tasks
         """Keep fewer of the tasks that are kept."""
-        cut_tasks(self.stage, indices)
+        keep_parameters(self, indices)
         self.indices = [self.indices[index] for index in indices]
+        return self
 
     def forward(self, x_BTChw: Tensor, *rest: Any) -> Any:  # noqa: ANN401 - the stage's own arguments and result
-        """Run the stage on (B, T, C, h, w); tokens (B, T, L, C) are chosen likewise, all else is handed on."""
-        return self.stage(x_BTChw[:, self.indices], *(self._choose(item) for item in rest))
+        """Run the stage on (B, T, C, h, w); tokens (B, T, L, C) are selected likewise, other arguments passed on."""
+        return self.stage(x_BTChw[:, self.indices], *(self._select(item) for item in rest))
 
-    def _choose(self, item: Any) -> Any:  # noqa: ANN401
+    def _select(self, item: Any) -> Any:  # noqa: ANN401
         if isinstance(item, Tensor) and item.shape[1] == self.tasks:
             return item[:, self.indices]
         return item
 
 
-def only_tasks(stage: TasksApart | OnlyTasks, indices: Sequence[int], tasks: int) -> OnlyTasks:
-    """Return a stage that works on some of ``tasks`` tasks alone; one that does so already keeps fewer."""
-    if isinstance(stage, OnlyTasks):
-        stage.narrow(indices)
-        return stage
-    return OnlyTasks(stage, indices, tasks)
-
-
-def cut_tasks(stage: nn.Module, indices: Sequence[int]) -> None:
-    """Keep these tasks' weights in every layer of ``stage``."""
+def keep_parameters(stage: nn.Module, indices: Sequence[int]) -> None:
+    """Keep these tasks' entries in every task layer of ``stage``; parameters that tasks share stay."""
     for layer in list(stage.modules()):
-        if isinstance(layer, TaskLayer):
-            layer.keep_tasks(indices)
+        if isinstance(layer, TaskLayer) and layer.tasks > 1:
+            for name in layer.per_task:
+                owner, _, attribute = name.rpartition(".")
+                module = layer.get_submodule(owner)
+                setattr(module, attribute, _entries(getattr(module, attribute), indices, layer.tasks))
+            layer.tasks = len(indices)
 
 
-def cut_parameter(parameter: nn.Parameter, indices: Sequence[int], tasks: int | None = None) -> nn.Parameter:
-    """Return a parameter stacked over ``tasks`` (None: its first axis) for fewer; one that tasks share is returned.
-
-    Args:
-        parameter: (T, ...), or (T * n, ...) with ``tasks`` = T.
-        indices: of the tasks to keep.
-        tasks: T.
-    """
-    tasks = parameter.shape[0] if tasks is None else tasks
-    if tasks == 1:
-        return parameter
-    by_task = parameter.detach().reshape(tasks, -1, *parameter.shape[1:])
-    values = by_task[torch.as_tensor(indices)].flatten(0, 1).clone()
-    return nn.Parameter(values, requires_grad=parameter.requires_grad)
+def _entries(values: Any, indices: Sequence[int], tasks: int) -> Any:  # noqa: ANN401 - whatever ``per_task`` names
+    if isinstance(values, nn.ModuleList):
+        return nn.ModuleList(values[index] for index in indices)
+    if isinstance(values, nn.ModuleDict):
+        items = list(values.items())
+        return nn.ModuleDict(dict(items[index] for index in indices))
+    if values is None:  # a bias that is switched off
+        return None
+    kept = values.detach().unflatten(0, (tasks, -1))[list(indices)].flatten(0, 1)
+    return nn.Parameter(kept, values.requires_grad) if isinstance(values, nn.Parameter) else kept

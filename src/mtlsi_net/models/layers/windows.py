@@ -1,13 +1,11 @@
 """Softmax attention inside windows, masked where the image ends."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.task_layers import TaskLinear, count_heads
-from mtlsi_net.models.layers.task_subset import TaskLayer, cut_parameter
+from mtlsi_net.models.layers.task_subset import TaskLayer
 from mtlsi_net.utils.errors import UserError
 
 MASKED = -1.0e4
@@ -25,6 +23,8 @@ class WindowAttention(TaskLayer):
         shift: how far the squares' grid is moved up and left, 0..window-1.
     """
 
+    per_task = ("position_bias",)
+
     def __init__(self, tasks: int, width: int, head_dim: int, window: int, shift: int) -> None:
         super().__init__()
         if window < 2 or not 0 <= shift < window:
@@ -34,11 +34,6 @@ class WindowAttention(TaskLayer):
         self.position_bias = nn.Parameter(torch.randn(tasks * self.heads, (2 * window - 1) ** 2) * 0.02)
         self.register_buffer("offsets", relative_offsets(window), persistent=False)
         self.offsets: Tensor
-
-    def keep_tasks(self, indices: Sequence[int]) -> None:
-        """Forget the position biases of all tasks but these."""
-        self.position_bias = cut_parameter(self.position_bias, indices, self.tasks)
-        self.tasks = len(indices)
 
     def forward(self, x_BThwC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, h, w, C) to the same shape; ``valid`` is (B, 1, h, w) or None."""
