@@ -102,7 +102,7 @@ class SingleTaskNet(DenseNetwork):
     ) -> None:
         encoders = EncoderPerTask(encoder, len(task_channels))
         super().__init__(encoders, task_channels, width=width, stride=stride, mask_padding=mask_padding)
-        layer = choose("model.norm", norm, NORMS)
+        layer = choose("norm", norm, NORMS)
         self.necks = nn.ModuleList(neck(specs=encoder.specs, width=width, stride=stride) for _ in task_channels)
         self.decoders = nn.ModuleList(decoder(tasks=1, width=width, norm=layer) for _ in task_channels)
         self.head = head(task_channels=task_channels, width=width, norm=layer)
