@@ -44,7 +44,7 @@ class Task(ABC):
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
             target: (B, target.channels, H, W) float, 255 invalid.
-            labelled: (2,) ``losses.count_labels`` to divide by, see there; None: those of ``target``.
+            labelled: (2,) ``specs.count_labels`` to divide by, see there; None: those of ``target``.
         """
 
     @abstractmethod
