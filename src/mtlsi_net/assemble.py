@@ -11,7 +11,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
@@ -37,7 +36,7 @@ from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.models.network import Network
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils import ranks
-from mtlsi_net.utils.config_checks import check_options
+from mtlsi_net.utils.config_checks import check_options, instantiate_node, located
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.io import write_text
 from mtlsi_net.utils.run_folder import RunFolder
@@ -50,7 +49,7 @@ MAX_PRIOR_IMAGES = 500
 
 def build_tasks(cfg: DictConfig) -> dict[str, Task]:
     """Return the tasks of the run, in the order of the configuration."""
-    tasks: dict[str, Task] = dict(instantiate(cfg.tasks, _convert_="all"))
+    tasks: dict[str, Task] = dict(instantiate_node(cfg, "tasks"))
     if not tasks:
         raise UserError("no task is left to train; keep at least one of the task set")
     return tasks
@@ -77,7 +76,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
 def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> MultiTaskDataModule:
     """Return the data module, nothing read yet."""
     targets = {name: task.target for name, task in tasks.items()}
-    data: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets=targets)
+    data: MultiTaskDataModule = instantiate_node(cfg, "data")(targets=targets)
     return data
 
 
@@ -95,7 +94,7 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
     Raises:
         UserError: the network takes an encoder, and the configuration has none; or it cannot do what is asked of it.
     """
-    factory = instantiate(cfg.model, _convert_="all")
+    factory = instantiate_node(cfg, "model")
     parts: dict[str, Any] = {
         "task_channels": {name: task.channels for name, task in tasks.items()},
         "activations": {name: task.activate for name, task in tasks.items()},
@@ -104,10 +103,11 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
         if cfg.get("backbone") is None:
             name = str(cfg.model._target_).rpartition(".")[2]
             raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
-        parts["encoder"] = instantiate(cfg.backbone, _convert_="all")
+        parts["encoder"] = instantiate_node(cfg, "backbone")
     network: Network = factory(**parts)
     if cfg.get("activation_checkpointing"):
-        network.checkpoint_activations()
+        with located("activation_checkpointing=true"):
+            network.checkpoint_activations()
     return network
 
 
@@ -128,13 +128,17 @@ def _fit_priors(data: MultiTaskDataModule, tasks: Mapping[str, Task]) -> dict[st
     with ThreadPoolExecutor() as pool:
         for found in track(pool.map(statistics, chosen), "label priors", total=len(chosen), transient=True):
             totals = {name: totals.get(name, torch.zeros_like(value)) + value for name, value in found.items()}
-    return {name: task.prior(totals[name]) for name, task in tasks.items()}
+    priors = {}
+    for name, task in tasks.items():
+        with located(f"tasks.{name}"):
+            priors[name] = task.prior(totals[name])
+    return priors
 
 
 def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return the LightningModule; ``rest`` holds its priors and config."""
-    weighting = instantiate(cfg.task_weights, tasks=list(tasks), _convert_="all")
-    recipe = instantiate(cfg.optim, _convert_="all")
+    weighting = instantiate_node(cfg, "task_weights", tasks=list(tasks))
+    recipe = instantiate_node(cfg, "optim")
     return MultiTaskModule(
         network,
         tasks,
@@ -181,12 +185,14 @@ def build_trainer(
     Raises:
         UserError: other processes are there than the trainer wants.
     """
-    loggers = list(instantiate(cfg.logger).values()) if cfg.get("logger") else False
+    loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     bar = (
         [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if cfg.trainer.get("enable_progress_bar", True) else []
     )
-    trainer: L.Trainer = instantiate(
-        cfg.trainer,
+    trainer: L.Trainer = instantiate_node(
+        cfg,
+        "trainer",
+        _convert_="none",
         precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
         strategy=choose_strategy(cfg.trainer, find_unused),
         sync_batchnorm=False,  # see synchronise_batch_norm

@@ -5,7 +5,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.errors import UserError, choose, user_errors
+from mtlsi_net.utils.entry import user_errors
+from mtlsi_net.utils.errors import UserError, choose
 
 BENCHMARKS = {
     "loader": "mtlsi_net.benchmarks.loader.bench_loader",

@@ -2,7 +2,7 @@
 
 All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
 float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``: the
-mean ``count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0 with zero gradients.
+mean ``specs.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0 with zero gradients.
 None waits for the device: no boolean indexing, no ``.item()``.
 """
 
@@ -10,17 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.specs import IGNORE
+from mtlsi_net.specs import IGNORE, count_labels
 from mtlsi_net.utils.vectors import unit_vectors
-
-
-def count_labels(target: Tensor) -> Tensor:
-    """Return what losses divide by, (2,) int64: valid pixels, and how many of them lie above 0.5 in their first channel.
-
-    The latter are a binary label's positives, and of no meaning for others.
-    """
-    valid = (target != IGNORE).all(dim=1)
-    return torch.stack([valid.sum(), (valid & (target[:, 0] > 0.5)).sum()])
 
 
 def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.errors import user_errors
+from mtlsi_net.utils.entry import user_errors
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="score", version_base="1.3")

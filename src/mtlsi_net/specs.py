@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import register_dataclass
@@ -85,7 +86,7 @@ class Batch(TypedDict):
     id: B sample ids.
     targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
     references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
-    labelled: task name -> ``losses.count_labels`` of all that this process has in the step, where the batch is a part of it.
+    labelled: task name -> ``count_labels`` of all that this process has in the step, where the batch is a part of it.
     pad_color: (B, 3, 1, 1), of loaders only: the image's value on padding, where bytes hold 0.
     """
 
@@ -96,6 +97,18 @@ class Batch(TypedDict):
     references: dict[str, list[Reference]]
     labelled: NotRequired[dict[str, Tensor]]
     pad_color: NotRequired[Tensor]
+
+
+def count_labels(target: Tensor) -> Tensor:
+    """Return what losses divide by, (2,) int64: valid pixels, and how many of them lie above 0.5 in their first channel.
+
+    The latter are a binary label's positives, and of no meaning for others.
+
+    Args:
+        target: (B, C, H, W), 255 where invalid.
+    """
+    valid = (target != IGNORE).all(dim=1)
+    return torch.stack([valid.sum(), (valid & (target[:, 0] > 0.5)).sum()])
 
 
 def cut_batch(batch: Batch, part: slice) -> Batch:

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.errors import user_errors
+from mtlsi_net.utils.entry import user_errors
 from mtlsi_net.utils.launch import start
 from mtlsi_net.utils.resuming import resumes
 

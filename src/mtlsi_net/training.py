@@ -28,7 +28,7 @@ from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
-from mtlsi_net.utils.config_checks import check_complete
+from mtlsi_net.utils.config_checks import check_complete, located
 from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import ModelSize, measure_size
 from mtlsi_net.utils.ranks import is_first
@@ -77,7 +77,8 @@ def _train(
     tasks = assemble.build_tasks(cfg)
     data = assemble.build_data(cfg, tasks)
     network = assemble.build_network(cfg, tasks)
-    network.check_size(data.size)
+    with located("model"):
+        network.check_size(data.size)
     size = measure_size(network, data.size)
     _announce(size, len(tasks))
     if cfg.compile:

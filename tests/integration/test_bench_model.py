@@ -138,7 +138,7 @@ def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
         (["mtlsi backbone.name=resnet18"], "backbone.name is the same for all models"),
         (["shared_encoder ablation=softmax_attention"], "'shared_encoder ablation=softmax_attention': model.fusion"),
         (["model=external"], "models, 'model=external': model.target must be given"),
-        (["external model.target=helpers.peer.Nobody"], "model.target=helpers.peer.Nobody cannot be imported"),
+        (["external model.target=helpers.peer.Nobody"], "model: target=helpers.peer.Nobody cannot be imported"),
         (["external model.target=helpers.peer.Strange model.options.kind=list"], "model.options"),
         (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
         (["mtlsi model.decoder.window=64"], "larger than the working grid"),

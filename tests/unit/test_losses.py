@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from mtlsi_net.losses import (
     balanced_cross_entropy_loss,
     boundary_loss,
-    count_labels,
     cross_entropy_loss,
     l1_loss,
     normals_loss,
 )
+from mtlsi_net.specs import count_labels
 
 Loss = Callable[..., Tensor]
 

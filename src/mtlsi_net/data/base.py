@@ -122,7 +122,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.files = dict(files or {})
         self.targets = dict(targets)
         for name, share in self.label_share.items():
-            choose("data.label_share: task", name, self.targets)
+            choose("label_share: task", name, self.targets)
             if not 0 < share <= 1:
                 raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
         guides = {crop_guide_name: crop_guide} if augment and crop_guide is not None else {}

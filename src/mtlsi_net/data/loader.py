@@ -14,8 +14,7 @@ from mtlsi_net.data.dataset import MultiTaskDataset
 from mtlsi_net.data.decoding import padding, target_values
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.losses import count_labels
-from mtlsi_net.specs import Batch, cut_batch
+from mtlsi_net.specs import Batch, count_labels, cut_batch
 from mtlsi_net.utils.errors import UserError
 
 

@@ -13,9 +13,8 @@ from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.lit.guard import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.losses import count_labels
 from mtlsi_net.metrics.gain import gain_over_constant
-from mtlsi_net.specs import Batch, Prediction
+from mtlsi_net.specs import Batch, Prediction, count_labels
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import ImageSums
 from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
@@ -90,7 +89,7 @@ class MultiTaskModule(L.LightningModule):
     ) -> tuple[dict[str, Tensor], ...]:
         """Return the unweighted losses of the final and of the preliminary predictions, these summed over scales.
 
-        ``labelled`` holds what they divide by, task -> (2,), see ``losses.count_labels``; None: the batch's own.
+        ``labelled`` holds what they divide by, task -> (2,), see ``specs.count_labels``; None: the batch's own.
         """
 
         def loss_of(name: str, output: Tensor) -> Tensor:

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 def relative_gain(value: float, reference: float, higher_is_better: bool) -> float:
     """Return (value - reference) / reference as a fraction, its sign turned so that positive means better.
 
     Raises:
-        UserError: the reference is 0.
+        InputError: the reference is 0.
     """
     if reference == 0:
-        raise UserError("relative gain: the reference score is 0; take another reference run or leave the task out")
+        raise InputError("relative gain: the reference score is 0; take another reference run or leave the task out")
     gain = (value - reference) / reference
     return gain if higher_is_better else -gain
 
@@ -28,14 +28,14 @@ def delta_m(
         higher_is_better: task -> direction of the score.
 
     Raises:
-        UserError: no task, a task missing from one of the three, or a reference of 0.
+        InputError: no task, a task missing from one of the three, or a reference of 0.
     """
     tasks = set(multi_task)
     if not tasks:
-        raise UserError("Delta_m: no tasks given; name at least one")
+        raise InputError("Delta_m: no tasks given; name at least one")
     for what, scores in (("single-task scores", single_task), ("directions", higher_is_better)):
         if set(scores) != tasks:
-            raise UserError(f"Delta_m: {what} are given for {sorted(scores)}, multi-task scores for {sorted(tasks)}")
+            raise InputError(f"Delta_m: {what} are given for {sorted(scores)}, multi-task scores for {sorted(tasks)}")
     gains = [relative_gain(multi_task[name], single_task[name], higher_is_better[name]) for name in multi_task]
     return sum(gains) / len(gains)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import IGNORE
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
@@ -22,14 +22,14 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Te
         (K, K) int64.
 
     Raises:
-        UserError: a label lies outside 0..K-1 and is not 255.
+        InputError: a label lies outside 0..K-1 and is not 255.
     """
     label = target.long()
     # Bin 0 takes the invalid pixels: no boolean indexing, and a label beyond K-1 shows as a longer histogram.
     bins = torch.where(label != IGNORE, label * num_classes + prediction.long() + 1, 0)
     counts = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)
     if counts.numel() > num_classes**2 + 1:
-        raise UserError(
+        raise InputError(
             f"labels hold class {(counts.numel() - 2) // num_classes}, but the task has {num_classes}, numbered from 0 "
             "(255: unlabelled); check the label files against the task's class list"
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.models.layers.masking import pad_to_multiple
 from mtlsi_net.specs import FeatureSpec
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 class Canvas(nn.Module):
@@ -52,17 +52,17 @@ class Canvas(nn.Module):
             The second item is None if all is valid or padding is not to be masked.
 
         Raises:
-            UserError: shapes other than these, or an image of bytes.
+            InputError: shapes other than these, or an image of bytes.
         """
         if image.ndim != 4 or image.shape[1] != 3:
-            raise UserError(f"image has shape {tuple(image.shape)}; the network takes (B, 3, H, W)")
+            raise InputError(f"image has shape {tuple(image.shape)}; the network takes (B, 3, H, W)")
         if not image.is_floating_point():
-            raise UserError(
+            raise InputError(
                 f"image is {image.dtype}; the network takes values in [0, 1]: a loader's batch goes through "
-                "module.received(batch) or data.decoding.batch_values(batch, data.targets) first"
+                "data.decoding.batch_values(batch, data.targets) first"
             )
         if valid is not None and valid.shape != (image.shape[0], 1, *image.shape[2:]):
-            raise UserError(f"valid has shape {tuple(valid.shape)}, image {tuple(image.shape)}; pass (B, 1, H, W)")
+            raise InputError(f"valid has shape {tuple(valid.shape)}, image {tuple(image.shape)}; pass (B, 1, H, W)")
         padded = pad_to_multiple((image - self.mean) / self.std, self.multiple)
         if not self.mask_padding or (valid is None and padded.shape == image.shape):
             return padded, None

@@ -14,7 +14,7 @@ from mtlsi_net.models.layers.masking import align, valid_coordinates
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, ConvFeedForward, NormLayer
 from mtlsi_net.models.layers.task_subset import PerTaskStage
 from mtlsi_net.models.semantic_decoder import TokenAttention
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 Stage = Callable[..., nn.Module]
 
@@ -55,7 +55,7 @@ class MatchedConvs(PerTaskStage):
         norm: class of the norms.
 
     Raises:
-        UserError: the stage is so small that no number of channels comes within 2 % of its parameters.
+        InputError: the stage is so small that no number of channels comes within 2 % of its parameters.
     """
 
     TOLERANCE = 0.02
@@ -78,9 +78,9 @@ class MatchedConvs(PerTaskStage):
         hidden = max(1, round((goal - taken - fixed) / per_channel))
         made = taken + fixed + per_channel * hidden
         if abs(made - goal) > self.TOLERANCE * goal:
-            raise UserError(
+            raise InputError(
                 f"a convolution control of {goal} parameters cannot be made (nearest {made}): the stage it replaces is "
-                "too small at this width; use the identity control, or a larger model.width"
+                "too small at this width; use the identity control, or a larger width"
             )
         self.block = ConvFeedForward(tasks, width, hidden, norm=norm)
 

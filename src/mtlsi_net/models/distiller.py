@@ -17,7 +17,7 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
     count_heads,
 )
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 LOGIT_STD = 2.5
 """Initial spread of the assignment logits: much less, and all tokens start as the same mean of the image."""
@@ -111,7 +111,7 @@ class SemanticTokenDistiller(Recomputed):
         norm: class of the norms.
 
     Raises:
-        UserError: an option that does not exist, or no token.
+        InputError: an option that does not exist, or no token.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class SemanticTokenDistiller(Recomputed):
     ) -> None:
         super().__init__()
         if tokens < 1:
-            raise UserError(f"model.distiller.tokens={tokens}; give at least 1")
-        self.normalise_logits = choose("model.distiller.assign", assign, ASSIGNMENTS)
-        self.sets = choose("model.distiller.mix", mix, {"all": 1, "own": tasks})
+            raise InputError(f"tokens={tokens}; give at least 1")
+        self.normalise_logits = choose("assign", assign, ASSIGNMENTS)
+        self.sets = choose("mix", mix, {"all": 1, "own": tasks})
         self.norm = norm(width, tasks)
         self.assign = TaskLinear(tasks, width, tokens, bias=False)
         for rows in self.assign.weight.data:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.models.layers.masking import pad_to_multiple
 from mtlsi_net.specs import FeatureSpec
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import InputError, nearest_names
 from mtlsi_net.utils.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class TimmEncoder(Encoder):
         trainable: ``all``, ``none``, or the number of last blocks that learn. Frozen blocks stay in eval mode.
 
     Raises:
-        UserError: unknown backbone or option, or weights that are not to be had or do not fit: never a silently
+        InputError: unknown backbone or option, or weights that are not to be had or do not fit: never a silently
             random backbone.
     """
 
@@ -75,7 +75,7 @@ class TimmEncoder(Encoder):
         super().__init__()
         _check_name(name)
         if not 0 <= drop_path_rate < 1:
-            raise UserError(f"backbone.drop_path_rate={drop_path_rate} is outside [0, 1)")
+            raise InputError(f"drop_path_rate={drop_path_rate} is outside [0, 1)")
         body = _load(name, pretrained, weights_file, image_size, drop_path_rate)
         self.mean, self.std = _input_statistics(name, statistics)
         self.indices, self.specs = _choose_maps(name, body)
@@ -111,13 +111,13 @@ class TimmEncoder(Encoder):
         """Let timm keep the blocks' inputs alone.
 
         Raises:
-            UserError: this backbone has no such option.
+            InputError: this backbone has no such option.
         """
         try:
             self.body.set_grad_checkpointing(True)
         except (AttributeError, AssertionError):
-            raise UserError(
-                f"activation_checkpointing=true: timm's {type(self.body).__name__} cannot; set it to false"
+            raise InputError(
+                f"timm's {type(self.body).__name__} cannot compute its activations again (activation checkpointing)"
             ) from None
 
     def train(self, mode: bool = True) -> "TimmEncoder":
@@ -131,10 +131,10 @@ class TimmEncoder(Encoder):
 
     def _freeze(self, trainable: Literal["all", "none"] | int) -> None:
         if isinstance(trainable, bool) or (isinstance(trainable, str) and trainable not in ("all", "none")):
-            raise UserError(f"backbone.trainable={trainable!r} is not known; use all, none or a number of blocks")
+            raise InputError(f"trainable={trainable!r} is not known; use all, none or a number of blocks")
         last = {"all": self.num_layers + 1, "none": 0}[trainable] if isinstance(trainable, str) else trainable
         if not 0 <= last <= self.num_layers + 1:
-            raise UserError(f"backbone.trainable={trainable} is not in 0..{self.num_layers}, this backbone's blocks")
+            raise InputError(f"trainable={trainable} is not in 0..{self.num_layers}, this backbone's blocks")
         depths = self.parameter_depths()
         for name, parameter in self.named_parameters():
             if depths[name] <= self.num_layers - last:
@@ -144,10 +144,10 @@ class TimmEncoder(Encoder):
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        raise UserError(f"timm has no backbone {name!r}; {nearest_names(name.split('.')[0], timm.list_models())}")
+        raise InputError(f"timm has no backbone {name!r}; {nearest_names(name.split('.')[0], timm.list_models())}")
     tag = name.partition(".")[2]
     if tag and name not in (known := timm.list_pretrained(f"{name.split('.')[0]}.*")):
-        raise UserError(f"timm has no weights {name!r} of this backbone; {nearest_names(name, known)}")
+        raise InputError(f"timm has no weights {name!r} of this backbone; {nearest_names(name, known)}")
 
 
 def _load(
@@ -162,21 +162,21 @@ def _load(
         log.info("%s: no pretrained weights are loaded (pretrained is false)", name)
         return build(pretrained=False, num_classes=0)
     if weights_file is not None:
-        state = _without_classifier(name, read_weights("backbone.weights_file", Path(weights_file)))
+        state = _without_classifier(name, read_weights("weights_file", Path(weights_file)))
         overlay = {"state_dict": state, "num_classes": 0}
         try:
             body = build(pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
         except (RuntimeError, KeyError) as error:
-            raise UserError(f"weights file {weights_file} does not fit {name}: {brief(error)}") from None
+            raise InputError(f"weights file {weights_file} does not fit {name}: {brief(error)}") from None
         body.pretrained_cfg.pop("state_dict")
         log.info("%s has its weights from %s", name, weights_file)
         return body
     try:
         body = build(pretrained=True)  # with its classifier, so that timm loads strictly
     except (OSError, HfHubHTTPError) as error:
-        raise UserError(_how_to_get(name, brief(error))) from None
+        raise InputError(_how_to_get(name, brief(error))) from None
     except RuntimeError as error:
-        raise UserError(f"weights of {name} cannot be loaded: {brief(error)}; set backbone.pretrained=false") from None
+        raise InputError(f"weights of {name} cannot be loaded: {brief(error)}; set pretrained=false") from None
     log.info("%s has its weights from %s", name, body.pretrained_cfg.get("hf_hub_id") or body.pretrained_cfg.get("url"))
     return body
 
@@ -193,7 +193,7 @@ def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float
         except TypeError as error:
             message = str(error)
             if "drop_path_rate" in message:
-                raise UserError(f"backbone {name} has no stochastic depth; set backbone.drop_path_rate=0") from None
+                raise InputError(f"backbone {name} has no stochastic depth; set drop_path_rate=0") from None
             if "unexpected keyword argument" not in message or not any(key in message for key in extra):
                 raise
     raise AssertionError("the last try passes no size option")  # pragma: no cover
@@ -202,7 +202,7 @@ def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float
 def _choose_maps(name: str, body: Any) -> tuple[list[int], list[FeatureSpec]]:  # noqa: ANN401
     info = list(getattr(body, "feature_info", []))
     if len(info) < MAPS or not hasattr(body, "forward_intermediates"):
-        raise UserError(f"backbone {name} does not offer {MAPS} feature maps through timm; choose another")
+        raise InputError(f"backbone {name} does not offer {MAPS} feature maps through timm; choose another")
     plain = len({entry["reduction"] for entry in info}) == 1
     total = len(info)
     indices = [total * (i + 1) // MAPS - 1 for i in range(MAPS)] if plain else list(range(total - MAPS, total))
@@ -216,7 +216,7 @@ def _input_statistics(name: str, statistics: str) -> tuple[tuple[float, ...], tu
     lineage = name.startswith("vit_") and "augreg" in (cfg.tag or "")
     choices = {"imagenet": imagenet, "pretrained_cfg": recorded, "auto": imagenet if lineage else recorded}
     if statistics not in choices:
-        raise UserError(f"backbone.statistics={statistics!r} is not known; {nearest_names(statistics, choices)}")
+        raise InputError(f"statistics={statistics!r} is not known; {nearest_names(statistics, choices)}")
     mean, std = choices[statistics]
     log.info("%s: input mean %s, std %s (statistics=%s)", name, mean, std, statistics)
     return mean, std
@@ -234,5 +234,5 @@ def _how_to_get(name: str, reason: str) -> str:
     return (
         f"weights of {name} could not be downloaded ({reason}). On a machine with network run "
         f"`hf download {repository} model.safetensors --local-dir .`, copy the file here and pass "
-        "backbone.weights_file=FILE; backbone.pretrained=false trains from scratch"
+        "weights_file=FILE; pretrained=false trains from scratch"
     )

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mtlsi_net.models.network import Network
 from mtlsi_net.models.preliminary import Activation
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 from mtlsi_net.utils.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class ExternalNetwork(Network):
         activations: not used.
 
     Raises:
-        UserError: a target that cannot be imported or called with the options, or returns no module; weights that do not
+        InputError: a target that cannot be imported or called with the options, or returns no module; weights that do not
             fit.
     """
 
@@ -74,7 +74,7 @@ class ExternalNetwork(Network):
             valid: not used.
 
         Raises:
-            UserError: outputs other than the class's docstring describes.
+            InputError: outputs other than the class's docstring describes.
         """
         outputs = self.model((image - self.mean) / self.std if self.normalize else image)
         self._check_tasks(outputs)
@@ -85,17 +85,17 @@ class ExternalNetwork(Network):
     def _check_tasks(self, outputs: object) -> None:
         expected = ", ".join(f"{name} ({channels} channels)" for name, channels in self.task_channels.items())
         if not isinstance(outputs, Mapping):
-            raise UserError(
-                f"model.target={self.target} returned a {type(outputs).__name__}; return a dictionary: {expected}"
+            raise InputError(
+                f"target={self.target} returned a {type(outputs).__name__}; return a dictionary: {expected}"
             )
         missing = [name for name in self.task_names if name not in outputs]
         extra = [str(name) for name in outputs if name not in self.task_names]
         words = [f"lacks {', '.join(missing)}"] if missing else []
         words += [f"has {', '.join(extra)} too"] if extra else []
         if words:
-            raise UserError(
-                f"model.target={self.target}: its output {' and '.join(words)}; expected exactly {expected}; "
-                "a task is left out of the run with ~tasks.NAME"
+            raise InputError(
+                f"target={self.target}: its output {' and '.join(words)}; expected exactly {expected}; "
+                "leave the others out of the tasks"
             )
 
     def _check_map(self, name: str, output: object, channels: int, image: Tensor) -> None:
@@ -103,10 +103,10 @@ class ExternalNetwork(Network):
         wanted = f"({batch}, {channels}, h, w) floats, at most {height}x{width}"
         if not isinstance(output, Tensor) or not output.is_floating_point():
             kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-            raise UserError(f"model.target={self.target}: {name} is {kind}; expected {wanted}, raw outputs")
+            raise InputError(f"target={self.target}: {name} is {kind}; expected {wanted}, raw outputs")
         shape = tuple(output.shape)
         if len(shape) != 4 or shape[:2] != (batch, channels) or shape[2] > height or shape[3] > width:
-            raise UserError(f"model.target={self.target}: {name} has shape {shape}; expected {wanted}")
+            raise InputError(f"target={self.target}: {name} has shape {shape}; expected {wanted}")
 
 
 def _enlarge(output: Tensor, image: Tensor) -> Tensor:
@@ -121,10 +121,10 @@ def _build(target: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         inspect.signature(make).bind(**options)
     except TypeError as error:
-        raise UserError(f"model.options={dict(options)} do not fit {target}: {error}") from None
+        raise InputError(f"options={dict(options)} do not fit {target}: {error}") from None
     model = make(**options)
     if not isinstance(model, nn.Module):
-        raise UserError(f"model.target={target} returned a {type(model).__name__}; it must return a torch.nn.Module")
+        raise InputError(f"target={target} returned a {type(model).__name__}; it must return a torch.nn.Module")
     return model
 
 
@@ -133,22 +133,22 @@ def _find(target: str) -> Callable[..., object]:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"model.target={target} cannot be imported ({error}); give package.function, found from the current folder "
+        raise InputError(
+            f"target={target} cannot be imported ({error}); give package.function, found from the current folder "
             "or from PYTHONPATH"
         ) from None
     if not callable(found):
-        raise UserError(f"model.target={target} is a {type(found).__name__}; give a class or a function")
+        raise InputError(f"target={target} is a {type(found).__name__}; give a class or a function")
     make: Callable[..., object] = found
     return make
 
 
 def _load(model: nn.Module, path: Path, target: str) -> None:
-    state = read_weights("model.weights_file", path)
+    state = read_weights("weights_file", path)
     if all(key.startswith(DATA_PARALLEL) for key in state):  # saved from within DistributedDataParallel
         state = {key.removeprefix(DATA_PARALLEL): value for key, value in state.items()}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"model.weights_file={path} does not fit {target}: {brief(error)}") from None
+        raise InputError(f"weights_file={path} does not fit {target}: {brief(error)}") from None
     log.info("%s has its weights from %s", target, path)

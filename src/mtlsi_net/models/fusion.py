@@ -35,7 +35,7 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
     count_heads,
 )
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 # -- additions after the attention ----------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class SharedContextAttention(nn.Module):
         local_value: none or dw3.
 
     Raises:
-        UserError: an option that does not exist, or heads that do not fit.
+        InputError: an option that does not exist, or heads that do not fit.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class SharedContextAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = count_heads(width, head_dim)
-        self.phi = choose("model.fusion.phi", phi, FEATURE_MAPS)
-        sets = choose("model.fusion.share", share, {"none": tasks, "kv": tasks, "all": 1})
+        self.phi = choose("phi", phi, FEATURE_MAPS)
+        sets = choose("share", share, {"none": tasks, "kv": tasks, "all": 1})
         kv_sets = tasks if share == "none" else 1
         sources: tuple[type[KeysValues], int, int, nn.Module] = choose(
-            "model.fusion.context",
+            "context",
             context,
             {
                 "sum": (KeysValues, kv_sets, width, SharedContext()),
@@ -137,7 +137,7 @@ class SharedContextAttention(nn.Module):
         self.scales = nn.ModuleList(TaskConv(sets, width, width, k, depthwise=True) for k in scales)
         self.project = TaskLinear(sets, width * len(scales), width, bias=False, gain=RESIDUAL_GAIN)
         add_values: dict[str, Callable[[int, int], nn.Module]] = {"none": lambda *_: Unchanged(), "dw3": LocalValue}
-        self.local_value = choose("model.fusion.local_value", local_value, add_values)(kv_sets, width)
+        self.local_value = choose("local_value", local_value, add_values)(kv_sets, width)
 
     def queries(self, x_BTChw: Tensor, valid: Tensor | None) -> list[Tensor]:
         """Return phi of the queries, S times (B, T, C, h, w)."""
@@ -176,7 +176,7 @@ class SoftmaxContextAttention(SharedContextAttention):
     def __init__(self, tasks: int, width: int, head_dim: int, scales: Sequence[int], **options: str) -> None:
         super().__init__(tasks, width, head_dim, scales, **options)
         if not isinstance(self.context, SharedContext):
-            raise UserError("softmax attention reads all tasks' positions; set model.fusion.context=sum")
+            raise InputError("softmax attention reads all tasks' positions; set context=sum")
         self.phi = lambda x, heads: x  # noqa: ARG005
 
     def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
@@ -244,7 +244,7 @@ class MultiScaleQueryFusion(nn.Module):
         norm: class of the norms.
 
     Raises:
-        UserError: an option that does not exist, or heads that do not fit.
+        InputError: an option that does not exist, or heads that do not fit.
     """
 
     def __init__(
@@ -265,13 +265,13 @@ class MultiScaleQueryFusion(nn.Module):
     ) -> None:
         super().__init__()
         if not scales or depth < 1:
-            raise UserError(f"model.fusion.scales={list(scales)}, depth={depth}: give at least one scale and one block")
+            raise InputError(f"scales={list(scales)}, depth={depth}: give at least one scale and one block")
         if tasks == 1 and (exchange or context == "mixed"):
-            raise UserError(
-                "one task has no other to exchange with: set model.fusion.exchange=false and model.fusion.context=sum "
-                "(model=mtlsi does), or train more tasks"
+            raise InputError(
+                f"exchange={exchange}, context={context}: one task has no other to exchange with; set exchange=false and "
+                "context=sum, or train more tasks"
             )
-        attend = choose("model.fusion.attention", attention, ATTENTIONS)
+        attend = choose("attention", attention, ATTENTIONS)
         options = {"phi": phi, "context": context, "share": share, "local_value": local_value}
         sets = 1 if share == "all" else tasks
         self.blocks = nn.ModuleList(

@@ -10,7 +10,7 @@ from mtlsi_net.models.layers.masking import masked_resize
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 class OutputLayers(TaskLayer):
@@ -44,14 +44,14 @@ class OutputLayers(TaskLayer):
         """Write each task's best constant raw output (K,) into its bias.
 
         Raises:
-            UserError: other tasks than the network's, another length than K, or values that are not finite.
+            InputError: other tasks than the network's, another length than K, or values that are not finite.
         """
         if set(priors) != set(self.layers):
-            raise UserError(f"priors are for {sorted(priors)}, the network's tasks are {sorted(self.layers)}")
+            raise InputError(f"priors are for {sorted(priors)}, the network's tasks are {sorted(self.layers)}")
         for name, layer in self.layers.items():
             prior, bias = priors[name], layer.get_parameter("bias")
             if prior.shape != bias.shape or not prior.isfinite().all():
-                raise UserError(f"prior of task {name!r} must be {bias.numel()} finite values, not {prior.tolist()}")
+                raise InputError(f"prior of task {name!r} must be {bias.numel()} finite values, not {prior.tolist()}")
             with torch.no_grad():
                 bias.copy_(prior)
 

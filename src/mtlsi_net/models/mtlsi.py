@@ -66,7 +66,7 @@ class MTLSINet(SharedMapNetwork):
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
-        layer = choose("model.norm", norm, NORMS)
+        layer = choose("norm", norm, NORMS)
         sizes = {"tasks": len(task_channels), "width": width, "head_dim": head_dim, "norm": layer}
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
         self.fusion = fusion(**sizes)

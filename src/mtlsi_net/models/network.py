@@ -13,7 +13,7 @@ from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
 from mtlsi_net.models.layers.task_subset import PerTaskStage, keep_parameters
 from mtlsi_net.models.layers.windows import WindowAttention
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 StageFactory = Callable[..., nn.Module]
 """Partial of a stage's class; the network completes it with the sizes that only it knows."""
@@ -29,7 +29,7 @@ class Network(nn.Module):
     task_names: tuple[str, ...]
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Raise a UserError for images of (H, W) that the network cannot take; any size is fine here."""
+        """Raise an InputError for images of (H, W) that the network cannot take; any size is fine here."""
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
         """Let predictions start at each task's best constant raw output (K,), where the network can; here it cannot."""
@@ -38,9 +38,9 @@ class Network(nn.Module):
         """Compute activations again in the backward pass instead of keeping them, where the network can; here it cannot.
 
         Raises:
-            UserError: it cannot.
+            InputError: it cannot.
         """
-        raise UserError(f"activation_checkpointing=true: {type(self).__name__} cannot; set it to false")
+        raise InputError(f"{type(self).__name__} cannot compute its activations again (activation checkpointing)")
 
     def keep_tasks(self, names: Sequence[str]) -> None:
         """Drop, where the network can, what only other tasks than ``names`` need; here it cannot.
@@ -82,9 +82,9 @@ class DenseNetwork(Network):
     ) -> None:
         super().__init__()
         if not task_channels or min(task_channels.values()) < 1:
-            raise UserError(f"task channels are {dict(task_channels)}; name at least one task, each with 1 or more")
+            raise InputError(f"task channels are {dict(task_channels)}; name at least one task, each with 1 or more")
         if stride < 1 or width < 4:
-            raise UserError(f"model.stride={stride} or model.width={width} is too small; use e.g. 8 and 320")
+            raise InputError(f"stride={stride} or width={width} is too small; use e.g. 8 and 320")
         self.task_names = tuple(task_channels)
         self.canvas = Canvas(encoder.mean, encoder.std, encoder.specs, stride, mask_padding=mask_padding)
         self.encoder = encoder
@@ -98,21 +98,21 @@ class DenseNetwork(Network):
         """Check that images of (H, W) suit the network's windows; larger ones only add padding and cost.
 
         Raises:
-            UserError: a window is larger than the whole working grid.
+            InputError: a window is larger than the whole working grid.
         """
         height, width = self.canvas.grid(size)
         for module in self.modules():
             if isinstance(module, WindowAttention) and module.window > max(height, width):
-                raise UserError(
-                    f"model.decoder.window={module.window} is larger than the working grid, {height}x{width} for images "
-                    f"of {size[0]}x{size[1]}; choose a smaller window or model.stride, or larger images"
+                raise InputError(
+                    f"window={module.window} is larger than the working grid, {height}x{width} for images "
+                    f"of {size[0]}x{size[1]}; choose a smaller window or stride, or larger images"
                 )
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
         """Let every prediction start at its task's best constant raw output (K,).
 
         Raises:
-            UserError: tasks or lengths that are not the network's, or values that are not finite.
+            InputError: tasks or lengths that are not the network's, or values that are not finite.
         """
         for module in self.modules():
             if isinstance(module, OutputLayers):
@@ -134,7 +134,7 @@ class DenseNetwork(Network):
         """Keep the inputs of the decoder's parts and of the encoder's blocks alone, and compute the rest again.
 
         Raises:
-            UserError: the encoder cannot.
+            InputError: the encoder cannot.
         """
         self.encoder.checkpoint_activations()
         recompute_parts(self)

@@ -111,7 +111,7 @@ class PreliminaryDecoders(nn.Module):
         norm: class of the norms.
 
     Raises:
-        UserError: an option that does not exist.
+        InputError: an option that does not exist.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PreliminaryDecoders(nn.Module):
         self.decoders = TaskConvs(len(task_channels), width, depth, norm)
         self.norm = norm(width, len(task_channels))
         self.output = OutputLayers(task_channels, width)
-        self.feedback = choose("model.preliminary.feedback", feedback, kinds)(task_channels, width, activations or {})
+        self.feedback = choose("feedback", feedback, kinds)(task_channels, width, activations or {})
 
     def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Map (B, C, h, w) to features (B, T, C, h, w) and task -> (B, K, h, w)."""

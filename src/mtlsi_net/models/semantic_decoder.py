@@ -20,7 +20,7 @@ from mtlsi_net.models.layers.task_layers import (
 )
 from mtlsi_net.models.layers.task_subset import PerTaskStage
 from mtlsi_net.models.layers.windows import WindowAttention
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 EPS = 1.0e-6
 
@@ -148,8 +148,8 @@ class CrossWindowBlock(Recomputed):
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
-        read = choose("model.decoder.read_tokens", read_tokens, TOKEN_ATTENTIONS)
-        local, wide = choose("model.decoder.branches", branches, BRANCHES)
+        read = choose("read_tokens", read_tokens, TOKEN_ATTENTIONS)
+        local, wide = choose("branches", branches, BRANCHES)
         self.norm = norm(width, tasks)
         self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
         self.wide = read(tasks, width, head_dim) if wide else NoBranch()
@@ -179,7 +179,7 @@ class SemanticDecoder(PerTaskStage):
         norm: class of the norms.
 
     Raises:
-        UserError: an option that does not exist, or no block.
+        InputError: an option that does not exist, or no block.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class SemanticDecoder(PerTaskStage):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise UserError(f"model.decoder.depth={depth}; give at least one block, or choose model/decoder=identity")
+            raise InputError(f"depth={depth}; give at least one block, or take the identity as the decoder")
         options: dict[str, Any] = {"branches": branches, "read_tokens": read_tokens, "norm": norm}
         self.blocks = nn.ModuleList(
             CrossWindowBlock(tasks, width, head_dim, window, window // 2 * (i % 2), **options) for i in range(depth)

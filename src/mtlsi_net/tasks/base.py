@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from mtlsi_net.specs import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
 from mtlsi_net.tasks.colors import Legend
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 RAREST = 1e-4
 """Least frequency a prior gives a class (our choice), so that one never seen keeps a finite bias."""
@@ -44,7 +44,7 @@ class Task(ABC):
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
             target: (B, target.channels, H, W) float, 255 invalid.
-            labelled: (2,) ``losses.count_labels`` to divide by, see there; None: those of ``target``.
+            labelled: (2,) ``specs.count_labels`` to divide by, see there; None: those of ``target``.
         """
 
     @abstractmethod
@@ -109,19 +109,19 @@ class Task(ABC):
         """Return the best constant raw output (channels,) float32, from added ``statistics``: the head's first bias.
 
         Raises:
-            UserError: the statistics come from no valid pixel.
+            InputError: the statistics come from no valid pixel.
         """
 
     def _labelled(self, count: Tensor) -> Tensor:
         """Return ``count`` if it is positive.
 
         Raises:
-            UserError: it is 0.
+            InputError: it is 0.
         """
         if not count > 0:
-            raise UserError(
-                f"task {self.name!r}: no training label that was read has a valid pixel; "
-                f"check the label files, or switch the task off (~tasks.{self.name})"
+            raise InputError(
+                f"task {self.name!r}: no training label that was read has a valid pixel; check the label files, or leave the "
+                "task out"
             )
         return count
 

@@ -15,7 +15,7 @@ from mtlsi_net.metrics.boundary.presets import make_preset
 from mtlsi_net.specs import IGNORE, Batch, TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 class BoundaryTask(Task):
@@ -26,7 +26,7 @@ class BoundaryTask(Task):
         preset: rules of the boundary metric, see ``mtlsi_net.metrics.boundary``.
 
     Raises:
-        UserError: the weight lies outside (0, 1).
+        InputError: the weight lies outside (0, 1).
     """
 
     name = "boundary"
@@ -37,7 +37,7 @@ class BoundaryTask(Task):
 
     def __init__(self, positive_weight: float = 0.95, preset: str = "nyud") -> None:
         if not 0 < positive_weight < 1:
-            raise UserError(f"boundary task: positive_weight is {positive_weight}; give a number between 0 and 1")
+            raise InputError(f"positive_weight={positive_weight}; give a number between 0 and 1")
         self.positive_weight, self.preset = positive_weight, preset
 
     def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.specs import IGNORE
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import InputError, nearest_names
 
 BACKGROUND = "background"
 
@@ -60,20 +60,20 @@ def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or a list of one's own, checked.
 
     Raises:
-        UserError: unknown set, repeated name, or a number of names outside 2..254.
+        InputError: unknown set, repeated name, or a number of names outside 2..254.
     """
     if isinstance(classes, str):
         if classes not in CLASS_SETS:
-            raise UserError(
-                f"unknown class set {classes!r}; {nearest_names(classes, CLASS_SETS)}, or give a list of class names"
+            raise InputError(
+                f"classes={classes!r} is no known class set; {nearest_names(classes, CLASS_SETS)}, or give a list of class names"
             )
         return CLASS_SETS[classes]
     names = tuple(classes)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"class list: {', '.join(repeated)} stands there twice; names must differ")
+        raise InputError(f"classes: {', '.join(repeated)} is there twice; names must differ")
     if not 2 <= len(names) < IGNORE:
-        raise UserError(f"class list: {len(names)} names given; label maps hold 2 to {IGNORE - 1} classes")
+        raise InputError(f"classes: {len(names)} names given; label maps hold 2 to {IGNORE - 1} classes")
     return names
 
 
@@ -81,13 +81,13 @@ def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return the indices of ``selected`` in ``names``.
 
     Raises:
-        UserError: nothing selected, a name selected twice, or a name that is not in the list.
+        InputError: nothing selected, a name selected twice, or a name that is not in the list.
     """
     if not selected or len(set(selected)) != len(selected):
-        raise UserError("scored_classes must name at least one class, and each only once")
+        raise InputError(f"scored_classes={list(selected)} must name at least one class, and each only once")
     for name in selected:
         if name not in names:
-            raise UserError(f"unknown class {name!r} in scored_classes; {nearest_names(name, names)}")
+            raise InputError(f"scored_classes: {name!r} is not known; {nearest_names(name, names)}")
     return [list(names).index(name) for name in selected]
 
 

@@ -14,7 +14,7 @@ from mtlsi_net.metrics.depth import DepthMetric
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend, color_scalars, scalar_legend
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 class DepthTask(Task):
@@ -24,7 +24,7 @@ class DepthTask(Task):
         depth_range: metres shown as the darkest and the brightest colour; no effect on loss or metrics.
 
     Raises:
-        UserError: the range is not increasing.
+        InputError: the range is not increasing.
     """
 
     name = "depth"
@@ -36,7 +36,7 @@ class DepthTask(Task):
     def __init__(self, depth_range: tuple[float, float] = (0.0, 10.0)) -> None:
         low, high = depth_range
         if not low < high:
-            raise UserError(f"depth_range {low}..{high} is empty; give [nearest, farthest] in metres")
+            raise InputError(f"depth_range=[{low}, {high}] is empty; give [nearest, farthest] in metres")
         self.depth_range = (low, high)
 
     def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtlsi_net.metrics.pooling import POOLINGS, Sums, Values
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 from mtlsi_net.utils.io import atomic_file
 
 ImageRecord = dict[str, Sums]
@@ -69,7 +69,7 @@ def read_image_sums(path: Path) -> ImageSums:
     """Return what ``write_image_sums`` wrote.
 
     Raises:
-        UserError: the file is damaged, or holds something else.
+        InputError: the file is damaged, or holds something else.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -77,7 +77,7 @@ def read_image_sums(path: Path) -> ImageSums:
         ids, pooling = [str(i) for i in arrays.pop("ids")], json.loads(str(arrays.pop("pooling")))
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason}); score the run again: evaluate ckpt=...") from None
+        raise InputError(f"{path} cannot be read ({reason}); evaluate the run again") from None
     _check(path, ids, arrays, pooling)
     return ImageSums(ids, arrays, pooling)
 
@@ -87,7 +87,7 @@ def _check(path: Path, ids: list[str], arrays: Mapping[str, Sums], pooling: Any)
     bad = [key for key, own in arrays.items() if not _fits(own, len(ids), str(known.get(key)))]
     if bad or not ids or len(set(ids)) != len(ids):
         told = ", ".join(bad) or "ids"
-        raise UserError(f"{path}: {told} do not fit together; score the run again: evaluate ckpt=...")
+        raise InputError(f"{path}: {told} do not fit together; evaluate the run again")
 
 
 def _fits(own: Sums, count: int, pooling: str) -> bool:

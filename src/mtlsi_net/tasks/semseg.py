@@ -24,7 +24,7 @@ class SemsegTask(Task):
         scored_classes: names of the classes that mIoU averages; all if None (paper).
 
     Raises:
-        UserError: unknown set or class name (the nearest ones are named), repeated or too few names.
+        InputError: unknown set or class name (the nearest ones are named), repeated or too few names.
     """
 
     name = "semseg"
@@ -90,7 +90,7 @@ class HumanPartsTask(SemsegTask):
         classes: as in ``SemsegTask``.
 
     Raises:
-        UserError: as in ``SemsegTask``.
+        InputError: as in ``SemsegTask``.
     """
 
     name = "human_parts"

@@ -1,13 +1,17 @@
-"""Is a configuration complete, and do its classes take the options it gives them?"""
+"""Checks of a configuration, and the objects it describes."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import InputError, UserError, nearest_names
 
 
 def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
@@ -51,3 +55,67 @@ def check_complete(cfg: DictConfig) -> None:
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
     """Return a setting's items; a single one that was given without brackets is a list of one."""
     return list(value) if isinstance(value, Sequence | ListConfig) and not isinstance(value, str) else [value]
+
+
+@contextmanager
+def located(key: str) -> Iterator[None]:
+    """Put a configuration's key before the message of an InputError: ``model.fusion: phi=rellu is not known``.
+
+    Raises:
+        UserError: an InputError was raised inside the context.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise UserError(f"{key}: {error}") from error
+
+
+class LocatedFactory(partial[Any]):
+    """A ``_partial_`` node of a configuration; what its class says against its arguments names the node's ``key``."""
+
+    key: str
+
+    def __call__(self, /, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Make the object."""
+        with located(self.key):
+            return super().__call__(*args, **options)
+
+
+def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa: ANN401 - whatever it describes
+    """Return what a node of the configuration describes.
+
+    Args:
+        cfg: the whole configuration.
+        key: of the node, e.g. ``model``.
+        options: added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
+
+    Raises:
+        UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not
+            this suite's own are left alone.
+    """
+    try:
+        made = instantiate(cfg[key], **{"_convert_": "all", **options})
+    except InstantiationException as error:
+        cause = error.__cause__
+        where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else key
+        if isinstance(cause, InputError):
+            raise UserError(f"{where}: {cause}") from error
+        if isinstance(cause, UserError):
+            raise cause from error
+        if not isinstance(cause, TypeError | ValueError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        reason = " ".join(str(cause).split())
+        raise UserError(f"{where}: {reason} ({type(cause).__name__}; HYDRA_FULL_ERROR=1 shows where)") from error
+    return _with_keys(made, key)
+
+
+def _with_keys(made: Any, key: str) -> Any:  # noqa: ANN401
+    """Return ``made`` with every factory in it located."""
+    if isinstance(made, partial):
+        options = {name: _with_keys(value, f"{key}.{name}") for name, value in made.keywords.items()}
+        factory = LocatedFactory(made.func, *made.args, **options)
+        factory.key = key
+        return factory
+    if isinstance(made, dict):
+        return {name: _with_keys(value, f"{key}.{name}") for name, value in made.items()}
+    return made

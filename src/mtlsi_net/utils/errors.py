@@ -1,15 +1,8 @@
-"""Errors a user can mend: one line that says what is wrong, where, and what to do."""
+"""Errors that the user can correct: one line that says what is wrong, where, and what to do."""
 
 import difflib
-import logging
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import NoReturn, TypeVar
-
-from mtlsi_net.utils.ranks import is_first, let_others_report, place
-
-log = logging.getLogger(__name__)
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -22,6 +15,14 @@ SHOWN = 5
 
 class UserError(Exception):
     """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
+
+
+class InputError(UserError, ValueError):
+    """A wrong argument of a class or function, named with its value and the remedy: ``width=64 is no multiple of ...``.
+
+    Models, metrics, losses and tasks raise it; they know no configuration. ``utils.config_checks.instantiate_node`` puts the
+    configuration's key before it.
+    """
 
 
 def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -44,15 +45,15 @@ def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
     """Return ``known[name]``.
 
     Args:
-        setting: what the user would change, e.g. ``model.fusion.phi``.
+        setting: the argument or setting, e.g. ``phi``.
         name: what it is set to.
         known: choices by name.
 
     Raises:
-        UserError: no such choice; names the setting and the choices that are near.
+        InputError: no such choice; names the setting and the choices that are near.
     """
     if name not in known:
-        raise UserError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
+        raise InputError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
     return known[name]
 
 
@@ -63,37 +64,3 @@ def find_user_error(error: BaseException | None) -> UserError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn a UserError, however deeply wrapped, into one printed line and exit code 2; leave all else alone.
-
-    Of several processes' errors, the one that came first is heard.
-    """
-    try:
-        yield
-    except Exception as error:
-        let_others_report(error)
-        known = find_user_error(error)
-        if known is None:
-            raise
-        prefix = "" if is_first() else f"process {place().rank}: "
-        print(f"error: {prefix}{one_line(known)}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        _leave_interrupted()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning's way
-            _leave_interrupted()
-        raise
-
-
-def _leave_interrupted() -> NoReturn:
-    print("interrupted", file=sys.stderr)
-    sys.exit(130)
-
-
-def one_line(error: UserError) -> str:
-    """Return the message alone; one that crossed a loader process carries that process's traceback before it."""
-    return str(error).rpartition("UserError: ")[2].strip()

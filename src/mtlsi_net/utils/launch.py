@@ -25,7 +25,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_complete
-from mtlsi_net.utils.errors import UserError, user_errors
+from mtlsi_net.utils.entry import user_errors
+from mtlsi_net.utils.errors import UserError
 
 TIME_TO_SAVE = 300.0
 """Seconds that ranks have after a signal to write a checkpoint."""

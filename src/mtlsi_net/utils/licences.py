@@ -6,8 +6,6 @@ from typing import Any
 import timm
 from hydra.utils import get_object
 
-from mtlsi_net.utils.errors import UserError
-
 UNSTATED = "not stated"
 
 
@@ -40,7 +38,7 @@ def _of_backbone(backbone: Mapping[str, Any]) -> str:
         return "trained from scratch"
     try:
         cfg = timm.get_pretrained_cfg(str(backbone["name"]))
-    except (RuntimeError, UserError):
+    except RuntimeError:
         return UNSTATED
     return str((cfg and cfg.license) or UNSTATED)
 

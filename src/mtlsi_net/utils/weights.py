@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
@@ -21,20 +21,20 @@ def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
         path: of the file: a state_dict, or a dictionary that holds one as ``state_dict`` or ``model``.
 
     Raises:
-        UserError: the file is missing, damaged or holds something else.
+        InputError: the file is missing, damaged or holds something else.
     """
     if not path.is_file():
-        raise UserError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
+        raise InputError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
+        raise InputError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
     for wrapper in ("state_dict", "model"):
         found = found.get(wrapper, found) if isinstance(found, Mapping) else found
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
+        raise InputError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
     return dict(found)
 
 

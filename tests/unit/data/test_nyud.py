@@ -11,8 +11,7 @@ from PIL import Image
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.nyud import NYUDDataModule, NYUDLayoutReader
 from mtlsi_net.data.sampling import Draw, EpochSampler, sample_rng
-from mtlsi_net.losses import count_labels
-from mtlsi_net.specs import TargetSpec
+from mtlsi_net.specs import TargetSpec, count_labels
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import Place
 

@@ -14,7 +14,8 @@ from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, M
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.utils.config_checks import check_options
-from mtlsi_net.utils.errors import UserError, user_errors
+from mtlsi_net.utils.entry import user_errors
+from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"

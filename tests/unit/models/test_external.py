@@ -76,13 +76,13 @@ def test_other_outputs_are_refused_by_name(kind, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "Missing"}, "model.target=helpers.peer.Missing cannot be imported (module 'helpers.peer' has no"),
+        ({"target": "Missing"}, "target=helpers.peer.Missing cannot be imported (module 'helpers.peer' has no"),
         ({"target": "NOT_CALLABLE"}, "is a int; give a class or a function"),
         ({"target": "no_module"}, "returned a int; it must return a torch.nn.Module"),
-        ({"options": {"depth": 3}}, "model.options={'depth': 3} do not fit helpers.peer.Peer: got an unexpected"),
+        ({"options": {"depth": 3}}, "options={'depth': 3} do not fit helpers.peer.Peer: got an unexpected"),
         (
             {"target": "Strange"},
-            "model.options={} do not fit helpers.peer.Strange: missing a required argument: 'kind'",
+            "options={} do not fit helpers.peer.Strange: missing a required argument: 'kind'",
         ),
     ],
 )
@@ -92,7 +92,7 @@ def test_targets_that_cannot_be_used_are_refused_by_name(options, message):
 
 @pytest.mark.parametrize("target", ["no.such.module", "Peer"])
 def test_a_target_that_is_nowhere_is_refused(target):
-    with pytest.raises(UserError, match=rf"model.target={target} cannot be imported .*PYTHONPATH"):
+    with pytest.raises(UserError, match=rf"target={target} cannot be imported .*PYTHONPATH"):
         ExternalNetwork(CHANNELS, target=target)
 
 
@@ -111,9 +111,9 @@ def test_weights_must_fit_completely(tmp_path):
     state.pop("trunk.bias")
     torch.save(state, tmp_path / "peer.pth")
     message = error_of(weights_file=tmp_path / "peer.pth")
-    assert f"model.weights_file={tmp_path / 'peer.pth'} does not fit helpers.peer.Peer" in message
+    assert f"weights_file={tmp_path / 'peer.pth'} does not fit helpers.peer.Peer" in message
     assert "trunk.bias" in message
-    assert "model.weights_file=nowhere.pth does not exist" in error_of(weights_file="nowhere.pth")
+    assert "weights_file=nowhere.pth does not exist" in error_of(weights_file="nowhere.pth")
 
 
 def test_sizes_are_totals_for_its_parts_are_not_known():

@@ -337,21 +337,21 @@ def test_parts_that_do_not_mix_tasks_can_be_sliced():
 @pytest.mark.parametrize(
     ("part", "options", "message"),
     [
-        (MultiScaleQueryFusion, {"phi": "rellu"}, "model.fusion.phi=rellu is not known; did you mean 'relu'"),
-        (MultiScaleQueryFusion, {"context": "all"}, "model.fusion.context=all"),
-        (MultiScaleQueryFusion, {"share": "some"}, "model.fusion.share=some"),
+        (MultiScaleQueryFusion, {"phi": "rellu"}, "phi=rellu is not known; did you mean 'relu'"),
+        (MultiScaleQueryFusion, {"context": "all"}, "context=all"),
+        (MultiScaleQueryFusion, {"share": "some"}, "share=some"),
         (MultiScaleQueryFusion, {"local_value": "dw5"}, "did you mean 'dw3'"),
-        (MultiScaleQueryFusion, {"attention": "cosine"}, "model.fusion.attention=cosine"),
-        (MultiScaleQueryFusion, {"attention": "softmax", "context": "own"}, "set model.fusion.context=sum"),
+        (MultiScaleQueryFusion, {"attention": "cosine"}, "attention=cosine"),
+        (MultiScaleQueryFusion, {"attention": "softmax", "context": "own"}, "set context=sum"),
         (MultiScaleQueryFusion, {"scales": ()}, "at least one scale"),
         (MultiScaleQueryFusion, {"scales": (2,)}, "even"),
         (MultiScaleQueryFusion, {"depth": 0}, "one block"),
         (SemanticTokenDistiller, {"assign": "slots"}, "did you mean 'slot'"),
-        (SemanticTokenDistiller, {"mix": "none"}, "model.distiller.mix=none"),
+        (SemanticTokenDistiller, {"mix": "none"}, "mix=none"),
         (SemanticTokenDistiller, {"tokens": 0}, "at least 1"),
         (SemanticDecoder, {"branches": "locale"}, "did you mean 'local'"),
-        (SemanticDecoder, {"read_tokens": "dot"}, "model.decoder.read_tokens=dot"),
-        (SemanticDecoder, {"depth": 0}, "model/decoder=identity"),
+        (SemanticDecoder, {"read_tokens": "dot"}, "read_tokens=dot"),
+        (SemanticDecoder, {"depth": 0}, "depth=0; give at least one block"),
         (SemanticDecoder, {"window": 1}, "window of 2 or more"),
     ],
 )
@@ -367,7 +367,7 @@ def test_one_task_has_nobody_to_exchange_with(options):
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(UserError, match=r"model.norm=bach is not known; did you mean 'batch'"):
+    with pytest.raises(UserError, match=r"norm=bach is not known; did you mean 'batch'"):
         MTLSINet(PatchEncoder(), CHANNELS, width=64, norm="bach")
 
 

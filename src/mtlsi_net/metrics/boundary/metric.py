@@ -14,7 +14,7 @@ from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.tally import Tally
 from mtlsi_net.metrics.pooled import PooledMetric
 from mtlsi_net.specs import SCORE_GROUPS, SUBSET, Reference, score_name
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 class BoundaryMetric(PooledMetric):
@@ -28,7 +28,7 @@ class BoundaryMetric(PooledMetric):
         estimate: count only the images of the subset, as validation during training does.
 
     Raises:
-        UserError: unknown preset; prediction and truth of different sizes.
+        InputError: unknown preset; prediction and truth of different sizes.
     """
 
     full_state_update = False
@@ -73,7 +73,7 @@ class BoundaryMetric(PooledMetric):
     def _count(self, counted: tuple[NDArray[np.uint8], Reference]) -> Counts:
         soft, reference = counted
         if soft.shape != reference.maps.shape[1:]:
-            raise UserError(f"boundary prediction is {soft.shape}, its ground truth {reference.maps.shape[1:]}")
+            raise InputError(f"boundary prediction is {soft.shape}, its ground truth {reference.maps.shape[1:]}")
         return count_matches(soft, true_boundaries(reference, self.preset), self.preset)
 
     def compute(self) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 HUNDREDTHS = tuple(k / 100 for k in range(1, 100))
 HED = (0.001, *HUNDREDTHS, 0.999)
@@ -53,7 +53,7 @@ def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
         changes: ``max_dist, nms, thin, compare, truth, thresholds`` (``99``, ``hed`` or a list); None changes nothing.
 
     Raises:
-        UserError: an unknown preset, or a value out of range.
+        InputError: an unknown preset, or a value out of range.
     """
     preset = choose("preset", name, PRESETS)
     wanted = {key: value for key, value in (changes or {}).items() if value is not None}
@@ -61,10 +61,10 @@ def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
         wanted["thresholds"] = _thresholds(wanted["thresholds"])
     distance = wanted.get("max_dist", preset.max_dist)
     if not isinstance(distance, float | int) or not 0 < distance < 1:
-        raise UserError(f"max_dist={distance}: give a share of the image diagonal, such as 0.0075")
+        raise InputError(f"max_dist={distance}: give a share of the image diagonal, such as 0.0075")
     for key in ("nms", "thin"):
         if not isinstance(wanted.get(key, True), bool):
-            raise UserError(f"{key}={wanted[key]}: give true or false")
+            raise InputError(f"{key}={wanted[key]}: give true or false")
     for key, known in CHOICES.items():
         if key in wanted:
             choose(key, wanted[key], dict.fromkeys(known))
@@ -79,5 +79,5 @@ def _thresholds(given: str | int | Sequence[float]) -> tuple[float, ...]:
     except (TypeError, ValueError):
         values = ()
     if not values or any(a >= b for a, b in zip((0.0, *values), (*values, 1.0), strict=True)):
-        raise UserError(f"thresholds={given}: give 99, hed, or a list of rising numbers between 0 and 1")
+        raise InputError(f"thresholds={given}: give 99, hed, or a list of rising numbers between 0 and 1")
     return values

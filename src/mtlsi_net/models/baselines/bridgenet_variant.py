@@ -157,7 +157,7 @@ class BridgeNetVariant(DenseNetwork):
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width=width, stride=COARSEST * stride, mask_padding=mask_padding)
-        layer, tasks = choose("model.norm", norm, NORMS), len(task_channels)
+        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
         self.early_stride = FACTORS[-1] * stride
         self.neck = LevelNeck(encoder.specs, [factor * stride for factor in FACTORS], [width] * len(FACTORS))
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)

@@ -45,7 +45,7 @@ from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, crop
 from mtlsi_net.models.preliminary import Activation, Feedback
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 STAGES = 3
 COARSEST = 2**STAGES
@@ -177,7 +177,7 @@ class InvPTNet(DenseNetwork):
         mask_padding: leave padded positions out of attention and convolutions.
 
     Raises:
-        UserError: a width that cannot be halved twice.
+        InputError: a width that cannot be halved twice.
     """
 
     def __init__(
@@ -193,9 +193,9 @@ class InvPTNet(DenseNetwork):
         mask_padding: bool = True,
     ) -> None:
         if width % 4:
-            raise UserError(f"model.width={width} cannot be halved twice; use a multiple of 4")
+            raise InputError(f"width={width} cannot be halved twice; use a multiple of 4")
         super().__init__(encoder, task_channels, width=width, stride=COARSEST * stride, mask_padding=mask_padding)
-        layer, tasks = choose("model.norm", norm, NORMS), len(task_channels)
+        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
         widths = [width // 2**i for i in range(STAGES)]
         strides = [stride * 2 ** (STAGES - 1 - i) for i in range(STAGES)]
         self.neck = LevelNeck(encoder.specs, [*reversed(strides), strides[0]], [*reversed(widths), 2 * width])

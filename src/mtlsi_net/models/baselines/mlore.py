@@ -35,7 +35,7 @@ from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.utils.errors import InputError, choose
 
 LEVELS, DEPTH = 4, 2
 """Encoder maps read, and modules on each."""
@@ -177,7 +177,7 @@ class MLoRENet(DenseNetwork):
         mask_padding: leave padded positions out of gates and convolutions.
 
     Raises:
-        UserError: a number of experts to use that is not there.
+        InputError: a number of experts to use that is not there.
     """
 
     def __init__(
@@ -198,9 +198,9 @@ class MLoRENet(DenseNetwork):
         mask_padding: bool = True,
     ) -> None:
         if not 1 <= top_k <= experts:
-            raise UserError(f"model.top_k={top_k} is not in 1..{experts}, the number of experts (model.experts)")
+            raise InputError(f"top_k={top_k} is not in 1..{experts}, the number of experts (experts={experts})")
         super().__init__(encoder, task_channels, width=width, stride=stride, mask_padding=mask_padding)
-        layer, tasks = choose("model.norm", norm, NORMS), len(task_channels)
+        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
         ranks = [rank * (i + 1) for i in range(experts)]
         self.balance = balance
         self.neck = LevelNeck(encoder.specs, [stride] * LEVELS)

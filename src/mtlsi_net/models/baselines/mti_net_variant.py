@@ -168,7 +168,7 @@ class MTINetVariant(DenseNetwork):
     ) -> None:
         strides = [stride * 2**i for i in range(SCALES)]
         super().__init__(encoder, task_channels, width=width, stride=strides[-1], mask_padding=mask_padding)
-        layer, tasks = choose("model.norm", norm, NORMS), len(task_channels)
+        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
         self.strides = strides
         self.neck = LevelNeck(encoder.specs, strides, [width] * SCALES)
         inputs = [width, *[2 * width] * (SCALES - 1)]

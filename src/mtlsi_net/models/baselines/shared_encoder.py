@@ -47,7 +47,7 @@ class SharedEncoderNet(SharedMapNetwork):
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
-        layer = choose("model.norm", norm, NORMS)
+        layer = choose("norm", norm, NORMS)
         self.decoder = decoder(tasks=len(task_channels), width=width, norm=layer)
         self.head = head(task_channels=task_channels, width=width, norm=layer)
 

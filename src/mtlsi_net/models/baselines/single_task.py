@@ -103,7 +103,7 @@ class SingleTaskNet(DenseNetwork, TaskLayer):
     ) -> None:
         encoders = EncoderPerTask(encoder, len(task_channels))
         super().__init__(encoders, task_channels, width=width, stride=stride, mask_padding=mask_padding)
-        layer = choose("model.norm", norm, NORMS)
+        layer = choose("norm", norm, NORMS)
         self.tasks = len(task_channels)
         self.necks = nn.ModuleList(neck(specs=encoder.specs, width=width, stride=stride) for _ in task_channels)
         self.decoders = nn.ModuleList(decoder(tasks=1, width=width, norm=layer) for _ in task_channels)

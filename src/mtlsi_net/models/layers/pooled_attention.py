@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtlsi_net.models.layers.masking import align
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, TaskLinear
 from mtlsi_net.models.layers.windows import MASKED
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 
 def sequence(x_BTChw: Tensor, heads: int) -> Tensor:
@@ -26,13 +26,13 @@ class PooledAttention(nn.Module):
         heads: a divisor of C.
 
     Raises:
-        UserError: heads that do not divide the width.
+        InputError: heads that do not divide the width.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise UserError(f"{width} channels cannot be split into model.heads={heads}; change it or model.width")
+            raise InputError(f"heads={heads} does not divide width={width}; change one of them")
         self.heads = heads
         self.query = TaskLinear(1, width, width, bias=False)
         self.key = TaskLinear(1, width, width, bias=False)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_subset import TaskLayer
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 MIN_HEAD_DIM = 32
 RESIDUAL_GAIN = 0.2
@@ -20,12 +20,12 @@ def count_heads(width: int, head_dim: int) -> int:
     """Return width / head_dim.
 
     Raises:
-        UserError: heads under 32 channels (their near-dead queries have exploding gradients), or uneven ones.
+        InputError: heads under 32 channels (their near-dead queries have exploding gradients), or uneven ones.
     """
     if head_dim < MIN_HEAD_DIM:
-        raise UserError(f"model.head_dim={head_dim} is too small for linear attention; use {MIN_HEAD_DIM} or more")
+        raise InputError(f"head_dim={head_dim} is too small for linear attention; use {MIN_HEAD_DIM} or more")
     if width % head_dim:
-        raise UserError(f"model.width={width} is no multiple of model.head_dim={head_dim}; change one of them")
+        raise InputError(f"width={width} is no multiple of head_dim={head_dim}; change one of them")
     return width // head_dim
 
 
@@ -94,7 +94,7 @@ class TaskConv(TaskLayer):
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
-            raise UserError(f"kernel size {kernel_size} of a task convolution is even; use an odd one")
+            raise InputError(f"kernel_size={kernel_size} of a task convolution is even; use an odd one")
         self.tasks, self.groups, self.stride = tasks, in_channels if depthwise else 1, stride
         inputs = in_channels // self.groups
         std = gain / math.sqrt(inputs * kernel_size**2)

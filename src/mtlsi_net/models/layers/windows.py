@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.layers.task_layers import TaskLinear, count_heads
 from mtlsi_net.models.layers.task_subset import TaskLayer
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import InputError
 
 MASKED = -1.0e4
 """Added to logits of padded keys: exp gives 0 in every precision, and a window of padding alone stays finite."""
@@ -28,7 +28,7 @@ class WindowAttention(TaskLayer):
     def __init__(self, tasks: int, width: int, head_dim: int, window: int, shift: int) -> None:
         super().__init__()
         if window < 2 or not 0 <= shift < window:
-            raise UserError(f"window={window} with shift={shift} makes no windows; use a window of 2 or more")
+            raise InputError(f"window={window} with shift={shift} makes no windows; use a window of 2 or more")
         self.tasks, self.heads, self.window, self.shift = tasks, count_heads(width, head_dim), window, shift
         self.qkv = TaskLinear(tasks, width, 3 * width, bias=False)
         self.position_bias = nn.Parameter(torch.randn(tasks * self.heads, (2 * window - 1) ** 2) * 0.02)
