@@ -7,7 +7,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
 from mtlsi_net.utils import ranks
-from mtlsi_net.utils.errors import UserError, user_errors
+from mtlsi_net.utils.entry import user_errors
+from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.resuming import choose_folder
 from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.sweeps import check_launcher
