@@ -18,8 +18,7 @@ from mtlsi_net.data.base import MultiTaskDataModule
 from mtlsi_net.fetching.archives import ArchiveError, check_room, unpack
 from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.verification.digests import SPLITS
-from mtlsi_net.verification.manifest import sha256_of
+from mtlsi_net.verification.digests import SPLITS, sha256_of
 from mtlsi_net.verification.verify import verify
 
 log = logging.getLogger(__name__)
