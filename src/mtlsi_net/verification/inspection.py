@@ -1,9 +1,7 @@
-"""Inspection of every file of a data set, on all cores."""
+"""Inspection of the files of one sample: what they hold, and which cannot be used."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.processes import map_in_processes
 
 
 @dataclass
@@ -71,20 +68,6 @@ class ImageFacts:
     stored: str = ""
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-
-
-def inspect_all(reader: SampleReader, ids: Sequence[str], workers: int) -> Iterator[ImageFacts]:
-    """Yield the facts of every sample, in order.
-
-    Args:
-        reader: of the tasks to look at.
-        ids: samples.
-        workers: processes; 0 means one for each core, 1 none but this one.
-
-    Raises:
-        UserError: a process died.
-    """
-    return map_in_processes(partial(inspect_sample, reader), ids, workers)
 
 
 def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mtlsi_net.record import digest_cache
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
+from mtlsi_net.utils.processes import map_in_processes
 from mtlsi_net.utils.run_folder import describe_run, write_json
 from mtlsi_net.verification import findings as checks
 from mtlsi_net.verification.digests import (
@@ -35,7 +37,7 @@ from mtlsi_net.verification.digests import (
     text_sha256,
 )
 from mtlsi_net.verification.findings import Finding, Level
-from mtlsi_net.verification.inspection import ImageFacts, LabelFacts, inspect_all
+from mtlsi_net.verification.inspection import ImageFacts, LabelFacts, inspect_sample
 
 VERDICTS = {
     Level.NOTE: "fit for comparison with published numbers",
@@ -73,7 +75,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     official = OFFICIAL.get(module.official or "")
     reader, found = _open(module, official)
     ids = listed_ids(reader)
-    facts = inspect_all(reader, ids, cfg.workers)
+    facts = map_in_processes(partial(inspect_sample, reader), ids, cfg.workers)
     images = list(track(facts, f"reading {reader.root}", len(ids), transient=True, disable=not cfg.progress))
     files = {name: path for part in data_files(reader).values() for name, path in part.items()}
     digests = find_digests(reader.root, files, digest_cache(cfg), anew=True, progress=cfg.progress)

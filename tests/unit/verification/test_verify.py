@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from mtlsi_net.data.nyud import NYUDReader
 from mtlsi_net.data.official import OFFICIAL, identify
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.processes import map_in_processes
 from mtlsi_net.verification.findings import Level, check_ids, check_overlap
-from mtlsi_net.verification.inspection import describe_label, inspect_all
+from mtlsi_net.verification.inspection import describe_label, inspect_sample
 from mtlsi_net.verification.verify import verify
 
 WRITERS = {"nyud": write_miniature, "pascal": write_pascal_miniature}
@@ -279,4 +281,5 @@ def test_processes_find_what_one_finds(tmp_path):
     root = write_miniature(tmp_path / "data", train=10, val=1)
     reader = NYUDReader(root, {"depth": TargetSpec(1, "scalar", fill=0.0, invalid="zero")})
     ids = [*reader.ids("train"), "0099"]
-    assert list(inspect_all(reader, ids, 2)) == list(inspect_all(reader, ids, 1))
+    look = partial(inspect_sample, reader)
+    assert list(map_in_processes(look, ids, 2)) == list(map_in_processes(look, ids, 1))
