@@ -16,7 +16,7 @@ from mtlsi_net.utils.entry import user_errors
 def main(cfg: DictConfig) -> None:
     """Download, unpack, verify, and leave with the exit code."""
     with user_errors():
-        from mtlsi_net.fetching.fetch import download
+        from mtlsi_net.fetching.download import download
 
         sys.exit(download(cfg))
 

@@ -13,8 +13,6 @@ class Served:
 
     Attributes:
         body: the file.
-        tag: its ETag; "" for none.
-        ranges: "honoured", "ignored", or "careless": given even if the file is another by now.
         cuts: bytes after which the next answers break off.
         failures: HTTP codes of the next answers.
         headers: further ones, which come first.
@@ -22,8 +20,6 @@ class Served:
     """
 
     body: bytes = b""
-    tag: str = '"one"'
-    ranges: str = "honoured"
     cuts: list[int] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
@@ -31,14 +27,14 @@ class Served:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves ``files`` by path and notes (path, Range) of each request."""
+    """Serves ``files`` by path and notes the path of each request."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, Served] = {}
-        self.requests: list[tuple[str, str | None]] = []
+        self.requests: list[str] = []
 
     def serve(self, path: str, body: bytes, **how) -> str:
         """Serve ``body`` at ``path`` and return its URL."""
@@ -57,8 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: FileServer
 
     def do_GET(self) -> None:
-        path, wanted = self.path.lstrip("/"), self.headers.get("Range")
-        self.server.requests.append((path, wanted))
+        path = self.path.lstrip("/")
+        self.server.requests.append(path)
         served = self.server.files.get(path)
         if served is None:
             self.send_error(404)
@@ -68,28 +64,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
         else:
-            self._answer(served, wanted)
+            self._answer(served)
 
-    def _answer(self, served: Served, wanted: str | None) -> None:
-        same = self.headers.get("If-Range") == served.tag or served.ranges == "careless"
-        start = int(wanted[len("bytes=") : -1]) if wanted and same and served.ranges != "ignored" else 0
-        total = len(served.body)
-        if start >= total > 0:
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{total}")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
+    def _answer(self, served: Served) -> None:
+        self.send_response(200)
         for name, value in served.headers.items():
             self.send_header(name, value)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if served.tag:
-            self.send_header("ETag", served.tag)
         if served.length:
-            self.send_header("Content-Length", str(total - start))
+            self.send_header("Content-Length", str(len(served.body)))
         self.end_headers()
-        self.wfile.write(served.body[start:][: served.cuts.pop(0) if served.cuts else None])
+        self.wfile.write(served.body[: served.cuts.pop(0) if served.cuts else None])
 
     def log_message(self, *args) -> None:
         """Stay silent."""

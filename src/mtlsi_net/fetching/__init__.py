@@ -1,1 +1,1 @@
-"""From a list of mirrors to a data set in its place."""
+"""Download of a data set: mirrors, transfer, unpacking."""

@@ -1,158 +1,133 @@
-"""Archives from strangers: looked through before anything is written, and unpacked all or not at all."""
+"""Unpacking of archives whose origin is not trusted: safely, and all or nothing."""
 
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from rich.progress import Progress
+import rich.progress
+from rich.filesize import decimal
 
-from mtlsi_net.fetching.members import ArchiveError, Member, check_members
-from mtlsi_net.fetching.space import check_room
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import UserError, shown
 
-CHUNK = 1 << 20
-SHOWN = 5
 ENCRYPTED = 0x1
 """Bit of a zip entry's flags."""
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
-"""What the libraries raise for bytes that are no archive, or a damaged one, beside OSError."""
+"""What the libraries raise for a damaged archive, beside an OSError without a number."""
 
 
-@dataclass(frozen=True)
-class Contents:
-    """Where in an archive the data set lies ("." or the name of a folder), and the bytes of all files."""
-
-    top: str
-    size: int
+class ArchiveError(Exception):
+    """Why a file or an address does not give the data set's archive; the message follows its name."""
 
 
-def look_through(archive: Path, lists: Sequence[str], folder: Path) -> Contents:
-    """Read ``archive`` to its end without writing anything.
+def check_room(folder: Path, need: int, what: str) -> None:
+    """Raise a UserError unless ``need`` bytes fit the disk that ``folder`` lies on."""
+    if (free := shutil.disk_usage(folder).free) < need:
+        raise UserError(
+            f"{what} takes at least {decimal(need)} but the disk of {folder} has {decimal(free)} free; "
+            "free disk space, or choose another disk with data.root=..."
+        )
+
+
+def unpack(archive: Path, lists: Sequence[str], root: Path, *, progress: bool) -> None:
+    """Unpack the data set in ``archive`` to ``root``, which must not exist or be empty, and is never seen half full.
 
     Args:
         archive: a tar, compressed or not, or a zip.
         lists: files that the data set must have, relative to its folder, with slashes.
-        folder: what is unpacked must fit its disk.
+        root: the folder to make.
+        progress: show a progress bar.
 
     Raises:
         ArchiveError: damaged, unsafe, or another data set.
-        UserError: too large for the disk.
+        UserError: ``root`` cannot be written, or the content does not fit its disk.
     """
-    members, size = [], 0
-    with _reading(OSError, *DAMAGED):
-        for member in _members(archive):
-            members.append(member)
-            size += member.size
-            check_room(folder, size, f"{archive} unpacked")  # here, so that a bomb is not read to its end
-    check_members(members)
-    return Contents(_find_top({member.path for member in members}, lists), size)
-
-
-def _find_top(paths: AbstractSet[PurePosixPath], lists: Sequence[str]) -> str:
-    """Return the folder that holds ``lists``: the archive's top (".") or one there.
-
-    Raises:
-        ArchiveError: none does.
-    """
-    folders = sorted({path.parts[0] for path in paths if path.parts})
-    for top in (".", *folders):
-        if all(PurePosixPath(top, name) in paths for name in lists):
-            return top
-    found = ", ".join(folders[:SHOWN]) + (", ..." if len(folders) > SHOWN else "")
-    raise ArchiveError(
-        f"does not hold this data set: {' and '.join(lists)} are neither at its top nor in a folder there, "
-        f"where it has {found or 'nothing'}"
-    )
-
-
-def unpack(archive: Path, contents: Contents, root: Path, *, progress: bool) -> None:
-    """Unpack the data set in ``archive`` to ``root``, which must not exist or be empty, and is never seen half full.
-
-    Raises:
-        ArchiveError: damaged.
-        UserError: ``root`` cannot be written.
-    """
+    label = f"unpacking {archive.name}"
     try:
         with tempfile.TemporaryDirectory(prefix=f"{root.name}.unpacking-", dir=root.parent) as temporary:
-            folder = Path(temporary, "content")
+            folder = Path(temporary, "content").resolve()
             folder.mkdir()
-            with Progress(transient=True, disable=not progress) as bar:
-                task = bar.add_task(f"unpacking {archive.name}", total=contents.size)
-                with _reading(*DAMAGED):  # an OSError is the disk's: the archive has been read once
-                    for size in _extract(archive, folder):
-                        bar.advance(task, size)
+            with rich.progress.open(archive, "rb", description=label, transient=True, disable=not progress) as file:
+                extract = _extract_zip if file.read(2) == b"PK" else _extract_tar
+                file.seek(0)
+                extract(file, folder)
+            content = _find_content(folder, lists)
             if root.is_dir():
                 root.rmdir()  # fails if something was put there in the meantime
-            os.replace(folder / contents.top, root)
-    except OSError as error:
-        raise UserError(
-            f"{archive} cannot be unpacked to {root} ({error.strerror or error}); mend that, or choose another place with "
-            "data.root=..."
-        ) from None
-
-
-@contextmanager
-def _reading(*errors: type[Exception]) -> Iterator[None]:
-    """Turn what the libraries raise while reading into an ArchiveError."""
-    try:
-        yield
-    except errors as error:
+            os.replace(content, root)
+    except tarfile.FilterError as error:
+        raise _unsafe(error.tarinfo.name, f"({error})") from None
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; gzip's and bz2's have no number
+            raise UserError(
+                f"{archive} cannot be unpacked to {root} ({error.strerror}); fix that, or choose another place with "
+                "data.root=..."
+            ) from None
         reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists on further lines what it tried
         raise ArchiveError(f"is damaged or no archive ({reason})") from None
 
 
-def _is_zip(archive: Path) -> bool:
-    with archive.open("rb") as file:
-        return file.read(2) == b"PK"
+def _unsafe(name: str, reason: str) -> ArchiveError:
+    return ArchiveError(f"is not safe to unpack: its entry {name!r} {reason}")
 
 
-def _members(archive: Path) -> Iterator[Member]:
-    """Yield what an archive holds, in its order; the end of a compressed tar is read too, where its checksum stands."""
-    if _is_zip(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            yield from map(_zip_member, zipped.infolist())
-        return
-    with tarfile.open(archive) as tar:
-        yield from map(_tar_member, tar)
-        while tar.fileobj is not None and tar.fileobj.read(CHUNK):
-            pass
+def _extract_tar(file: BinaryIO, folder: Path) -> None:
+    """Extract a tar: symbolic links last, so that nothing can be written through one.
 
-
-def _tar_member(info: tarfile.TarInfo) -> Member:
-    kinds = {"file": info.isreg(), "folder": info.isdir(), "symlink": info.issym(), "hardlink": info.islnk()}
-    kind = next((kind for kind, holds in kinds.items() if holds), "device or pipe")
-    return Member(info.name, kind, info.size, info.linkname)
-
-
-def _zip_member(info: zipfile.ZipInfo) -> Member:
-    kind = "folder" if info.is_dir() else "file"
-    if stat.S_ISLNK(info.external_attr >> 16):
-        kind = "link in a zip"
-    if info.flag_bits & ENCRYPTED:
-        kind = "encrypted file"
-    return Member(info.filename, kind, info.file_size)
-
-
-def _extract(archive: Path, folder: Path) -> Iterator[int]:
-    """Write all members to ``folder``; yield the bytes of each."""
-    if _is_zip(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                zipped.extract(info, folder)
-                yield info.file_size
-        return
+    ``tarfile``'s filter alone is deceived by chains of links before Python 3.11.13 and 3.12.11 (CVE-2025-4517).
+    """
     if not hasattr(tarfile, "data_filter"):
         raise UserError("this Python cannot unpack a tar safely; use 3.11.4 or newer, or unpack it by hand")
-    with tarfile.open(archive) as tar:
+    links = []
+    with tarfile.open(fileobj=file) as tar:
         for member in tar:
-            tar.extract(member, folder, filter="data")  # a second fence; the first is check_members
-            yield member.size
+            if member.issym():
+                links.append(member)
+                continue
+            if member.islnk() and not (folder / member.linkname).is_file():
+                raise _unsafe(member.name, f"is a link to {member.linkname!r}, which is no file before it")
+            check_room(folder, member.size, "the rest of the archive")
+            tar.extract(member, folder, filter="data")
+        while tar.fileobj is not None and tar.fileobj.read(1 << 20):
+            pass  # the checksum of a compressed tar stands at its end
+        for link in links:
+            tar.extract(link, folder, filter="data")
+    for link in links:
+        try:
+            inside = (folder / link.name).resolve(strict=True).is_relative_to(folder)
+        except (OSError, RuntimeError):  # leads nowhere, or in a circle
+            inside = False
+        if not inside:
+            raise _unsafe(link.name, f"is a link to {link.linkname!r}, which is not in the archive")
+
+
+def _extract_zip(file: BinaryIO, folder: Path) -> None:
+    """Extract a zip of files and folders; left alone, ``zipfile`` renames paths that lead out and flattens links."""
+    with zipfile.ZipFile(file) as zipped:
+        for info in zipped.infolist():
+            path = PurePosixPath(info.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise _unsafe(info.filename, "leads out of the folder")
+            if stat.S_ISLNK(info.external_attr >> 16) or info.flag_bits & ENCRYPTED:
+                raise _unsafe(info.filename, "is a link or encrypted")
+            check_room(folder, info.file_size, "the rest of the archive")
+            zipped.extract(info, folder)
+
+
+def _find_content(folder: Path, lists: Sequence[str]) -> Path:
+    """Return what holds ``lists``: ``folder`` or a folder in it."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    for place in (folder, *folders):
+        if all((place / name).is_file() for name in lists):
+            return place
+    raise ArchiveError(
+        f"does not hold this data set: {' and '.join(lists)} are neither at its top nor in a folder there "
+        f"({shown(path.name for path in folders) or 'it has none'})"
+    )

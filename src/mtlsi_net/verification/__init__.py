@@ -1,1 +1,1 @@
-"""Is this copy of a data set whole, and is it the one that published numbers come from?"""
+"""Verification of a copy of a data set: is it whole, and the one that published numbers come from."""

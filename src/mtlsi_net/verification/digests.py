@@ -1,4 +1,4 @@
-"""Digests of a data set's files, kept outside it: only new and changed files are read again."""
+"""Digests of a data set's files: the manifest of ``sha256sum``, and a cache by which unchanged files are read once."""
 
 import hashlib
 import json
@@ -14,15 +14,47 @@ from rich.progress import track
 
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.verification.manifest import manifest_text, relative_name, sha256_of, text_sha256
+from mtlsi_net.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 LISTS = "lists"
 SPLITS = ("train", "val")
 
-Kept = dict[str, list[Any]]
-"""Path relative to the data set's folder -> [size, time of change in ns, sha256]."""
+
+def sha256_of(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """Return the sha256 of a text in hexadecimal: of a manifest, one number for the whole data set."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def manifest_text(digests: Mapping[str, str]) -> str:
+    """Return the manifest, sorted by path; ``sha256sum -c`` run in the data set's folder reads it."""
+    return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """Return the digests of a manifest by path.
+
+    Raises:
+        UserError: missing, unreadable, or a line that is not a digest and a path.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"manifest {path} cannot be read ({error}); give one that verify_data wrote") from None
+    digests = {}
+    for number, line in enumerate(lines, start=1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise UserError(f"manifest {path}, line {number}: not a sha256 and a path; give one that verify_data wrote")
+        digests[name] = digest
+    return digests
 
 
 def describe_data(reader: SampleReader, cache: Path) -> dict[str, Any]:
@@ -48,62 +80,54 @@ def describe_data(reader: SampleReader, cache: Path) -> dict[str, Any]:
     }
 
 
+def listed_ids(reader: SampleReader) -> list[str]:
+    """Return the ids of both splits, each once."""
+    return list(dict.fromkeys(sample_id for split in SPLITS for sample_id in reader.ids(split)))
+
+
 def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
-    """Return ``lists``, ``image`` and each task -> path relative to the data set's folder -> path."""
-    ids = dict.fromkeys(sample_id for split in SPLITS for sample_id in reader.ids(split))
+    """Return ``lists``, ``image`` and each task -> path relative to the data set's folder, with slashes -> path."""
     parts = {LISTS: [reader.list_path(split) for split in SPLITS]}
     for name in (IMAGE, *reader.specs):
-        parts[name] = [path for sample_id in ids for path in reader.files(name, sample_id)]
-    return {part: {relative_name(path, reader.root): path for path in files} for part, files in parts.items()}
+        parts[name] = [path for sample_id in listed_ids(reader) for path in reader.files(name, sample_id)]
+    return {
+        part: {Path(os.path.relpath(path, reader.root)).as_posix(): path for path in files}
+        for part, files in parts.items()
+    }
 
 
-def find_digests(root: Path, files: Mapping[str, Path], cache: Path) -> dict[str, str]:
+def find_digests(
+    root: Path, files: Mapping[str, Path], cache: Path, *, anew: bool = False, progress: bool = True
+) -> dict[str, str]:
     """Return the sha256 of every file that can be read, on all cores where it is not known yet.
 
     Args:
         root: the data set's folder.
         files: name -> path.
         cache: folder that digests are kept in.
+        anew: read every file, whatever is known.
+        progress: show a progress bar.
     """
-    place = _place(root, cache)
+    place = cache / f"{text_sha256(str(root.resolve()))[:16]}.json"
     kept, states = _read(place), _states(files)
-    unknown = [name for name, state in states.items() if _known(kept, name)[:-1] != state]
+    unknown = [name for name, state in states.items() if anew or state not in kept]
     if unknown:
-        log.info("sha256 of %d files of %s, once; kept in %s", len(unknown), root, place)
+        log.info("sha256 of %d files of %s; kept in %s", len(unknown), root, place)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing and reading leave the interpreter to the others
             found = pool.map(lambda name: _digest(files[name]), unknown)
-            for name, digest in zip(unknown, track(found, "sha256", len(unknown), transient=True), strict=True):
-                kept[name] = [*states[name], digest]
+            bar = track(found, "sha256", len(unknown), transient=True, disable=not progress)
+            kept |= {states[name]: digest for name, digest in zip(unknown, bar, strict=True)}
         _write(place, kept)
-    return {name: kept[name][-1] for name in states if kept[name][-1] is not None}
+    return {name: digest for name, state in states.items() if (digest := kept[state]) is not None}
 
 
-def keep_digests(root: Path, digests: Mapping[str, str], cache: Path, started: float) -> None:
-    """Keep digests that were found elsewhere.
-
-    Args:
-        root: the data set's folder.
-        digests: path relative to it -> sha256.
-        cache: folder to keep them in.
-        started: when the first file was read (``time.time()``); what changed since is not kept.
-    """
-    place = _place(root, cache)
-    states = _states({name: root / name for name in digests})
-    fresh = {name: [*state, digests[name]] for name, state in states.items() if state[1] < started * 1e9}
-    _write(place, _read(place) | fresh)
-
-
-def _place(root: Path, cache: Path) -> Path:
-    return cache / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-
-
-def _states(files: Mapping[str, Path]) -> dict[str, list[int]]:
-    """Return the size and times of change of every file that is there; a copy may bring the first time, not the second."""
+def _states(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return name, size and times of change of every file that is there; a copy may bring the first time, not the second."""
     states = {}
     for name, path in files.items():
         with suppress(OSError):
             state = path.stat()
-            states[name] = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+            states[name] = f"{name}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
     return states
 
 
@@ -114,20 +138,15 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _known(kept: Kept, name: str) -> list[Any]:
-    entry = kept.get(name)
-    return entry if isinstance(entry, list) and entry and isinstance(entry[-1], str) else [None]
-
-
-def _read(place: Path) -> Kept:
+def _read(place: Path) -> dict[str, str | None]:
+    """Return the digests that are kept, by state; empty if there are none, or the file is damaged."""
     try:
-        kept = json.loads(place.read_text())
-    except (OSError, ValueError):
+        return {state: digest for state, digest in json.loads(place.read_text()).items() if isinstance(digest, str)}
+    except (OSError, ValueError, AttributeError):
         return {}
-    return kept if isinstance(kept, dict) else {}
 
 
-def _write(place: Path, kept: Kept) -> None:
+def _write(place: Path, kept: Mapping[str, str | None]) -> None:
     """Write under a name of this process's own, then rename: no reader ever meets half a file."""
     temporary = place.with_suffix(f".{os.getpid()}.part")
     try:

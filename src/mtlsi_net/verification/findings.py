@@ -1,14 +1,13 @@
-"""From facts to findings: what keeps a copy from being compared, and what keeps it from being used."""
+"""Findings about a copy of a data set: what keeps it from being compared, and what keeps it from being used."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mtlsi_net.data.official import Official, Size
 from mtlsi_net.specs import TargetSpec
 from mtlsi_net.utils.errors import shown
-from mtlsi_net.verification.inspection import ImageFacts, LabelFacts
+from mtlsi_net.verification.inspection import LabelFacts
 
 
 class Level(IntEnum):
@@ -27,78 +26,75 @@ class Finding:
     text: str
 
 
-def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> list[Finding]:
-    """Compare the split lists with the official ones."""
-    listed = {split: official.ids(split) for split in ids}
-    return [
-        Finding(Level.DIFFERS, text)
-        for split, own in ids.items()
-        for other in ids.keys() - {split}
-        if (text := _split_differences(split, own, listed[split], other, listed[other]))
-    ]
+def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[Finding]:
+    """Compare the split lists, of ``train`` and ``val``, with the official ones."""
+    listed = {split: set(official.ids(split)) for split in ids}
+    for split, other, role in (("train", "val", "test"), ("val", "train", "training")):
+        own, wanted = set(ids[split]), listed[split]
+        table = (
+            (wanted - own, "official ids are absent"),
+            (own - wanted & listed[other], f"ids belong to the official {role} set"),
+            (own - wanted - listed[other], "ids are in no official list"),
+        )
+        words = [f"{len(group)} {what} ({shown(sorted(group))})" for group, what in table if group]
+        if words:
+            counts = f"{split}: {len(ids[split])} images, officially {len(wanted)}"
+            yield Finding(Level.DIFFERS, f"{counts}; {'; '.join(words)}")
 
 
-def _split_differences(split: str, own: Sequence[str], wanted: Sequence[str], other: str, others: Sequence[str]) -> str:
-    """Return in words how the ids of ``split`` differ from the ``wanted`` ones; empty if they do not."""
-    absent, strange = set(wanted) - set(own), set(own) - set(wanted)
-    swapped = sorted(strange & set(others))
-    unknown = sorted(strange - set(others))
-    parts = []
-    if absent:
-        parts.append(f"{len(absent)} official ids are absent ({shown(sorted(absent))})")
-    if swapped:
-        role = "test" if other == "val" else "training"
-        parts.append(f"{len(swapped)} ids belong to the official {role} set ({shown(swapped)})")
-    if unknown:
-        parts.append(f"{len(unknown)} ids are in no official list ({shown(unknown)})")
-    return f"{split}: {len(own)} images, officially {len(wanted)}; " + "; ".join(parts) if parts else ""
-
-
-def check_overlap(ids: Mapping[str, Sequence[str]]) -> list[Finding]:
+def check_overlap(ids: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Find ids that stand in both lists."""
-    both = sorted(set(ids["train"]) & set(ids["val"]))
-    if not both:
-        return []
-    return [Finding(Level.DIFFERS, f"{len(both)} ids stand in train and in val ({shown(both)}); remove them from one")]
+    if both := sorted(set(ids["train"]) & set(ids["val"])):
+        yield Finding(Level.DIFFERS, f"{len(both)} ids stand in train and in val ({shown(both)}); remove them from one")
 
 
-def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> list[Finding]:
+def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> Iterator[Finding]:
     """Compare the images' sizes with the one expected, or with the longest side."""
     wrong = {have: count for have, count in sizes.items() if (have != size if size else max(have) > longest_side)}
-    if not wrong:
-        return []
-    expected = f"{size[0]}x{size[1]}" if size else f"at most {longest_side} pixels a side"
-    names = shown(f"{count} of {height}x{width}" for (height, width), count in sorted(wrong.items()))
-    return [Finding(Level.DIFFERS, f"image sizes: {names}; expected {expected}")]
+    if wrong:
+        expected = f"{size[0]}x{size[1]}" if size else f"at most {longest_side} pixels a side"
+        names = shown(f"{count} of {height}x{width}" for (height, width), count in sorted(wrong.items()))
+        yield Finding(Level.DIFFERS, f"image sizes: {names}; expected {expected}")
 
 
-def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec], farthest: float) -> list[Finding]:
-    """Look for what the official labels do not have."""
-    found = []
+def check_labels(
+    labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec], farthest: float
+) -> Iterator[Finding]:
+    """Look for what the official labels do not have; depth reaches less than ``farthest`` metres there."""
     for name, facts in labels.items():
-        spec = specs[name]
-        if facts.images and facts.invalid == facts.pixels:
-            found.append(Finding(Level.DIFFERS, f"{name}: not a single valid pixel"))
-        if spec.kind == "scalar" and facts.invalid:
-            share = facts.invalid / facts.pixels
-            found.append(Finding(Level.DIFFERS, f"{name}: {share:.2%} of pixels are 0 (missing); officially none"))
-        if spec.kind == "scalar" and facts.high >= farthest:
-            text = f"{name}: reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)"
-            found.append(Finding(Level.DIFFERS, text))
-        if facts.soft:
-            text = f"{name}: {facts.soft} pixels are neither 0 nor 1 and act as soft labels"
-            found.append(Finding(Level.NOTE, text))
-        if spec.num_classes is not None and facts.histogram:
-            unseen = [str(index) for index in range(spec.num_classes) if not facts.histogram[index]]
-            if unseen:
-                found.append(Finding(Level.NOTE, f"{name}: {len(unseen)} classes never occur ({shown(unseen)})"))
-        if len(facts.stored) > 1:
-            kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
-            found.append(Finding(Level.NOTE, f"{name}: files of several types ({kinds})"))
-    return found
+        scalar = specs[name].kind == "scalar"
+        classes = (specs[name].num_classes or 0) if facts.histogram else 0
+        unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
+        kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
+        table = (
+            (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "not a single valid pixel"),
+            (
+                scalar and facts.invalid,
+                Level.DIFFERS,
+                f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none",
+            ),
+            (
+                scalar and facts.high >= farthest,
+                Level.DIFFERS,
+                f"reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)",
+            ),
+            (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
+            (unseen, Level.NOTE, f"{len(unseen)} classes never occur ({shown(unseen)})"),
+            (len(facts.stored) > 1, Level.NOTE, f"files of several types ({kinds})"),
+        )
+        yield from (Finding(level, f"{name}: {text}") for applies, level, text in table if applies)
 
 
-def check_errors(images: Sequence[ImageFacts]) -> list[Finding]:
-    """Turn every unusable file into a finding."""
-    lines = Counter(error for image in images for error in image.errors)  # one file may serve two tasks
-    return [Finding(Level.BROKEN, line) for line in lines]
+def compare_manifests(name: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> Finding:
+    """Say which files changed, went missing or were added since the manifest ``name`` was written."""
+    table = {
+        "changed": [path for path in earlier.keys() & now.keys() if earlier[path] != now[path]],
+        "missing": earlier.keys() - now.keys(),
+        "added": now.keys() - earlier.keys(),
+    }
+    words = ", ".join(f"{len(paths)} {what} ({shown(sorted(paths))})" for what, paths in table.items() if paths)
+    return (
+        Finding(Level.DIFFERS, f"files differ from {name}: {words}")
+        if words
+        else Finding(Level.NOTE, f"equal to {name}")
+    )

@@ -1,10 +1,7 @@
-"""Look into every file of a data set, on all cores."""
+"""Inspection of the files of one sample: what they hold, and which cannot be used."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,6 @@ from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE, Array
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.processes import map_in_processes
-from mtlsi_net.verification.manifest import relative_name, sha256_of
 
 
 @dataclass
@@ -44,15 +39,16 @@ class LabelFacts:
     histogram: Counter[int] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def invalid_share(self) -> float:
+        """Share of invalid pixels, in [0, 1]."""
+        return self.invalid / self.pixels if self.pixels else 0.0
+
     def add(self, other: "LabelFacts") -> None:
         """Take another image's facts in."""
-        self.images += other.images
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.pixels += other.pixels
-        self.invalid += other.invalid
-        self.soft += other.soft
-        self.histogram += other.histogram
-        self.stored += other.stored
+        for name in ("images", "pixels", "invalid", "soft", "histogram", "stored"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass
@@ -65,7 +61,6 @@ class ImageFacts:
         stored: type of the image file's values.
         labels: facts of the labels that could be read.
         errors: one line for each file that cannot be used, naming it.
-        digests: path relative to the root -> sha256.
     """
 
     sample_id: str
@@ -73,31 +68,17 @@ class ImageFacts:
     stored: str = ""
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    digests: dict[str, str] = field(default_factory=dict)
-
-
-def inspect_all(reader: SampleReader, ids: Sequence[str], workers: int) -> Iterator[ImageFacts]:
-    """Yield the facts of every sample, in order.
-
-    Args:
-        reader: of the tasks to look at.
-        ids: samples.
-        workers: processes; 0 means one for each core, 1 none but this one.
-
-    Raises:
-        UserError: a process died.
-    """
-    return map_in_processes(partial(inspect_sample, reader), ids, workers)
 
 
 def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
     """Read all files of one sample; what cannot be used is noted, not raised."""
     facts = ImageFacts(sample_id)
-    for name in (IMAGE, *reader.specs):
-        for path in reader.files(name, sample_id):
-            _note_digest(facts, path, reader.root)
     (image_path,) = reader.files(IMAGE, sample_id)
-    facts.size = _size_of(image_path)
+    try:
+        with Image.open(image_path) as image:
+            facts.size = image.height, image.width
+    except (OSError, SyntaxError, ValueError):
+        pass  # the reader says why
     try:
         reader.read_image(sample_id)
     except UserError as error:
@@ -130,22 +111,6 @@ def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
         classes, counts = np.unique(values.astype(int), return_counts=True)
         facts.histogram = Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
     return facts
-
-
-def _note_digest(facts: ImageFacts, path: Path, root: Path) -> None:
-    """Note the digest of one file; one that cannot be read has none, and its reader names it."""
-    name = relative_name(path, root)
-    if name not in facts.digests:
-        with suppress(OSError):
-            facts.digests[name] = sha256_of(path)
-
-
-def _size_of(path: Path) -> tuple[int, int] | None:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError):
-        return None
 
 
 def stored_type(path: Path) -> str:

@@ -1,6 +1,5 @@
 import json
 import os
-import time
 
 import pytest
 from helpers.miniature import compose_config, write_miniature
@@ -10,8 +9,7 @@ from hydra.utils import instantiate
 from mtlsi_net import assemble
 from mtlsi_net.record import PROTOCOL, describe_scores
 from mtlsi_net.verification import digests
-from mtlsi_net.verification.digests import data_files, describe_data, find_digests, keep_digests
-from mtlsi_net.verification.manifest import sha256_of
+from mtlsi_net.verification.digests import data_files, describe_data, find_digests, sha256_of
 from mtlsi_net.verification.verify import verify
 
 WRITERS = {"nyud": write_miniature, "pascal": write_pascal_miniature}
@@ -110,21 +108,20 @@ def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
 
 def test_what_verify_data_read_is_not_read_again(tmp_path, no_hashing):
     root = write_miniature(tmp_path / "data")
-    time.sleep(0.01)  # what is younger than the verification is not trusted
     sha256 = verified("nyud", root, tmp_path / "verified")
     no_hashing()
     assert describe_data(reader_of("nyud", root), tmp_path / "out" / "cache" / "digests")["manifest_sha256"] == sha256
 
 
-def test_a_file_that_changed_during_the_verification_is_not_kept(tmp_path):
-    root = write_miniature(tmp_path / "data")
-    files = data_files(reader_of("nyud", root))["image"]
-    young = root / "images" / "0002.png"
-    os.utime(young, (time.time() + 60, time.time() + 60))
-    keep_digests(root, dict.fromkeys(files, "0" * 64), tmp_path / "cache", time.time() + 30)
-    found = find_digests(root, files, tmp_path / "cache")
-    assert [name for name, digest in found.items() if digest != "0" * 64] == ["images/0002.png"]
-    assert found["images/0002.png"] == sha256_of(young)
+def test_what_is_known_is_read_again_where_that_is_asked(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = find_digests(tmp_path, {"a": path}, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_text(kept.read_text().replace(first["a"], "0" * 64))  # a disk that changed bytes and no time
+    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache") == {"a": "0" * 64}
+    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache", anew=True) == first
+    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache") == first
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"images/0001.png": [], "images/0002.png": 7}', "{"])

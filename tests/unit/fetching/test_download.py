@@ -1,16 +1,20 @@
 import hashlib
+import io
 import os
 import shutil
+import socket
 import tarfile
 import zipfile
 
 import pytest
+import requests
 from helpers.file_server import file_server
 from helpers.miniature import compose_config, write_miniature
 from helpers.pascal_miniature import write_pascal_miniature
 from hydra.errors import InstantiationException
 
-from mtlsi_net.fetching.fetch import download
+from mtlsi_net.fetching.archives import ArchiveError
+from mtlsi_net.fetching.download import download, fetch
 from mtlsi_net.utils.errors import UserError, find_user_error
 from mtlsi_net.verification.findings import Level
 
@@ -103,19 +107,29 @@ def test_a_root_that_is_a_file_is_refused(place):
 
 def test_a_place_that_cannot_be_made_is_refused(place):
     place.parent.write_text("")
-    with pytest.raises(UserError, match=r"disk/deep cannot be made \(Not a directory\); change data.root"):
+    with pytest.raises(
+        UserError, match=r"is no folder that can be used \((Not a directory|File exists)\); choose another"
+    ):
         run(place.parent / "deep" / "NYUDv2", urls=["http://unused"])
 
 
-def test_an_interrupted_download_is_resumed_by_the_next_run(server, archives, place):
+def test_a_download_that_breaks_off_leaves_nothing_and_is_made_anew(server, archives, place):
     half = len(archives["nyud"]) // 2
     url = server.serve("a", archives["nyud"], cuts=[half])
-    message = refused(place, urls=[url])
-    assert f"{url}: broke off after {half} of" in message
-    assert "are kept, run again to resume" in message
+    assert f"{url}: transfer failed (IncompleteRead({half} bytes read" in refused(place, urls=[url])
+    assert beside(place) == []
     run(place, urls=[url])
-    assert server.requests[1:] == [("a", f"bytes={half}-")]
     assert beside(place) == ["NYUDv2"]
+
+
+def test_an_interrupted_download_leaves_nothing(server, archives, place, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtlsi_net.fetching.download.os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(place, urls=[server.serve("a", archives["nyud"])])
+    assert beside(place) == []
 
 
 def test_the_next_mirror_serves_where_one_does_not(server, archives, place, caplog):
@@ -124,15 +138,15 @@ def test_the_next_mirror_serves_where_one_does_not(server, archives, place, capl
     urls = [
         server.url("absent"),
         server.serve("cut", good, cuts=[1000]),
-        server.serve("page", b"<html></html>", headers={"Content-Type": "text/html"}),
+        server.serve("page", b"\n<!DOCTYPE html><html>Sign in"),
         server.serve("damaged", good[:-100] + bytes(100)),
         server.serve("good", good),
         server.url("not reached"),
     ]
     run(place, "keep_archive=true", urls=urls)
-    assert [path for path, _ in server.requests] == ["absent", "cut", "page", "damaged", "good"]
-    for url, words in zip(urls, ("HTTP 404", "broke off", "a web page", "is damaged"), strict=False):
-        assert f"{url}: {words}" in caplog.text or f"{url}: gives {words}" in caplog.text
+    assert server.requests == ["absent", "cut", "page", "damaged", "good"]
+    for url, words in zip(urls, ("HTTP 404", "transfer failed", "is a web page", "is damaged"), strict=False):
+        assert f"{url}: {words}" in caplog.text
     assert beside(place) == ["NYUDv2", "NYUDv2.tar.gz", "NYUDv2.tar.gz.bad"]  # no parts
     assert (place.parent / "NYUDv2.tar.gz").read_bytes() == good
 
@@ -179,11 +193,13 @@ def test_a_bad_file_got_by_hand_is_named(place, archives, tmp_path, monkeypatch)
     assert "source.archive=nowhere is no file; correct it" in refused(place, "source.archive=nowhere")
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(b"<html>")
+    assert refused(place, f"source.archive={archive}").startswith(f"{archive} is a web page instead of the archive")
+    archive.write_bytes(b"nothing")
     message = refused(place, f"source.archive={archive}")
     assert message.startswith(f"{archive} is damaged or no archive")
     assert "or pass source.archive=FILE" in message
     archive.write_bytes(archives["nyud"])
-    monkeypatch.setattr("mtlsi_net.fetching.mirrors.sha256_of", raise_denied)
+    monkeypatch.setattr("mtlsi_net.fetching.download.sha256_of", raise_denied)
     message = refused(place, f"source.archive={archive}", "source.sha256=1234")
     assert message.startswith(f"{archive} cannot be read (Permission denied)")
 
@@ -202,8 +218,9 @@ def test_zips_serve_too_and_unsafe_ones_do_not(place, tmp_path):
 @pytest.mark.parametrize(
     ("mirror", "words"),
     [
-        ("ftp://x/y", "'ftp://x/y' is no address; give one that starts with http, https or file"),
-        ("{url:http://x,size:3}", "is not understood; give a URL, or {url: URL"),
+        ("ftp://x/y", "'ftp://x/y' is not understood; give a URL that starts with http:// or https://"),
+        ("file:///x/y", "for a file: source.archive=FILE"),
+        ("{url:http://x,size:3}", "is not understood; give a URL"),
         ("{}", "is not understood"),
     ],
 )
@@ -222,3 +239,109 @@ def test_a_source_of_ones_own(server, archives, tmp_path):
     (folder / "mine.yaml").write_text(f"defaults: [nyud]\nmirrors: ['{url}']\n")
     place = tmp_path / "disk" / "NYUDv2"
     assert run(place, f"hydra.searchpath=[file://{folder.parent}]", "source=mine") == 0
+
+
+# -- the transfer -----------------------------------------------------------------------------------------------------
+
+BODY = bytes(range(256)) * 4000
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data.tar.gz"
+
+
+def transfer(url, target, retries=0, timeout=5.0, progress=False):
+    fetch(url, target, timeout=timeout, retries=retries, backoff=0.0, progress=progress)
+
+
+def leftovers(target):
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+@pytest.mark.parametrize("how", [{}, {"length": False}, {"headers": {"Content-Encoding": "identity"}}])
+def test_a_whole_file_comes_at_once(server, target, how):
+    transfer(server.serve("a", BODY, **how), target)
+    assert target.read_bytes() == BODY
+    assert leftovers(target) == [target.name]
+    (target.parent / "other").touch()
+    assert target.stat().st_mode == (target.parent / "other").stat().st_mode
+
+
+def test_progress_is_shown(server, target, capsys):
+    transfer(server.serve("a", BODY), target, progress=True)
+    assert "100%" in capsys.readouterr().err
+
+
+def test_what_passes_is_tried_again_and_comes_whole(server, target, caplog):
+    caplog.set_level("INFO")
+    url = server.serve("a", BODY, failures=[503, 429], cuts=[500_000])
+    transfer(url, target, retries=3)
+    assert target.read_bytes() == BODY
+    assert f"{url}: HTTP 503 Service Unavailable; trying again" in caplog.text
+    assert f"{url}: transfer failed" in caplog.text
+
+
+def test_a_chunked_answer_that_ends_early_is_no_file(server, target):
+    url = server.serve("a", b"ff\r\nhalf", headers={"Transfer-Encoding": "chunked"}, length=False)
+    with pytest.raises(ArchiveError, match="transfer failed"):
+        transfer(url, target)
+    assert leftovers(target) == []
+
+
+def test_absent_files_and_servers(server, target):
+    with pytest.raises(ArchiveError, match=r"^HTTP 404 Not Found$"):
+        transfer(server.url("nothing"), target, retries=3)
+    assert len(server.requests) == 1  # there is no use in asking again
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(ArchiveError, match=r"^transfer failed \(.*refused\)$"):
+            transfer(f"http://127.0.0.1:{unused.getsockname()[1]}/a", target)
+    with pytest.raises(ArchiveError, match="transfer failed"):
+        transfer("http://[bad/a", target, retries=3)
+    length = server.serve("length", b"", headers={"Content-Length": "many"}, length=False)
+    with pytest.raises(ArchiveError, match="transfer failed"):
+        transfer(length, target)
+
+
+def test_a_silent_server_is_given_up(target, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ArchiveError, match="timed out"):
+        transfer(f"http://127.0.0.1:{silent.getsockname()[1]}/a", target, timeout=0.1)
+
+
+def test_redirects_are_followed_unless_they_leave_the_web(server, target):
+    server.serve("a", BODY)
+    transfer(server.serve("b", b"", failures=[302], headers={"Location": server.url("a")}), target)
+    assert target.read_bytes() == BODY
+    for place in ("ftp://127.0.0.1/a", target.as_uri()):
+        url = server.serve("c", b"", failures=[302], headers={"Location": place})
+        with pytest.raises(ArchiveError, match=f"No connection adapters were found for '{place}'"):
+            transfer(url, target)
+    server.serve("loop", b"", failures=[302] * 40, headers={"Location": server.url("loop")})
+    with pytest.raises(ArchiveError, match="Exceeded 30 redirects"):
+        transfer(server.url("loop"), target)
+
+
+def test_a_redirect_from_https_to_http_is_refused(target, monkeypatch):
+    def answer(_, request, **__):
+        response = requests.Response()
+        response.status_code, response.url, response.raw = 302, request.url, io.BytesIO()
+        response.headers["Location"] = "http://b"
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", answer)
+    with pytest.raises(ArchiveError, match="redirects to http://b, which is not safe"):
+        transfer("https://a", target)
+
+
+def test_a_full_disk_ends_it_before_it_begins(server, target, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
+    with pytest.raises(UserError, match=rf"/a takes at least 1.0 MB but the disk of {target.parent} has 100 bytes fr"):
+        transfer(server.serve("a", BODY), target)
+    assert leftovers(target) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere/data: cannot be written \(No such file.*data.root"):
+        transfer(server.serve("a", BODY), tmp_path / "nowhere" / "data")
