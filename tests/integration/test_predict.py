@@ -292,7 +292,7 @@ def damaged(trained, tmp_path, change):
         *(
             "mtlsi_net.models.encoder.timm.create_model",
             "mtlsi_net.data.readers.read_pixels",
-            "mtlsi_net.lit.checkpoints.os.system",
+            "mtlsi_net.lit.interruption.os.system",
         ),
     ],
 )

@@ -1,7 +1,6 @@
 """Checkpoint files: atomic writing, the previous one kept, damage recognised."""
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,25 @@ from mtlsi_net.utils.run_folder import LAST, PREVIOUS
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes as ``write_checkpoint`` does; nothing in a file that is read is executed."""
+    """Writes checkpoints atomically, and executes nothing in a file that is read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002 - Lightning's signature
-        """Write ``path``."""
-        write_checkpoint(checkpoint, Path(path))
+        """Write ``path``; the ``last.ckpt`` that it replaces is kept as ``previous.ckpt``.
+
+        Raises:
+            UserError: it cannot be written; the file that was there before stays, and no incomplete one.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:  # torch wraps what its file's write raises
+            kept = f"; the earlier {path.name} is kept" if path.exists() else ""
+            raise UserError(
+                f"{path} cannot be written ({_reason(error)}){kept}. Free disk space or fix the permissions, then resume "
+                "with ckpt=last"
+            ) from None
 
     def load_checkpoint(  # type: ignore[override] # newer versions hand over weights_only, which is always true here
         self,
@@ -31,26 +44,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
-def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically; the ``last.ckpt`` that it replaces is kept as ``previous.ckpt``.
-
-    Raises:
-        UserError: it cannot be written; the file that was there before stays, and no incomplete one.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, keep=path.with_name(PREVIOUS) if path.name == LAST else None) as file:
-            torch.save(checkpoint, file)
-    except (OSError, RuntimeError) as error:  # torch wraps what its file's write raises
-        kept = f"; the earlier {path.name} is kept" if path.exists() else ""
-        raise UserError(
-            f"{path} cannot be written ({_reason(error)}){kept}. Free disk space or fix the permissions, then resume with "
-            "ckpt=last"
-        ) from None
-
-
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint file, None if it is whole: every byte is compared with its checksum."""
+    """Return what is wrong with a checkpoint file, None if nothing is: every byte is compared with its checksum."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()

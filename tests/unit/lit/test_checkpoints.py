@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from mtlsi_net.lit.checkpoints import damage, write_checkpoint
+from mtlsi_net.lit.checkpoints import SafeCheckpointIO, damage
 from mtlsi_net.sweep import newest_whole
 from mtlsi_net.utils.errors import UserError
 
@@ -15,7 +15,7 @@ from mtlsi_net.utils.errors import UserError
 def last(tmp_path):
     path = tmp_path / "last.ckpt"
     for step in (1, 2):
-        write_checkpoint({"global_step": step, "x": torch.arange(1000)}, path)
+        SafeCheckpointIO().save_checkpoint({"global_step": step, "x": torch.arange(1000)}, path)
     return path
 
 
@@ -43,6 +43,6 @@ def test_a_full_disk_keeps_the_last_one_and_leaves_no_half_file(last, monkeypatc
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"No space left on device.*is kept"):
-        write_checkpoint({"global_step": 3}, last)
+        SafeCheckpointIO().save_checkpoint({"global_step": 3}, last)
     assert torch.load(last, weights_only=True)["global_step"] == 2
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
