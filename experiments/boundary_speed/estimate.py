@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 
 from mtlsi_net import assemble
 from mtlsi_net.tasks.scores import TaskMetrics, postprocess
+from mtlsi_net.trainer import build_module
 
 STEPS, ROUNDS = 12, 5
 
@@ -36,7 +37,7 @@ def main() -> None:
     priors = assemble.fit_priors(data, tasks)
     network = assemble.build_network(cfg, tasks)
     network.set_priors(priors)
-    module = assemble.build_module(cfg, network, tasks, priors=priors, config={})
+    module = build_module(cfg, network, tasks, priors=priors, config={})
     optimizer, loader = torch.optim.AdamW(network.parameters(), 1e-3), data.train_dataloader()
     batches = iter(loader)
 

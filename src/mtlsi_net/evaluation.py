@@ -20,6 +20,7 @@ from mtlsi_net.report import print_classes, publish, write_classes
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
+from mtlsi_net.trainer import build_module, build_scored_module, build_trainer, open_run
 from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.io import write_json
@@ -101,13 +102,13 @@ def restore(cfg: DictConfig) -> Restored:
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
     without_downloads(run)
-    folder, config = assemble.open_run(run)
+    folder, config = open_run(run)
 
     trained = assemble.build_tasks(run)
     tasks = _scored_tasks(trained, cfg.get("without", []))
     data = assemble.build_data(run, tasks)
     network = assemble.build_network(run, trained)
-    module = assemble.build_module(run, network, trained, priors=checkpoint["priors"], config=config)
+    module = build_module(run, network, trained, priors=checkpoint["priors"], config=config)
     load_weights(module, checkpoint["state_dict"], f"checkpoint {cfg.ckpt}")
     module.tasks = tasks
     log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
@@ -142,12 +143,12 @@ def assemble_external(cfg: DictConfig) -> Restored:
     if "_target_" not in cfg.data:
         raise UserError("model=external needs data=nyud, data=pascal or another data set")
     check_complete(cfg)
-    folder, config = assemble.open_run(cfg)
+    folder, config = open_run(cfg)
     tasks = assemble.build_tasks(cfg)
     network = assemble.build_network(cfg, tasks)
     data = assemble.build_data(cfg, tasks)
     priors = assemble.fit_priors(data, tasks)
-    module = assemble.build_scored_module(network, tasks, priors=priors, config=config)
+    module = build_scored_module(network, tasks, priors=priors, config=config)
     return Restored(str(cfg.model.get("target", cfg.model._target_)), cfg, folder, tasks, data, module)
 
 
@@ -158,7 +159,7 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     """
     restored = assemble_external(cfg) if cfg.ckpt is None else restore(cfg)
     folder, tasks, data, module = restored.folder, restored.tasks, restored.data, restored.module
-    trainer = assemble.build_trainer(restored.run, folder)
+    trainer = build_trainer(restored.run, folder)
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 from torch.utils.hooks import RemovableHandle
 
-from mtlsi_net import assemble
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.evaluation import Restored, restore
 from mtlsi_net.interventions import (
@@ -37,6 +36,7 @@ from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens
 from mtlsi_net.record import describe_scores
 from mtlsi_net.specs import Batch
 from mtlsi_net.tasks.scores import Scores, TaskMetrics, postprocess
+from mtlsi_net.trainer import build_trainer
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.io import write_csv, write_json
 
@@ -209,7 +209,7 @@ def probe(cfg: DictConfig) -> dict[str, Any]:
     if not isinstance(restored.module.network, DenseNetwork):
         raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
     folder = restored.folder
-    trainer = assemble.build_trainer(restored.run, folder)
+    trainer = build_trainer(restored.run, folder)
     module = restored.module.eval().to(trainer.strategy.root_device)
     if restored.data.eval_batch_size < 2:
         raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")

@@ -27,6 +27,7 @@ from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores, TaskMetrics
+from mtlsi_net.trainer import open_run
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
 from mtlsi_net.utils.io import write_json
@@ -100,7 +101,7 @@ def score(cfg: DictConfig) -> ScoreResult:
         raise UserError(
             f"data.scale={cfg.data.scale}: saved predictions are scored at the labels' own size; set it to 1"
         )
-    folder, _ = assemble.open_run(cfg)
+    folder, _ = open_run(cfg)
     predictions = _find(cfg)
     missing = predictions.missing()
     _check_missing(missing, predictions, allowed=cfg.allow_missing)

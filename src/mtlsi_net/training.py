@@ -28,6 +28,7 @@ from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
+from mtlsi_net.trainer import best_name, build_module, build_training, open_run
 from mtlsi_net.utils.config_checks import check_complete, located
 from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import ModelSize, measure_size
@@ -57,7 +58,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     """
     clock = {"start": time.monotonic()}
     check_complete(cfg)
-    folder, config = assemble.open_run(cfg)
+    folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     with folder.occupied() if is_first() else nullcontext():
         return _train(cfg, folder, config, command, resume, clock)
@@ -85,9 +86,9 @@ def _train(
         network.compile()  # in place: names in checkpoints stay
     priors = assemble.fit_priors(data, tasks)
     network.set_priors(priors)
-    module = assemble.build_module(cfg, network, tasks, priors=priors, config=config)
+    module = build_module(cfg, network, tasks, priors=priors, config=config)
     how = f"resume with {'the same command' if command else _resume_command(folder)}"
-    trainer = assemble.build_training(cfg, folder, module, data, how)
+    trainer = build_training(cfg, folder, module, data, how)
     log_config(trainer.loggers, config, size)
 
     clock["fit"] = time.monotonic()
@@ -193,7 +194,7 @@ def _best_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, la
     stage = evaluator.data.val_stage
     keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor is not None)
     if keeper.best_model_score is None or last_gain >= float(keeper.best_model_score):
-        trainer.save_checkpoint(folder.checkpoints / f"{assemble.best_name(evaluator.data)}.ckpt", weights_only=True)
+        trainer.save_checkpoint(folder.checkpoints / f"{best_name(evaluator.data)}.ckpt", weights_only=True)
         return {stage: evaluator.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)
     with evaluator.weights(saved["state_dict"]):

@@ -12,6 +12,7 @@ from helpers.modules import MODELS
 
 from mtlsi_net import assemble
 from mtlsi_net.benchmarks.runner import random_batch
+from mtlsi_net.trainer import build_module
 
 KEPT = Path(__file__).parents[1] / "regression" / "loss_curves.json"
 STEPS = 20
@@ -32,7 +33,7 @@ def loss_curve(model: str, seed: int = 0) -> list[float]:
     tasks = assemble.build_tasks(cfg)
     network = assemble.build_network(cfg, tasks)
     network.set_priors({name: torch.ones(task.channels) for name, task in tasks.items()})
-    module = assemble.build_module(cfg, network, tasks, priors={}, config={}).train()
+    module = build_module(cfg, network, tasks, priors={}, config={}).train()
     batch = random_batch(tasks, SIZE, 2, seed, torch.device("cpu"))
     batch["valid"][1, ..., -PADDING:] = False
     for target in batch["targets"].values():

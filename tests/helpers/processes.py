@@ -73,6 +73,7 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     from lightning.pytorch.callbacks import Callback
 
     from mtlsi_net import assemble
+    from mtlsi_net.trainer import build_module, build_training, open_run
 
     class Keep(Callback):
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:  # noqa: ARG002
@@ -84,12 +85,12 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     steps: list[dict[str, torch.Tensor]] = []
     validated: list[int] = []
     torch.manual_seed(0)
-    folder, config = assemble.open_run(cfg)
+    folder, config = open_run(cfg)
     tasks = assemble.build_tasks(cfg)
     data = assemble.build_data(cfg, tasks)
     network = assemble.build_network(cfg, tasks)
-    module = assemble.build_module(cfg, network, tasks, priors=assemble.fit_priors(data, tasks), config=config)
-    trainer = assemble.build_training(cfg, folder, module, data)
+    module = build_module(cfg, network, tasks, priors=assemble.fit_priors(data, tasks), config=config)
+    trainer = build_training(cfg, folder, module, data)
     trainer.callbacks.append(Keep())
     trainer.fit(module, datamodule=data)
     loss = float(trainer.callback_metrics["train/loss"])

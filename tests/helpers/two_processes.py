@@ -14,10 +14,10 @@ def boundary_scores(shares: list[Any], folder: Path) -> list[dict[str, float]]:
 
 
 def _score(rank: int, shares: list[Any], folder: Path) -> None:
-    from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+    from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 
     distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=len(shares))
-    metric = BoundaryMetric("plain")
+    metric = BoundaryFMeasure("plain")
     metric.update(*shares[rank])
     torch.save({key: float(value) for key, value in metric.compute().items()}, folder / f"{rank}.pt")
     distributed.destroy_process_group()

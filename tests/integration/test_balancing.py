@@ -11,6 +11,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 
 from mtlsi_net import assemble
 from mtlsi_net.evaluation import evaluate
+from mtlsi_net.trainer import build_module
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
 
@@ -42,7 +43,7 @@ class Trained:
         module_data = assemble.build_data(cfg, tasks)
         network = assemble.build_network(cfg, tasks)
         priors = assemble.fit_priors(module_data, tasks)
-        self.module = assemble.build_module(cfg, network, tasks, priors=priors, config={})
+        self.module = build_module(cfg, network, tasks, priors=priors, config={})
         self.before = {key: value.clone() for key, value in self.module.state_dict().items()}
         self.logged = Logged()
         options = {"max_steps": 4, "gradient_clip_val": 10.0, "accelerator": "cpu"} | trainer

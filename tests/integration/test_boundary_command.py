@@ -15,7 +15,7 @@ from scipy import io
 
 from mtlsi_net.boundary_scoring.score import score_folders
 from mtlsi_net.data.official import shipped_ids
-from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 from mtlsi_net.specs import Reference
 from mtlsi_net.utils.errors import UserError
 
@@ -64,7 +64,7 @@ def score(pred, gt, preset="plain", *overrides):
 
 
 def in_memory(maps, preset="plain"):
-    metric = BoundaryMetric(preset)
+    metric = BoundaryFMeasure(preset)
     for soft, truth in maps.values():
         probability = (torch.from_numpy(soft)[None].double() + 0.25).float() / 255  # quantised back to soft
         metric.update([probability], [Reference(truth[None], "boundaries")])
@@ -117,7 +117,7 @@ def test_several_annotators_as_pictures_and_as_bsds_files(folders):
     second = random_maps(seed=1)
     pictures, bsds = gt.parent / "pictures", gt.parent / "bsds"
     pictures.mkdir(), bsds.mkdir()
-    metric = BoundaryMetric("bsds")
+    metric = BoundaryFMeasure("bsds")
     for name, (soft, truth) in random_maps().items():
         maps = [truth, second[name][1]]
         for k, own in enumerate(maps):

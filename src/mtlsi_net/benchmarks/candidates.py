@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtlsi_net import assemble
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.trainer import build_module
 from mtlsi_net.utils.config_checks import check_complete, check_options
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.model_size import ModelSize, measure_size
@@ -107,6 +108,6 @@ def _build(run: DictConfig, device: torch.device) -> Candidate:
     size = measure_size(network, tuple(run.data.size))
     if run.compile:
         network.compile()
-    module = assemble.build_module(run, network, tasks, priors={}, config={})
+    module = build_module(run, network, tasks, priors={}, config={})
     backbone = run.backbone.name if hasattr(network, "encoder") else None
     return Candidate(module.to(device), backbone, size)

@@ -46,9 +46,9 @@ class BoundaryTask(Task):
 
     def new_metric(self, estimate: bool = False) -> Metric:
         """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
-        from mtlsi_net.metrics.boundary.metric import BoundaryMetric  # compiled code: only if boundaries are scored
+        from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure  # compiled code: only if boundaries are scored
 
-        metric: Metric = BoundaryMetric(self.preset, estimate)
+        metric: Metric = BoundaryFMeasure(self.preset, estimate)
         return metric
 
     def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:

@@ -1,10 +1,13 @@
 """Under which terms a trained network may be used: they follow from its backbone's weights and from its data."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import timm
 from hydra.utils import get_object
+
+from mtlsi_net.utils.logs import quiet
 
 UNSTATED = "not stated"
 
@@ -26,7 +29,8 @@ def licences_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _of_data(target: str) -> str:
     try:
-        return str(getattr(get_object(target), "terms", UNSTATED))
+        with quiet("hydra.utils", logging.CRITICAL):
+            return str(getattr(get_object(target), "terms", UNSTATED))
     except (ImportError, AttributeError, ValueError):
         return UNSTATED
 

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Let a logger tell warnings alone inside the context."""
+def quiet(name: str, lowest: int = logging.WARNING) -> Iterator[None]:
+    """Let a logger pass messages of level ``lowest`` and above alone inside the context."""
     logger = logging.getLogger(name)
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(lowest)
     try:
         yield
     finally:

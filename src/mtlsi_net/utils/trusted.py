@@ -1,6 +1,7 @@
 """Files from others: a configuration names classes, and whoever builds them runs their code."""
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.logs import quiet
 
 OWN = ("torch.optim", *(f"mtlsi_net.{part}" for part in ("models", "tasks", "data", "lit", "specs")))
 """Packages whose classes a file may name: none of them runs what it is given."""
@@ -83,7 +85,8 @@ def _home(name: str) -> str:
     What cannot be found is left to the error of whoever builds it.
     """
     try:
-        found = get_object(name)
+        with quiet("hydra.utils", logging.CRITICAL):
+            found = get_object(name)
     except (ImportError, AttributeError, ValueError):
         return name
     return found.__module__ if inspect.isclass(found) else ""

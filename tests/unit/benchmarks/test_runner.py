@@ -17,6 +17,7 @@ from mtlsi_net.benchmarks.runner import (
     Runner,
     random_batch,
 )
+from mtlsi_net.trainer import build_module
 
 CPU = torch.device("cpu")
 PEER = ("model=external", "model.target=helpers.peer.Peer")
@@ -39,7 +40,7 @@ class CountingMeter(CpuMeter):
 def make_runner(*overrides):
     cfg = compose_config("data=nyud", *overrides)
     tasks = assemble.build_tasks(cfg)
-    module = assemble.build_module(cfg, assemble.build_network(cfg, tasks), tasks, priors={}, config={})
+    module = build_module(cfg, assemble.build_network(cfg, tasks), tasks, priors={}, config={})
     return Runner(module, random_batch(tasks, (64, 64), 2, 0, CPU), CountingMeter(), None)
 
 

@@ -16,7 +16,7 @@ from skimage.morphology import thin as skimage_thin
 from mtlsi_net.metrics.boundary.assignment import NearestMatcher
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.matching import NONE, Matcher
-from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import best_of, boundary_scores
 from mtlsi_net.metrics.boundary.thinning import seg2bmap, thin
@@ -184,7 +184,7 @@ def reference_of(truth, *groups):
 
 
 def scored(preset, truth, prediction, **options):
-    metric = BoundaryMetric(preset, **options)
+    metric = BoundaryFMeasure(preset, **options)
     metric.update([torch.tensor(prediction, dtype=torch.float32)[None]], [reference_of(truth)])
     return metric
 
@@ -201,7 +201,7 @@ def test_perfect_prediction_scores_high_and_a_constant_one_low():
 
 
 def test_images_without_annotators_are_skipped_and_none_left_is_nan():
-    metric = BoundaryMetric("plain")
+    metric = BoundaryFMeasure("plain")
     metric.update([torch.rand(1, 8, 8)], [Reference(np.empty((0, 8, 8), np.uint8), "boundaries")])
     assert metric.images.sum() == 0
     assert metric.compute()["odsF"].isnan()
@@ -215,21 +215,21 @@ def test_empty_truth_or_prediction_gives_zero_without_warning(truth, predicted, 
 
 
 def test_images_that_count_in_no_score_are_not_counted_at_all(monkeypatch):
-    monkeypatch.setattr(BoundaryMetric, "_count", lambda *_: pytest.fail("counted in vain"))
-    metric = BoundaryMetric("plain")
+    monkeypatch.setattr(BoundaryFMeasure, "_count", lambda *_: pytest.fail("counted in vain"))
+    metric = BoundaryFMeasure("plain")
     metric.update([torch.rand(1, 40, 48)], [Reference(np.zeros((1, 40, 48), np.uint8), "boundaries", ())])
     assert metric.images.sum() == 0
 
 
 def test_an_estimate_without_images_does_not_call_itself_the_score():
-    assert set(BoundaryMetric("plain", estimate=True).compute()) == {"odsF_subset"}
+    assert set(BoundaryFMeasure("plain", estimate=True).compute()) == {"odsF_subset"}
 
 
 def test_two_updates_equal_one_batch():
     rng = np.random.default_rng(0)
     soft = torch.tensor(rng.random((2, 1, 160, 192)), dtype=torch.float32)
     references = [reference_of(square()), reference_of(np.roll(square(), 9, axis=1))]
-    together, apart = BoundaryMetric("nyud"), BoundaryMetric("nyud")
+    together, apart = BoundaryFMeasure("nyud"), BoundaryFMeasure("nyud")
     together.update(list(soft), references)
     for k in range(2):
         apart.update([soft[k]], [references[k]])
@@ -241,7 +241,7 @@ def test_processes_agree_on_the_counts_of_all_of_them(tmp_path):
     rng = np.random.default_rng(0)
     soft = list(torch.tensor(rng.random((3, 1, 40, 48)), dtype=torch.float32))
     references = [reference_of((rng.random((40, 48)) < 0.05) * 1.0) for _ in soft]
-    alone = BoundaryMetric("plain")
+    alone = BoundaryFMeasure("plain")
     alone.update(soft, references)
     expected = {key: float(value) for key, value in alone.compute().items()}
     shares = [(soft[:2], references[:2]), (soft[2:], references[2:])]  # uneven
@@ -253,14 +253,14 @@ def test_scores_are_named_after_the_images_they_are_taken_over():
     soft = list(torch.tensor(rng.random((3, 1, 40, 48)), dtype=torch.float32))
     truths = rng.random((3, 40, 48)) < 0.05
     groups = [("", "all", SUBSET), ("all",), ("", "all")]
-    metric, estimate = BoundaryMetric("plain"), BoundaryMetric("plain", estimate=True)
+    metric, estimate = BoundaryFMeasure("plain"), BoundaryFMeasure("plain", estimate=True)
     for each in (metric, estimate):
         each.update(soft, [reference_of(truth * 1.0, *own) for truth, own in zip(truths, groups, strict=True)])
     scores, estimated = metric.compute(), estimate.compute()
     assert (scores["images"], scores["images_all"], scores["images_subset"]) == (2, 3, 1)
     assert "odsF_partial" not in scores
     for key, chosen in {"odsF": (0, 2), "odsF_all": (0, 1, 2), "odsF_subset": (0,)}.items():
-        alone = BoundaryMetric("plain")
+        alone = BoundaryFMeasure("plain")
         alone.update([soft[k] for k in chosen], [reference_of(truths[k] * 1.0) for k in chosen])
         assert scores[key] == alone.compute()["odsF"]
     assert set(estimated) == {"odsF_subset", "images_subset"}
@@ -287,7 +287,7 @@ def test_sizes_must_agree():
 
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(UserError, match="'nyud'"):
-        BoundaryMetric("nyu")
+        BoundaryFMeasure("nyu")
 
 
 def test_presets_can_be_changed():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from helpers.batches import TASKS, example
 
-from mtlsi_net.metrics.boundary.metric import BoundaryMetric
+from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 from mtlsi_net.specs import Reference
 from mtlsi_net.tasks.image_sums import ImageSums, join, read_image_sums, write_image_sums
 from mtlsi_net.tasks.scores import TaskMetrics, postprocess
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_bsds_rules_have_a_formula_of_their_own():
     rng = np.random.default_rng(0)
-    metric = BoundaryMetric("bsds")
+    metric = BoundaryFMeasure("bsds")
     for _ in range(3):
         truth = np.zeros((2, 20, 20), np.uint8)
         truth[:, :, 8:10] = 255

@@ -17,7 +17,7 @@ from mtlsi_net.specs import SCORE_GROUPS, SUBSET, Reference, score_name
 from mtlsi_net.utils.errors import InputError
 
 
-class BoundaryMetric(PooledMetric):
+class BoundaryFMeasure(PooledMetric):
     """odsF, oisF and AP over a data set; four integers an image and threshold are all it keeps.
 
     ``update(predictions, references)``: for each image (1, H, W) probabilities in [0, 1] at the size of its files, and
