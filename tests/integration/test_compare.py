@@ -13,7 +13,7 @@ from helpers.readme import readme_command
 from helpers.readme import run as run_command
 from helpers.run_folders import write_picture, write_run
 
-from mtlsi_net.comparison.command import compare
+from mtlsi_net.comparison.compare import compare
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.training import train
 
@@ -48,7 +48,7 @@ def test_gain_of_real_runs_with_intervals(trained, tmp_path):
     root, scores = trained
     result = compare(compose_config(f"runs={root}/*", f"out={tmp_path}", "bootstrap=200", name="compare"))
     (table,) = result.tables
-    assert result.left == []
+    assert result.skipped == []
     assert [(row.group.label, len(row.group.runs)) for row in table.rows] == [("both", 2), ("depth", 1), ("semseg", 1)]
     keys = {"semseg": "mIoU", "depth": "rmse"}
     alone = {task: scores[task, 0][task][key] for task, key in keys.items()}

@@ -2,12 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from mtlsi_net.comparison.groups import Group, Key, changed_settings, flatten
+from mtlsi_net.comparison.identity import Group, changed_settings, flatten
+from mtlsi_net.comparison.read import entry
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.utils.errors import UserError, shown
 
@@ -45,46 +45,26 @@ class Gain:
 
 def is_reference(group: Group) -> bool:
     """Return whether each task of the group's runs has a network of its own."""
-    model = group.first.config.get("model")
-    target = model.get("_target_") if isinstance(model, Mapping) else None
-    return len(group.first.scores) == 1 or target in INDEPENDENT
+    return len(group.first.scores) == 1 or entry(group.first.config, "model", "_target_") in INDEPENDENT
 
 
 def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
     """Return the gain of ``group`` over the single-task runs among ``groups``, or why there is none."""
     references = _find_references(group, groups)
     if isinstance(references, str):
-        return _none(references)
-    keys = {task: (task, metric) for task, (metric, _) in group.first.main.items()}
+        return Gain((), {}, references)
+    main = group.first.main
+    keys = {task: (task, metric) for task, (metric, _) in main.items()}
     everyone = [(own, key) for task, key in keys.items() for own in (group, references[task])]
     if bare := [f"{' '.join(key)} of {own.label}" for own, key in everyone if not own.values(key)]:
-        return _none(f"not finite: {shown(bare)}")
+        return Gain((), {}, f"not finite: {shown(bare)}")
+    theirs = {task: references[task].mean(key) for task, key in keys.items()}
+    seeds = [{task: group.values(key)[seed] for task, key in keys.items()} for seed in range(len(group.runs))]
     try:
-        each = [gain_of(group, references, partial(_score, group, seed)) for seed in range(len(group.runs))]
+        gains = [delta_m(ours, theirs, {task: higher for task, (_, higher) in main.items()}) for ours in seeds]
     except UserError as error:  # a reference of 0
-        return _none(str(error))
-    return Gain(tuple(each), references, _caveat(group, references))
-
-
-def gain_of(group: Group, references: Mapping[str, Group], score: Callable[[Group, Key], float]) -> float:
-    """Return Delta_m of the main scores that ``score`` gives for a group and a metric, as a fraction.
-
-    Raises:
-        UserError: a reference of 0.
-    """
-    main = group.first.main
-    ours = {task: score(group, (task, metric)) for task, (metric, _) in main.items()}
-    theirs = {task: score(references[task], (task, metric)) for task, (metric, _) in main.items()}
-    return delta_m(ours, theirs, {task: higher for task, (_, higher) in main.items()})
-
-
-def _score(group: Group, seed: int, own: Group, key: Key) -> float:
-    """Return one seed's score of ``group`` itself, of a reference the mean over its seeds."""
-    return own.values(key)[seed] if own is group else own.mean(key)
-
-
-def _none(why: str) -> Gain:
-    return Gain((), {}, why)
+        return Gain((), {}, str(error))
+    return Gain(tuple(gains), references, _caveat(group, references))
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:

@@ -208,7 +208,7 @@ def histories(folder: RunFolder) -> list[Path]:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``data`` in one piece (never half a file); NaN and infinities become null."""
-    write_text(path, json.dumps(_finite(data), indent=2) + "\n")
+    write_text(path, json.dumps(finite(data), indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -218,11 +218,12 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value with NaN and infinities as None, and keys as text."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
