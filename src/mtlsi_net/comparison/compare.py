@@ -61,7 +61,7 @@ def compare(cfg: DictConfig) -> Comparison:
         raise UserError(f"nothing to compare ({reasons}); give runs=FOLDER, runs=[A,B] or runs='outputs/*/*'")
     tables, unusable = _make_tables(groups, cfg)
     skipped += unusable
-    worst = [entry for table in tables for entry in worst_images(table.groups, table.resampled, cfg.worst)]
+    worst = [images for table in tables for images in worst_images(table.groups, table.resampled, cfg.worst)]
     write_page(out / "index.html", tables, worst, skipped, int(cfg.page_mb * 1e6))
     write_markdown(out / "table.md", tables, skipped)
     write_csvs(out, tables)
@@ -95,12 +95,10 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
     results = load_published() if cfg.published else []
     tables = []
     for number, (own, differs) in enumerate(split_groups(groups), start=1):
-        labels = [group.label for group in own]
-        known = {label: resampled[label] for label in labels if label in resampled}
-        published, notes = _published(own, results, known)
+        published, notes = _published(own, results, resampled)
         notes = [*_notes(own, cfg.weights), *notes]
-        own_gains, pairs = {label: gains[label] for label in labels}, differences(own, gains, known)
-        tables.append(Table(number, own, differs, own_gains, known, pairs, published, notes))
+        pairs = differences(own, gains, resampled)
+        tables.append(Table(number, own, differs, gains, resampled, pairs, published, notes))
     return tables, skipped
 
 
@@ -120,7 +118,7 @@ def _published(
     fitting = [result for result in results if result.data == name and result.protocol == "lineage"]
     if not fitting:
         return [], []
-    ids = next((own.ids for own in resampled.values()), None)
+    ids = next((resampled[group.label].ids for group in groups if group.label in resampled), None)
     if reason := _unlike_published(groups, str(name), ids):
         return [], [f"published results are left out: {reason}"]
     unknown = "without per_image.npz it is not known whether all of the published images were scored"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtlsi_net.comparison.identity import Group, changed_settings, flatten
+from mtlsi_net.comparison.identity import Group, changed_settings, within
 from mtlsi_net.comparison.read import entry
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.utils.errors import UserError, shown
@@ -95,10 +95,9 @@ def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group |
 
 def _refusal(group: Group, other: Group, task: str) -> str:
     """Return why ``other`` is no reference of ``group``: another backbone, other data or rules; empty if it is."""
-    own, theirs = (_part(g, "backbone") for g in (group, other))
-    backbone = [f"backbone.{key}={b} instead of {a}" for key, a, b in changed_settings(own, theirs)]
+    backbone = [change for change in _recipe_differences(group, other) if within(change[0], ("backbone",))]
     if backbone:
-        return ", ".join(backbone)
+        return ", ".join(f"{name}={theirs} instead of {ours}" for name, ours, theirs in backbone)
     if not other.identity.known:
         return "run.json does not identify its data"
     if different := group.identity.only(task).differences(other.identity.only(task)):
@@ -108,18 +107,12 @@ def _refusal(group: Group, other: Group, task: str) -> str:
     return ""
 
 
-def _part(group: Group, name: str) -> dict[str, Any]:
-    part = group.first.config.get(name)
-    flat = flatten(part) if isinstance(part, Mapping) else {"": part}
-    return {key: value for key, value in flat.items() if f"{name}.{key}" not in NEUTRAL}
-
-
-def _recipe_differences(group: Group, other: Group) -> list[str]:
+def _recipe_differences(group: Group, other: Group) -> list[tuple[str, Any, Any]]:
     changed = changed_settings(group.settings, other.settings)
-    return [name for name, *_ in changed if not any(name == n or name.startswith(f"{n}.") for n in NEUTRAL)]
+    return [change for change in changed if not within(change[0], NEUTRAL)]
 
 
 def _caveat(group: Group, references: Mapping[str, Group]) -> str:
     """Return in which settings beside the network the references differ."""
-    names = dict.fromkeys(name for other in references.values() for name in _recipe_differences(group, other))
+    names = dict.fromkeys(name for other in references.values() for name, *_ in _recipe_differences(group, other))
     return f"its references differ in {shown(names)}" if names else ""

@@ -169,11 +169,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flat configuration without ``IGNORED``."""
-    return {name: value for name, value in flatten(config).items() if not _ignored(name)}
+    return {name: value for name, value in flatten(config).items() if not within(name, IGNORED)}
 
 
-def _ignored(name: str) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for key in IGNORED)
+def within(name: str, keys: Sequence[str]) -> bool:
+    """Return whether a setting is one of ``keys`` or below one."""
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
@@ -211,7 +212,7 @@ def _overrides(run: Run) -> list[str]:
     if not isinstance(words, list):
         return []
     settings = [str(word) for word in words if not str(word).startswith("experiment=")]
-    return [word for word in settings if not _ignored(word.lstrip("+~").partition("=")[0])]
+    return [word for word in settings if not within(word.lstrip("+~").partition("=")[0], IGNORED)]
 
 
 def _arguments(command: str) -> list[str]:

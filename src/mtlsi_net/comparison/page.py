@@ -56,13 +56,13 @@ def write_page(
     pictures = _embed(grids, int(budget * (1 - THUMBNAIL_SHARE)), WIDTHS)
     dropped = [name for name, grid in grids.items() if name not in pictures and cv2.haveImageReader(str(grid))]
     skipped += [SkippedRun(name, "no room for its pictures; page_mb=... gives more") for name in dropped]
-    ids = dict.fromkeys(image_id for entry in worst for image_id, *_ in entry.images)
+    ids = dict.fromkeys(image_id for own in worst for image_id, *_ in own.images)
     files = {i: place for i in ids if (place := _image_file(firsts, i)) is not None}
     content = {
         "tables": [_table(table, [run.name for run in runs]) for table in tables],
         "runs": [_run(run, pictures, skipped) for run in runs],
         "pair_head": list(difference_cells([])),
-        "worst": [entry._asdict() for entry in worst],
+        "worst": [own._asdict() for own in worst],
         "thumbnails": _embed(files, int(budget * THUMBNAIL_SHARE), (THUMBNAIL,)),
         "skipped": [vars(item) for item in skipped],
     }

@@ -108,7 +108,7 @@ def find_folders(patterns: str | Sequence[str]) -> tuple[list[Path], list[Skippe
 
 
 def _runs_inside(root: Path) -> Iterator[Path]:
-    for folder, children, files in os.walk(root):
+    for folder, children, files in os.walk(root, followlinks=True):
         children[:] = sorted(name for name in children if not name.startswith("."))
         if {"config.yaml", "metrics.json"} & set(files):
             children.clear()

@@ -34,8 +34,8 @@ class Table:
         number: 1 for the first.
         groups: one for each row of ours.
         differs: what tells it from the first table; empty for the first.
-        gains: of the groups, by label.
-        resampled: the groups' scores on resamples of images, by label, where they are known.
+        gains: by label, of these groups and others.
+        resampled: scores on resamples of images, by label, where they are known.
         differences: between groups that were scored on the same images.
         published: results of others on the same data.
         notes: what a reader must know.
@@ -324,9 +324,7 @@ def _tabular(table: Table) -> str:
     styles = pd.DataFrame("", cells.index, cells.columns)
     styles.iloc[len(ours) :, 0] = "emph:--rwrap;"
     best = {heading(key, higher): table.ours["/".join(key)] == table.best(key) for key, higher in table.columns.items()}
-    best["gain %"] = table.ours["gain"] == max(
-        (gain.value for gain in table.gains.values() if gain.seeds), default=None
-    )
+    best["gain %"] = table.ours["gain"] == table.ours["gain"].astype(float).max()
     for head, rows in best.items():
         styles.loc[: len(ours) - 1, head] = rows.map({True: "textbf:--rwrap;", False: ""})
     style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")

@@ -8,8 +8,6 @@ from helpers.run_folders import make_run
 
 from mtlsi_net.comparison.identity import (
     IGNORED,
-    changed_settings,
-    flatten,
     group_seeds,
     identity_of,
     main_metrics,
@@ -107,11 +105,6 @@ def test_classes_are_told_by_name_and_what_is_missing_last(tmp_path):
     other = {"model": {"_target_": "a.package.Other", "depth": 2}}
     runs = [make_run(tmp_path / "0"), make_run(tmp_path / "1", config=other)]
     assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy model=Other model.depth=2 ~model.width"]
-
-
-def test_flat_settings():
-    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
-    assert changed_settings({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
 
 
 def tables_of(runs):
