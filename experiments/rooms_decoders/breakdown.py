@@ -22,9 +22,9 @@ from rich.progress import track
 from torch import Tensor
 
 from mtlsi_net.benchmarks.tables import write_csv
-from mtlsi_net.comparison.figure import row_labels
-from mtlsi_net.comparison.groups import Group, group_seeds
-from mtlsi_net.comparison.runs import find_folders, read_runs
+from mtlsi_net.comparison.identity import Group, group_seeds
+from mtlsi_net.comparison.page import row_labels
+from mtlsi_net.comparison.read import find_folders, read_runs
 from mtlsi_net.evaluation import restore
 from mtlsi_net.specs import IGNORE
 from mtlsi_net.tasks.classes import CLASS_SETS
@@ -132,10 +132,10 @@ def _curves(axis: Axes, rows: Sequence[Mapping[str, Any]], score: str, bins: Seq
 
 def main(runs: str, out: Path) -> None:
     """Write table and picture."""
-    found, left = read_runs(find_folders(runs)[0], "last")
+    found, skipped = read_runs(find_folders(runs)[0], "last")
     groups, _ = group_seeds(found)
-    for item in left:
-        print(f"left out: {item.what}: {item.why}")
+    for item in skipped:
+        print(f"skipped: {item.name}: {item.reason}")
     rows = list(lines(groups))
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "breakdown.csv", rows)

@@ -11,7 +11,7 @@ from mtlsi_net.utils.entry import user_errors
 def main(cfg: DictConfig) -> None:
     """Write tables and a page, and print the tables."""
     with user_errors():
-        from mtlsi_net.comparison.command import compare
+        from mtlsi_net.comparison.compare import compare
 
         compare(cfg)
 

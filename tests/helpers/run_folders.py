@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import yaml
 
-from mtlsi_net.comparison.runs import Run, read_run
+from mtlsi_net.comparison.read import Run, read_run
 from mtlsi_net.tasks.image_sums import ImageSums, write_image_sums
 
 SCORES = {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.6}}

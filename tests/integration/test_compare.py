@@ -13,7 +13,7 @@ from helpers.readme import readme_command
 from helpers.readme import run as run_command
 from helpers.run_folders import write_picture, write_run
 
-from mtlsi_net.comparison.command import compare
+from mtlsi_net.comparison.compare import compare
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.training import train
 
@@ -48,17 +48,19 @@ def test_gain_of_real_runs_with_intervals(trained, tmp_path):
     root, scores = trained
     result = compare(compose_config(f"runs={root}/*", f"out={tmp_path}", "bootstrap=200", name="compare"))
     (table,) = result.tables
-    assert result.left == []
-    assert [(row.group.label, len(row.group.runs)) for row in table.rows] == [("both", 2), ("depth", 1), ("semseg", 1)]
+    assert result.skipped == []
+    assert [(group.label, len(group.runs)) for group in table.groups] == [("both", 2), ("depth", 1), ("semseg", 1)]
     keys = {"semseg": "mIoU", "depth": "rmse"}
     alone = {task: scores[task, 0][task][key] for task, key in keys.items()}
     each = [delta_m({t: scores["both", s][t][k] for t, k in keys.items()}, alone, TASKS) for s in (0, 1)]
-    assert table.rows[0].gain.value == pytest.approx(sum(each) / 2)
-    assert table.rows[0].gain.why == ""
-    for row in table.rows:
-        for key, (low, high) in row.intervals.scores.items():
-            assert low <= row.group.mean(key) <= high, key
-    low, high = table.rows[0].intervals.gain
+    assert table.gains["both"].value == pytest.approx(sum(each) / 2)
+    assert table.gains["both"].why == ""
+    for group in table.groups:
+        resampled = table.resampled[group.label]
+        for key in resampled.scores:
+            low, high = resampled.interval(key)
+            assert low <= group.mean(key) <= high, key
+    low, high = table.resampled["both"].gain_interval
     assert low < high
     assert any("4 of the 654 published images" in note or "0 of the 654" in note for note in table.notes)
     with (tmp_path / "pairs.csv").open() as file:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
-from mtlsi_net.comparison.command import compare
+from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.published import load_published
-from mtlsi_net.comparison.runs import find_folders
+from mtlsi_net.comparison.read import find_folders
 from mtlsi_net.tasks.classes import CLASS_SETS
 from mtlsi_net.training import train
 

@@ -2,12 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from mtlsi_net.comparison.groups import Group, Key, changed_settings, flatten
+from mtlsi_net.comparison.identity import Group, changed_settings, within
+from mtlsi_net.comparison.read import entry
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.utils.errors import UserError, shown
 
@@ -45,46 +45,26 @@ class Gain:
 
 def is_reference(group: Group) -> bool:
     """Return whether each task of the group's runs has a network of its own."""
-    model = group.first.config.get("model")
-    target = model.get("_target_") if isinstance(model, Mapping) else None
-    return len(group.first.scores) == 1 or target in INDEPENDENT
+    return len(group.first.scores) == 1 or entry(group.first.config, "model", "_target_") in INDEPENDENT
 
 
 def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
     """Return the gain of ``group`` over the single-task runs among ``groups``, or why there is none."""
     references = _find_references(group, groups)
     if isinstance(references, str):
-        return _none(references)
-    keys = {task: (task, metric) for task, (metric, _) in group.first.main.items()}
+        return Gain((), {}, references)
+    main = group.first.main
+    keys = {task: (task, metric) for task, (metric, _) in main.items()}
     everyone = [(own, key) for task, key in keys.items() for own in (group, references[task])]
     if bare := [f"{' '.join(key)} of {own.label}" for own, key in everyone if not own.values(key)]:
-        return _none(f"not finite: {shown(bare)}")
+        return Gain((), {}, f"not finite: {shown(bare)}")
+    theirs = {task: references[task].mean(key) for task, key in keys.items()}
+    seeds = [{task: group.values(key)[seed] for task, key in keys.items()} for seed in range(len(group.runs))]
     try:
-        each = [gain_of(group, references, partial(_score, group, seed)) for seed in range(len(group.runs))]
+        gains = [delta_m(ours, theirs, {task: higher for task, (_, higher) in main.items()}) for ours in seeds]
     except UserError as error:  # a reference of 0
-        return _none(str(error))
-    return Gain(tuple(each), references, _caveat(group, references))
-
-
-def gain_of(group: Group, references: Mapping[str, Group], score: Callable[[Group, Key], float]) -> float:
-    """Return Delta_m of the main scores that ``score`` gives for a group and a metric, as a fraction.
-
-    Raises:
-        UserError: a reference of 0.
-    """
-    main = group.first.main
-    ours = {task: score(group, (task, metric)) for task, (metric, _) in main.items()}
-    theirs = {task: score(references[task], (task, metric)) for task, (metric, _) in main.items()}
-    return delta_m(ours, theirs, {task: higher for task, (_, higher) in main.items()})
-
-
-def _score(group: Group, seed: int, own: Group, key: Key) -> float:
-    """Return one seed's score of ``group`` itself, of a reference the mean over its seeds."""
-    return own.values(key)[seed] if own is group else own.mean(key)
-
-
-def _none(why: str) -> Gain:
-    return Gain((), {}, why)
+        return Gain((), {}, str(error))
+    return Gain(tuple(gains), references, _caveat(group, references))
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:
@@ -115,10 +95,9 @@ def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group |
 
 def _refusal(group: Group, other: Group, task: str) -> str:
     """Return why ``other`` is no reference of ``group``: another backbone, other data or rules; empty if it is."""
-    own, theirs = (_part(g, "backbone") for g in (group, other))
-    backbone = [f"backbone.{key}={b} instead of {a}" for key, a, b in changed_settings(own, theirs)]
+    backbone = [change for change in _recipe_differences(group, other) if within(change[0], ("backbone",))]
     if backbone:
-        return ", ".join(backbone)
+        return ", ".join(f"{name}={theirs} instead of {ours}" for name, ours, theirs in backbone)
     if not other.identity.known:
         return "run.json does not identify its data"
     if different := group.identity.only(task).differences(other.identity.only(task)):
@@ -128,18 +107,12 @@ def _refusal(group: Group, other: Group, task: str) -> str:
     return ""
 
 
-def _part(group: Group, name: str) -> dict[str, Any]:
-    part = group.first.config.get(name)
-    flat = flatten(part) if isinstance(part, Mapping) else {"": part}
-    return {key: value for key, value in flat.items() if f"{name}.{key}" not in NEUTRAL}
-
-
-def _recipe_differences(group: Group, other: Group) -> list[str]:
+def _recipe_differences(group: Group, other: Group) -> list[tuple[str, Any, Any]]:
     changed = changed_settings(group.settings, other.settings)
-    return [name for name, *_ in changed if not any(name == n or name.startswith(f"{n}.") for n in NEUTRAL)]
+    return [change for change in changed if not within(change[0], NEUTRAL)]
 
 
 def _caveat(group: Group, references: Mapping[str, Group]) -> str:
     """Return in which settings beside the network the references differ."""
-    names = dict.fromkeys(name for other in references.values() for name in _recipe_differences(group, other))
+    names = dict.fromkeys(name for other in references.values() for name, *_ in _recipe_differences(group, other))
     return f"its references differ in {shown(names)}" if names else ""

@@ -3,7 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const COLORS = ["#1f5fbf", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#008b8b", "#c2571a", "#5b6675"];
 const SIZES = { parameters_m: "parameters, M", decoder_parameters_m: "decoder parameters, M", gflop: "GFLOP of an image",
-  decoder_gflop: "decoder GFLOP of an image", training_speed: "training images/s (validation included)" };
+  decoder_gflop: "decoder GFLOP of an image", images_per_second_in_training: "training images/s (validation included)" };
 const FEW = 12; // rows shown while nothing is chosen
 const chosen = new Set(); // of rows, as "table:row"
 
@@ -21,19 +21,18 @@ const section = (id) => { const node = document.getElementById(id); node.replace
 
 // ---- the table -----------------------------------------------------------------------------------------------------
 
-function score(cell, best, factor = 1) {
-  const td = make("td", best ? { class: "best" } : {}, show(cell.mean === null ? null : factor * cell.mean));
-  td.dataset.value = cell.mean === null ? "" : cell.mean;
-  if (cell.std !== null && cell.std !== undefined) td.append(` ± ${show(factor * cell.std, 2)}`);
-  if (cell.low !== null && cell.low !== undefined) {
-    td.append(make("small", {}, `[${show(factor * cell.low)}, ${show(factor * cell.high)}]`));
-  }
+function score(row, name, best, factor = 1) {
+  const [mean, std, low, high] = ["", "_std", "_low", "_high"].map((end) => row[name + end]);
+  const td = make("td", mean !== null && mean === best ? { class: "best" } : {}, show(mean === null ? null : factor * mean));
+  td.dataset.value = mean ?? "";
+  if (std !== null) td.append(` ± ${show(factor * std, 2)}`);
+  if (low !== null) td.append(make("small", {}, `[${show(factor * low)}, ${show(factor * high)}]`));
   return td;
 }
 
 function plain(value) {
   const td = make("td", {}, show(value));
-  td.dataset.value = value === null || value === undefined ? "" : value;
+  td.dataset.value = value ?? "";
   return td;
 }
 
@@ -48,20 +47,20 @@ function ourRow(table, t, row, r) {
   const first = make("td", {}, box, make("span", { class: "key", style: `background:${color(r)}` }), row.label);
   first.dataset.value = row.label;
   tr.append(first, plain(row.n), plain(row.parameters_m), plain(row.decoder_parameters_m), plain(row.decoder_gflop));
-  row.cells.forEach((cell, c) => tr.append(score(cell, cell.mean !== null && cell.mean === table.columns[c].best)));
-  const gain = score(row.gain, false, 100);
-  gain.title = row.why;
+  table.columns.forEach((column) => tr.append(score(row, column.name, column.best)));
+  const gain = score(row, "gain", undefined, 100);
+  gain.title = row.remarks;
   tr.append(gain);
   return tr;
 }
 
-function publishedRow(row) {
-  const first = make("td", {}, `${row.model}, ${row.backbone}`);
-  first.dataset.value = row.model;
-  const operations = make("td", {}, row.operations, make("small", {}, row.unit));
-  operations.dataset.value = row.decoder_operations ?? ""; // the column is the decoder's
+function publishedRow(table, row) {
+  const first = make("td", {}, `${row.label}, ${row.backbone}`);
+  first.dataset.value = row.label;
+  const operations = make("td", {}, row.operations, make("small", {}, row.operations === "-" ? "" : row.unit));
+  operations.dataset.value = row.decoder_gflop ?? ""; // the column is the decoder's
   const tr = make("tr", { title: row.remarks }, first, make("td"), plain(row.parameters_m), plain(row.decoder_parameters_m), operations);
-  row.values.forEach((value) => tr.append(plain(value)));
+  table.columns.forEach((column) => tr.append(plain(row[column.name])));
   tr.append(make("td"));
   return tr;
 }
@@ -85,7 +84,7 @@ function sortRows(element, column, descending) {
 }
 
 function drawTable(table, t) {
-  const names = ["", "n", "parameters M", "decoder M", "decoder GFLOP", ...table.columns.map((c) => c.name), "gain %"];
+  const names = ["", "n", "parameters M", "decoder M", "decoder GFLOP", ...table.columns.map((column) => column.heading), "gain %"];
   const element = make("table", { id: `table${t}` });
   const head = names.map((name, index) => {
     const th = make("th", { class: "sortable", title: "sort" }, name);
@@ -96,14 +95,14 @@ function drawTable(table, t) {
   element.append(make("tbody", { class: "ours" }, ...table.rows.map((row, r) => ourRow(table, t, row, r))));
   if (table.published.length) {
     const words = make("th", { colspan: names.length }, "Published by others, not ours; operations of the decoder or the whole network, in the unit below them");
-    element.append(make("tbody", { class: "published" }, make("tr", {}, words), ...table.published.map(publishedRow)));
+    element.append(make("tbody", { class: "published" }, make("tr", {}, words), ...table.published.map((row) => publishedRow(table, row))));
   }
   const notes = make("ul", { class: "soft" }, ...table.notes.map((note) => make("li", {}, note)));
   return make("div", {}, make("h2", {}, table.title), make("div", { class: "scroll" }, element), notes);
 }
 
 function sources(table) {
-  const items = table.published.map((row) => make("li", {}, `${row.model}, ${row.backbone}: ${row.remarks}`));
+  const items = table.published.map((row) => make("li", {}, `${row.label}, ${row.backbone}: ${row.remarks}`));
   return make("details", { class: "published" }, make("summary", {}, "sources of the published rows"), make("ul", {}, ...items));
 }
 
@@ -158,8 +157,8 @@ function drawCurves() {
 function drawSizes() {
   const box = section("sizes");
   const [sizeKey, table] = [document.getElementById("size").value, DATA.tables[document.getElementById("sizetable").value]];
-  const scores = [...table.columns.map((column, c) => [column.name, (row) => row.cells[c].mean]),
-    ["gain %", (row) => (row.gain.mean === null ? null : 100 * row.gain.mean)]];
+  const scores = [...table.columns.map((column) => [column.heading, (row) => row[column.name]]),
+    ["gain %", (row) => (row.gain === null ? null : 100 * row.gain)]];
   for (const [name, get] of scores) {
     const points = table.rows.map((row, r) => ({ row, r, at: [row[sizeKey], get(row)] })).filter(({ at }) => at[0] !== null && at[1] !== null);
     if (!points.length) continue;
@@ -230,9 +229,8 @@ function start() {
     if (table.published.length) tables.append(sources(table));
   });
   document.getElementById("toggle").hidden = !DATA.tables.some((table) => table.published.length);
-  const left = section("left");
-  left.append(...DATA.left.map(({ what, why }) => make("li", {}, `${what}: ${why}`)));
-  document.getElementById("leftbox").hidden = !DATA.left.length;
+  section("skipped").append(...DATA.skipped.map(({ name, reason }) => make("li", {}, `${name}: ${reason}`)));
+  document.getElementById("skippedbox").hidden = !DATA.skipped.length;
   document.getElementById("published").addEventListener("change", (event) => {
     document.querySelectorAll(".published").forEach((node) => { node.hidden = !event.target.checked; });
   });

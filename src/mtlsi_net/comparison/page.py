@@ -1,150 +1,188 @@
-"""One self-contained page: everything it shows is inside it, and it asks the network for nothing."""
+"""The tables as pictures: one self-contained HTML page, which asks the network for nothing, and ``scores.png``."""
 
+import base64
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from mtlsi_net.comparison.cells import gain_notes, operations, pair_cells, remarks, title, unit
-from mtlsi_net.comparison.curves import read_curves
-from mtlsi_net.comparison.groups import settings_of
-from mtlsi_net.comparison.intervals import Difference
-from mtlsi_net.comparison.pictures import THUMBNAIL, data_uri, embed, grid_of, image_files
-from mtlsi_net.comparison.published import Published
-from mtlsi_net.comparison.runs import Left, Run
-from mtlsi_net.comparison.tables import Row, Table, heading
-from mtlsi_net.comparison.worst import Worst
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtlsi_net.comparison.bootstrap import WorstImages
+from mtlsi_net.comparison.identity import settings_of
+from mtlsi_net.comparison.read import Run, SkippedRun, entry, read_curves
+from mtlsi_net.comparison.tables import Table, difference_cells, gain_notes, published_cells
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import finite
 
 MAX_PAIRS = 5000
 """Differences that a table's page holds; all of them are in ``pairs.csv``."""
 
+WIDTHS = (1200, 900, 600, 400)
+"""Pixels that pictures may be wide; the largest whose sum fits the budget is taken."""
+
+THUMBNAIL = 320
 THUMBNAIL_SHARE = 0.25
 """Of the budget for pictures, kept for single images."""
 
+JPEG_QUALITY = 80
+IMAGE_FILES = ("images/{}.png", "images/{}.jpg", "JPEGImages/{}.jpg")
+"""Where data sets of this suite's layouts keep an image."""
+
+ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.24, 2.0, 2.6
+
 
 def write_page(
-    path: Path,
-    tables: Sequence[Table],
-    pairs: Mapping[int, Sequence[Difference]],
-    worst: Sequence[Worst],
-    left: list[Left],
-    budget: int,
+    path: Path, tables: Sequence[Table], worst: Sequence[WorstImages], skipped: list[SkippedRun], budget: int
 ) -> None:
     """Write the page.
 
     Args:
         path: of the HTML file.
         tables: at least one.
-        pairs: index of a table -> differences between its rows.
         worst: single images on which rows differ most.
-        left: what is not in the tables; broken curves and pictures without a place are added.
+        skipped: what is not in the tables; broken curves and pictures without a place are added.
         budget: bytes that pictures may take in all.
     """
-    rows = [row for table in tables for row in table.rows]
-    index = {id(run): number for number, run in enumerate(run for row in rows for run in row.group.runs)}
-    firsts = {row.group.first.name: grid for row in rows if (grid := grid_of(row.group.first)) is not None}
-    pictures, homeless = embed(firsts, int(budget * (1 - THUMBNAIL_SHARE)))
-    left += [Left(name, "its pictures found no place; page_mb=... gives more") for name in homeless]
-    runs = [_run(run, pictures, left) for row in rows for run in row.group.runs]
-    found = {
-        "tables": [_table(tables, number, pairs.get(number, ()), index) for number in range(len(tables))],
-        "runs": runs,
-        "pair_head": pair_cells(())[0],
-        "worst": [entry._asdict() for entry in worst],
-        "thumbnails": _thumbnails(rows, worst, int(budget * THUMBNAIL_SHARE)),
-        "left": [{"what": item.what, "why": item.why} for item in left],
+    firsts = [group.first for table in tables for group in table.groups]
+    runs = [run for table in tables for group in table.groups for run in group.runs]
+    grids = {run.name: file for run in firsts if (file := run.folder.pictures / f"{run.stage}.png").is_file()}
+    pictures = _embed(grids, int(budget * (1 - THUMBNAIL_SHARE)), WIDTHS)
+    dropped = [name for name, grid in grids.items() if name not in pictures and cv2.haveImageReader(str(grid))]
+    skipped += [SkippedRun(name, "no room for its pictures; page_mb=... gives more") for name in dropped]
+    ids = dict.fromkeys(image_id for own in worst for image_id, *_ in own.images)
+    files = {i: place for i in ids if (place := _image_file(firsts, i)) is not None}
+    content = {
+        "tables": [_table(table, [run.name for run in runs]) for table in tables],
+        "runs": [_run(run, pictures, skipped) for run in runs],
+        "pair_head": list(difference_cells([])),
+        "worst": [own._asdict() for own in worst],
+        "thumbnails": _embed(files, int(budget * THUMBNAIL_SHARE), (THUMBNAIL,)),
+        "skipped": [vars(item) for item in skipped],
     }
-    text = json.dumps(_plain(found), separators=(",", ":")).replace("<", "\\u003c")  # no tag can end the script early
-    page = _part("page.html").replace("/*CSS*/", _part("page.css")).replace("/*JS*/", _part("page.js"))
-    path.write_text(page.replace("/*DATA*/", text))
+    text = json.dumps(finite(content), separators=(",", ":"), default=str)
+    parts = {
+        name: resources.files("mtlsi_net.comparison").joinpath(name).read_text() for name in ("page.css", "page.js")
+    }
+    parts["data"] = text.replace("<", "\\u003c")  # no tag can end the script early
+    page = resources.files("mtlsi_net.comparison").joinpath("page.html").read_text()
+    for name, part in parts.items():
+        page = page.replace(f"/*{name}*/", part)
+    path.write_text(page)
 
 
-def _part(name: str) -> str:
-    return resources.files("mtlsi_net.comparison").joinpath(name).read_text()
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return JSON values alone: NaN and infinities become null, what YAML made of dates its text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _table(
-    tables: Sequence[Table], number: int, pairs: Sequence[Difference], index: Mapping[int, int]
-) -> dict[str, Any]:
-    table = tables[number]
-    columns = table.columns()
+def _table(table: Table, runs: Sequence[str]) -> dict[str, Any]:
+    ours = table.ours.assign(runs=[[runs.index(run.name) for run in group.runs] for group in table.groups])
+    published = table.rows[table.rows["kind"] == "published"]
+    columns = [
+        {"name": name, "heading": head, "best": table.best(key)}
+        for (name, head), key in zip(table.headings.items(), table.columns, strict=True)
+    ]
     return {
-        "title": title(tables, number),
-        "notes": [*table.notes, *gain_notes(table.rows)],
-        "columns": [{"name": heading(key, higher), "best": table.best(key)} for key, higher in columns.items()],
-        "rows": [_row(row, table, index) for row in table.rows],
-        "published": [_published(result, table) for result in table.published],
-        "pairs": pair_cells(pairs[:MAX_PAIRS])[1:],
+        "title": table.title,
+        "notes": [*table.notes, *gain_notes(table)],
+        "columns": columns,
+        "rows": ours.to_dict("records"),
+        "published": published.assign(operations=published_cells(table)["operations G"]).to_dict("records"),
+        "pairs": difference_cells(table.differences[:MAX_PAIRS]).to_numpy().tolist(),
     }
 
 
-def _row(row: Row, table: Table, index: Mapping[int, int]) -> dict[str, Any]:
-    sizes = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
-    cells = []
-    for key in table.columns():
-        low, high = row.intervals.scores.get(key, (math.nan, math.nan))
-        cells.append({"mean": row.group.mean(key), "std": row.group.deviation(key), "low": low, "high": high})
-    low, high = row.intervals.gain
-    return {
-        "label": row.group.label,
-        "n": len(row.group.runs),
-        **{key: row.size(key) for key in sizes},
-        "training_speed": row.training_speed,
-        "cells": cells,
-        "gain": {"mean": row.gain.value, "std": row.gain.deviation, "low": low, "high": high},
-        "why": row.gain.why,
-        "runs": [index[id(run)] for run in row.group.runs],
-    }
-
-
-def _published(result: Published, table: Table) -> dict[str, Any]:
-    size = result.size
-    return {
-        "model": result.model,
-        "backbone": result.backbone,
-        "parameters_m": None if size is None else size.parameters_m,
-        "decoder_parameters_m": None if size is None else size.decoder_parameters_m,
-        "operations": operations(result),
-        "unit": unit(result),
-        "decoder_operations": None if size is None else size.decoder_operations_g,
-        "values": [result.scores.get(key) for key in table.columns()],
-        "remarks": remarks(result, table),
-    }
-
-
-def _run(run: Run, pictures: Mapping[str, str], left: list[Left]) -> dict[str, Any]:
+def _run(run: Run, pictures: Mapping[str, str], skipped: list[SkippedRun]) -> dict[str, Any]:
     try:
         curves = read_curves(run)
     except UserError as error:
-        left.append(Left(run.name, str(error)))
+        skipped.append(SkippedRun(run.name, str(error)))
         curves = {}
     seed, settings = run.config.get("seed"), settings_of(run.config)
     return {"name": run.name, "seed": seed, "curves": curves, "settings": settings, "picture": pictures.get(run.name)}
 
 
-def _thumbnails(rows: Sequence[Row], worst: Sequence[Worst], budget: int) -> dict[str, str]:
-    """Return id -> image, of the worst ones that can be read where a run read them, as far as the budget goes."""
-    ids = list(dict.fromkeys(sample_id for entry in worst for sample_id, *_ in entry.images))
-    found: dict[str, str] = {}
-    files: dict[str, Path] = {}
-    for row in rows:
-        files = image_files(row.group.first, ids) | files
-    for sample_id, path in files.items():
-        uri = data_uri(path, THUMBNAIL)
-        if uri is not None and sum(map(len, found.values())) + len(uri) <= budget:
-            found[sample_id] = uri
-    return found
+def _image_file(runs: Iterable[Run], image_id: str) -> Path | None:
+    """Return an image where one of the runs read it, if it is still there."""
+    roots = dict.fromkeys(Path(str(entry(run.config, "data", "root", default=""))) for run in runs)
+    places = (root / place.format(image_id) for root in roots for place in IMAGE_FILES if "/" not in image_id)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _embed(files: Mapping[str, Path], budget: int, widths: Sequence[int]) -> dict[str, str]:
+    """Return name -> picture as a data URI, of those that can be read, as many as ``budget`` bytes allow.
+
+    Args:
+        files: name -> picture.
+        budget: bytes in all.
+        widths: in pixels, falling; all pictures have the first one at which they fit, else the last.
+    """
+    uris: dict[str, str] = {}
+    for width in widths:
+        uris = {name: uri for name, file in files.items() if (uri := _data_uri(file, width)) is not None}
+        if sum(map(len, uris.values())) <= budget:
+            break
+    kept: dict[str, str] = {}
+    for name, uri in uris.items():
+        if sum(map(len, kept.values())) + len(uri) <= budget:
+            kept[name] = uri
+    return kept
+
+
+def _data_uri(path: Path, width: int) -> str | None:
+    """Return a picture as a JPEG of at most ``width`` pixels, None if it cannot be read."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        return None
+    if picture.shape[1] > width:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(np.asarray(encoded).tobytes()).decode()}"
+
+
+def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
+    """Draw ``scores.png`` of the first table, ``scores_2.png`` of the second, ...; those of an earlier comparison go."""
+    for old in folder.glob("scores*.png"):
+        old.unlink()
+    for table in tables:
+        _draw(folder / f"scores{f'_{table.number}' * (table.number > 1)}.png", table)
+
+
+def _draw(path: Path, table: Table) -> None:
+    """Draw one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines."""
+    groups, rows = table.groups[::-1], table.ours[::-1]
+    names = [*table.headings, *["gain"] * any(table.gains[group.label].seeds for group in groups)]
+    size = (LABEL_INCHES + PANEL_INCHES * len(names), 1.1 + ROW_INCHES * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axis, name, key in zip(axes, names, [*table.columns, None], strict=False):
+        values = [group.values(key) if key else table.gains[group.label].seeds for group in groups]
+        factor = 1 if key else 100
+        _panel(axis, values, rows[[f"{name}_low", f"{name}_high"]], factor)
+        axis.set_title(table.headings.get(name, "multi-task gain, %"), fontsize=9)
+    if names[-1] == "gain":
+        axes[-1].axvline(0, color="black", linewidth=0.8)
+    axes[0].set_yticks(range(len(rows)), row_labels(list(rows["label"])), fontsize=8)
+    figure.suptitle(f"{table.title}: runs (rings), mean over seeds (dots), 95 % over images (lines)", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def _panel(axis: Axes, values: Sequence[Sequence[float]], intervals: pd.DataFrame, factor: float) -> None:
+    for y, (own, interval) in enumerate(zip(values, intervals.to_numpy(float), strict=True)):
+        if own:
+            own = [factor * value for value in own]
+            axis.plot(factor * interval, (y, y), color="tab:blue", alpha=0.35, linewidth=2)
+            axis.plot(own, [y] * len(own), "o", markersize=5, markerfacecolor="none", color="tab:gray")
+            axis.plot(sum(own) / len(own), y, "o", markersize=4, color="tab:blue")
+    axis.grid(alpha=0.3)
+    axis.tick_params(axis="x", labelsize=8)
+
+
+def row_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels without the words that all start with; a label of these alone keeps its last one."""
+    words = [label.split(" ") for label in labels]
+    shared = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))))
+    return [" ".join(own[shared:]) or own[-1] for own in words]

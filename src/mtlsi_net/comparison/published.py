@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mtlsi_net.comparison.groups import Key
+from mtlsi_net.comparison.identity import Key
 
 SHARES = ("mIoU", "maxF", "maxF_invpt", "maxF_unstated", "odsF")
 """Metrics that are published in percent; shown as fractions, as ours are."""

@@ -1,89 +1,134 @@
-"""Which rows may stand in one table."""
+"""The tables: which rows may stand in one, their numbers, and the Markdown, CSV and LaTeX files."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from mtlsi_net.comparison.bootstrap import LEVEL, Difference, Resampled
 from mtlsi_net.comparison.gains import Gain
-from mtlsi_net.comparison.groups import Group, Key
-from mtlsi_net.comparison.identity import Identity
-from mtlsi_net.comparison.intervals import Intervals
-from mtlsi_net.comparison.published import Published
-from mtlsi_net.specs import score_name
-from mtlsi_net.utils.run_folder import histories
+from mtlsi_net.comparison.identity import Group, Key, main_metrics
+from mtlsi_net.comparison.published import Published, Size
+from mtlsi_net.comparison.read import SkippedRun, entry
 
 ARROWS = {True: "↑", False: "↓"}
+NONE = "-"
+SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
+
+MAX_PAIRS = 30
+"""Pairs that Markdown lists; all of them are in ``pairs.csv``."""
+
+LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarrow$"}
+"""Symbols that pandas does not escape."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A group with all that is said about it."""
-
-    group: Group
-    gain: Gain
-    intervals: Intervals
-
-    def size(self, key: str) -> float:
-        """Return one of ``ModelSize``, NaN if it is not recorded."""
-        value = self.group.first.model.get(key)
-        return float(value) if isinstance(value, int | float) else math.nan
-
-    @property
-    def training_speed(self) -> float:
-        """Training images a second, validation on the way included; NaN if not recorded, or of the last part only."""
-        config, seconds = self.group.first.config, self.group.first.record.get("seconds", {})
-        if len(histories(self.group.first.folder)) > 1:  # resumed
-            return math.nan
-        try:
-            return float(config["trainer"]["max_steps"] * config["data"]["batch_size"] / seconds["fit"])
-        except (KeyError, TypeError, ZeroDivisionError):
-            return math.nan
-
-
-@dataclass
 class Table:
     """Rows whose scores can be compared: no two differ in the data or the rules of a task that both have.
 
     Attributes:
-        groups: of the rows.
-        identities: of the groups.
+        number: 1 for the first.
+        groups: one for each row of ours.
         differs: what tells it from the first table; empty for the first.
-        rows: filled in last.
-        published: results of others on the same data; never in ``rows``.
+        gains: by label, of these groups and others.
+        resampled: scores on resamples of images, by label, where they are known.
+        differences: between groups that were scored on the same images.
+        published: results of others on the same data.
         notes: what a reader must know.
     """
 
-    groups: list[Group]
-    identities: list[Identity]
-    differs: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    published: list[Published] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    number: int
+    groups: Sequence[Group]
+    differs: Sequence[str]
+    gains: Mapping[str, Gain]
+    resampled: Mapping[str, Resampled]
+    differences: Sequence[Difference]
+    published: Sequence[Published]
+    notes: Sequence[str]
 
     @property
     def data(self) -> str:
         """Name of the data and which of their images were scored."""
-        first = self.groups[0].first
-        places = [first.record.get("data"), first.config.get("data")]
-        told = [place.get(key) for place, key in zip(places, ("name", "root"), strict=True) if isinstance(place, dict)]
-        return f"{Path(str(next(filter(None, told), 'data'))).name}, {first.stage} images"
+        run = self.groups[0].first
+        names = (entry(run.record, "data", "name"), entry(run.config, "data", "root"), "data")
+        return f"{Path(str(next(filter(None, names)))).name}, {run.stage} images"
 
+    @property
+    def title(self) -> str:
+        """The data; of a further table with what it differs in."""
+        differs = f" - not comparable with the first table: other {', '.join(self.differs)}" if self.differs else ""
+        return f"{self.data}{differs}"
+
+    @cached_property
     def columns(self) -> dict[Key, bool]:
-        """Return (task, metric) -> higher is better: main metrics, then others that published results have too."""
-        main = {(task, metric): higher for group in self.groups for task, (metric, higher) in group.first.main.items()}
-        others = {
-            key: higher
-            for result in self.published
-            for key, higher in result.directions().items()
-            if any(group.values(key) for group in self.groups)
+        """(task, metric) -> higher is better: main metrics, then others that published results have too."""
+        main = main_metrics(self.groups)
+        others = {key: higher for result in self.published for key, higher in result.directions().items()}
+        return main | {k: h for k, h in others.items() if k not in main and any(own.values(k) for own in self.groups)}
+
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """Heading of every score's column in ``rows``."""
+        return {"/".join(key): heading(key, higher) for key, higher in self.columns.items()}
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """All numbers, ours and published told apart by ``kind``: fractions, degrees and metres; NaN where there are none."""
+        ours = [{"kind": "ours", **self._our_numbers(group)} for group in self.groups]
+        published = [{"kind": "published", **self._published_numbers(result)} for result in self.published]
+        start = {"table": self.number, "data": self.data}
+        return pd.DataFrame([start | row for row in ours + published], dtype=object)  # counts stay whole beside NaN
+
+    @property
+    def ours(self) -> pd.DataFrame:
+        """Our rows."""
+        return self.rows[self.rows["kind"] == "ours"]
+
+    def _our_numbers(self, group: Group) -> dict[str, Any]:
+        run, gain, resampled = group.first, self.gains[group.label], self.resampled.get(group.label, Resampled())
+        spreads = {"/".join(k): (group.mean(k), group.deviation(k), *resampled.interval(k)) for k in self.columns}
+        spreads["gain"] = (gain.value, gain.deviation, *resampled.gain_interval)
+        sizes = {key: run.model.get(key) for key in SIZES}
+        return {
+            "label": group.label,
+            "n": len(group.runs),
+            "folders": " ".join(run.name for run in group.runs),
+            "unit": "FLOP",
+            "images_per_second_in_training": run.training_speed,
+            **{key: float(size) if isinstance(size, int | float) else math.nan for key, size in sizes.items()},
+            "backbone": str(entry(run.config, "backbone", "name", default="")),
+            **{
+                f"{name}{end}": value
+                for name, values in spreads.items()
+                for end, value in zip(("", "_std", "_low", "_high"), values, strict=True)
+            },
+            "remarks": gain.why,
         }
-        return main | {key: higher for key, higher in others.items() if key not in main}
+
+    def _published_numbers(self, result: Published) -> dict[str, Any]:
+        size = result.size or Size("")
+        counts = (size.parameters_m, size.decoder_parameters_m, size.operations_g, size.decoder_operations_g)
+        others = [f"{' '.join(key)} {value:.4g}" for key, value in result.scores.items() if key not in self.columns]
+        return {
+            "label": result.model,
+            "unit": size.unit if result.size else "",
+            **dict(zip(SIZES, counts, strict=True)),
+            "backbone": result.backbone,
+            **{"/".join(key): result.scores.get(key, math.nan) for key in self.columns},
+            "remarks": "; ".join([result.remarks, *others]),
+        }
 
     def best(self, key: Key) -> float:
         """Return the best mean of our rows, NaN if there is none."""
         means = [mean for group in self.groups if math.isfinite(mean := group.mean(key))]
-        return (max if self.columns()[key] else min)(means, default=math.nan)
+        return (max if self.columns[key] else min)(means, default=math.nan)
+
+
+# ---- numbers as text -------------------------------------------------------------------------------------------------
 
 
 def heading(key: Key, higher: bool) -> str:
@@ -91,21 +136,201 @@ def heading(key: Key, higher: bool) -> str:
     return f"{key[0]} {key[1]} {ARROWS[higher]}"
 
 
-def split_tables(groups: Sequence[Group]) -> list[Table]:
-    """Return tables in the order of the groups; a group joins the first table that it differs from in nothing."""
-    tables: list[Table] = []
-    for group in groups:
-        fitting = (t for t in tables if not any(group.identity.differences(own) for own in t.identities))
-        table = next(fitting, None)
-        if table is None:
-            found = [own.differences(group.identity) for first in tables[:1] for own in first.identities]
-            tables.append(Table([group], [group.identity], next(filter(None, found), [])))
-        else:
-            table.groups.append(group)
-            table.identities.append(group.identity)
-    return tables
+def number(value: float, form: str = ".4g") -> str:
+    """Return a number for a table, a dash for NaN."""
+    return format(value, form) if math.isfinite(value) else NONE
 
 
-def scored_partially(table: Table) -> bool:
-    """Return whether a score of the table is taken over a part of the published images."""
-    return any(metric.endswith(score_name("", "partial")) for _, metric in table.columns())
+def spread(mean: float, deviation: float, form: str = ".4g") -> str:
+    """Return mean and, of several seeds, standard deviation."""
+    return number(mean, form) + (f" ± {deviation:.2g}" if math.isfinite(deviation) else "")
+
+
+def percent(value: float, deviation: float = math.nan) -> str:
+    """Return a fraction in percent, with its sign; nothing for NaN."""
+    return spread(100 * value, 100 * deviation, "+.2f") if math.isfinite(value) else ""
+
+
+def limits(low: float, high: float, factor: float = 1.0, form: str = ".4g") -> str:
+    """Return an interval, nothing if it has no value."""
+    return f"[{factor * low:{form}}, {factor * high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def in_both(count: float, unit: str) -> str:
+    """Return billions of operations of a unit, in brackets in the other one: a multiply-add is 1 MAC and 2 FLOP."""
+    other = {"FLOP": (0.5, "GMAC"), "MAC": (2.0, "GFLOP")}
+    if unit not in other or not math.isfinite(count):
+        return number(count)
+    factor, name = other[unit]
+    return f"{count:.4g} ({factor * count:.4g} {name})"
+
+
+def operations(whole: float, decoder: float, unit: str) -> str:
+    """Return the operations of a network, or of its decoder where only that was counted."""
+    if math.isfinite(whole):
+        return f"whole {in_both(whole, unit)}"
+    return f"decoder {in_both(decoder, unit)}" if math.isfinite(decoder) else NONE
+
+
+def _score_cells(table: Table, rows: pd.DataFrame) -> dict[str, list[str]]:
+    return {head: list(map(spread, rows[name], rows[f"{name}_std"])) for name, head in table.headings.items()}
+
+
+def our_cells(table: Table, sizes: bool = True) -> pd.DataFrame:
+    """Return our rows as text, with or without the networks' sizes."""
+    rows = table.ours
+    cells = {"": rows["label"], "n": rows["n"].map(str)}
+    if sizes:
+        cells |= {
+            "parameters M": rows["parameters_m"].map(number),
+            "decoder M": rows["decoder_parameters_m"].map(number),
+        }
+        cells["decoder GFLOP"] = [in_both(count, "FLOP") for count in rows["decoder_gflop"]]
+    cells |= _score_cells(table, rows)
+    return pd.DataFrame({**cells, "gain %": list(map(percent, rows["gain"], rows["gain_std"]))})
+
+
+def published_cells(table: Table) -> pd.DataFrame:
+    """Return published rows as text."""
+    rows = table.rows[table.rows["kind"] == "published"]
+    counts = list(map(operations, rows["gflop"], rows["decoder_gflop"], rows["unit"]))
+    cells = {
+        "published": rows["label"],
+        "backbone": rows["backbone"],
+        "parameters M": rows["parameters_m"].map(number),
+        "decoder M": rows["decoder_parameters_m"].map(number),
+        "operations G": counts,
+        "unit": [
+            unit if count != NONE else "" if unit else NONE for count, unit in zip(counts, rows["unit"], strict=True)
+        ],
+    }
+    return pd.DataFrame({**cells, **_score_cells(table, rows), "source and remarks": rows["remarks"]})
+
+
+def interval_cells(table: Table) -> pd.DataFrame:
+    """Return the intervals of our rows as text; no rows if there are none."""
+    rows = table.ours[table.ours["label"].isin(list(table.resampled))]
+    cells = {"": rows["label"]}
+    for name, head in table.headings.items():
+        cells[head] = list(map(limits, rows[f"{name}_low"], rows[f"{name}_high"]))
+    gains = [limits(low, high, 100, "+.2f") for low, high in zip(rows["gain_low"], rows["gain_high"], strict=True)]
+    return pd.DataFrame({**cells, "gain %": gains})
+
+
+def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
+    """Return differences as text; a star where the interval leaves out 0."""
+    rows = []
+    for pair in pairs:
+        factor, form = (100, "+.2f") if pair.score == "gain" else (1, "+.3g")
+        star = "*" if pair.low > 0 or pair.high < 0 else ""
+        value = format(factor * pair.difference, form)
+        rows.append([pair.first, pair.second, pair.score, value, limits(pair.low, pair.high, factor, form), star])
+    return pd.DataFrame(rows, columns=["first", "second", "score", "first - second", f"{LEVEL:.0%} interval", ""])
+
+
+def gain_notes(table: Table) -> list[str]:
+    """Return what each gain refers to, or why a row has none; rows of which the same is true share a line."""
+    labels: dict[str, list[str]] = {}
+    for group in table.groups:
+        gain = table.gains[group.label]
+        references = {task: own.label for task, own in gain.references.items()}
+        names = set(references.values())
+        over = names.pop() if len(names) == 1 else ", ".join(f"{task}: {name}" for task, name in references.items())
+        text = "; ".join(filter(None, [f"over {over}", gain.why])) if over else f"none: {gain.why}"
+        labels.setdefault(text, []).append(group.label)
+    return [f"gain of {', '.join(own)} {text}" for text, own in labels.items()]
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """Return cells of text as a Markdown table."""
+    escaped = cells.map(lambda cell: cell.replace("|", "\\|"))
+    return f"{escaped.to_markdown(index=False, disable_numparse=True)}\n"
+
+
+def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
+    """Write everything that fits into text."""
+    parts = []
+    for table in tables:
+        parts.append(f"## {table.title}\n\n{markdown(our_cells(table))}\n")
+        parts += [f"- {note}\n" for note in (*table.notes, *gain_notes(table))]
+        if len(intervals := interval_cells(table)):
+            title = f"{LEVEL:.0%} intervals over images, of these trained networks"
+            parts.append(f"\n{title}:\n\n{markdown(intervals)}")
+        if table.differences:
+            count = len(table.differences)
+            more = f" The first {MAX_PAIRS} of {count}." if count > MAX_PAIRS else ""
+            title = f"Differences on the same resamples of images (* without 0); all are in pairs.csv.{more}"
+            parts.append(f"\n{title}\n\n{markdown(difference_cells(table.differences[:MAX_PAIRS]))}")
+        if table.published:
+            parts.append(f"\nPublished results, not ours:\n\n{markdown(published_cells(table))}")
+        parts.append("\n")
+    if skipped:
+        parts.append("Skipped:\n\n" + "".join(f"- {item.name}: {item.reason}\n" for item in skipped))
+    path.write_text("".join(parts))
+
+
+def write_csvs(folder: Path, tables: Sequence[Table]) -> None:
+    """Write ``table.csv``, ``runs.csv`` (a line a run) and ``pairs.csv`` (differences); gains are fractions."""
+    pairs = [{"table": table.number, **pair._asdict()} for table in tables for pair in table.differences]
+    frames = {
+        "table": pd.concat([table.rows for table in tables]),
+        "runs": pd.DataFrame([line for table in tables for line in _run_lines(table)], dtype=object),
+        "pairs": pd.DataFrame(pairs, columns=["table", *Difference._fields]),
+    }
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def _run_lines(table: Table) -> Iterator[dict[str, object]]:
+    """Yield each run's row, scores and gain, its budget, and what repeats it."""
+    for group in table.groups:
+        gains = table.gains[group.label].seeds or (None,) * len(group.runs)
+        for run, gain in zip(group.runs, gains, strict=True):
+            steps, batch = entry(run.config, "trainer", "max_steps"), entry(run.config, "data", "batch_size")
+            gpus = entry(run.record, "hardware", "gpus")
+            yield {
+                "table": table.number,
+                "label": group.label,
+                "seed": run.config.get("seed"),
+                **{"/".join(key): run.scores.get(key[0], {}).get(key[1]) for key in table.columns},
+                "gain": gain,
+                **{key: run.model.get(key) for key in ("decoder_parameters_m", "decoder_gflop")},
+                "steps": steps,
+                "batch": batch,
+                "images": steps * batch if isinstance(steps, int) and isinstance(batch, int) else None,
+                "fit_seconds": entry(run.record, "seconds", "fit"),
+                "commit": run.record.get("commit"),
+                **{key: entry(run.record, "hardware", key) for key in ("cpu", "cores")},
+                "gpus": " ".join(map(str, gpus)) if isinstance(gpus, list) else None,
+                "command": run.record.get("command"),
+            }
+
+
+def write_tex(path: Path, tables: Sequence[Table]) -> None:
+    """Write one booktabs tabular for each table, our best of every column bold, published rows under a rule of their own."""
+    text = "\n".join(["% \\usepackage{booktabs}", *(f"% {table.title}\n{_tabular(table)}" for table in tables)])
+    for symbol, command in LATEX.items():
+        text = text.replace(symbol, command)
+    path.write_text(text)
+
+
+def _tabular(table: Table) -> str:
+    ours, published = our_cells(table, sizes=False), published_cells(table)
+    published[""] = published["published"] + ", " + published["backbone"]
+    cells = pd.concat([ours, published.reindex(columns=ours.columns, fill_value="")], ignore_index=True)
+    styles = pd.DataFrame("", cells.index, cells.columns)
+    styles.iloc[len(ours) :, 0] = "emph:--rwrap;"
+    best = {heading(key, higher): table.ours["/".join(key)] == table.best(key) for key, higher in table.columns.items()}
+    best["gain %"] = table.ours["gain"] == table.ours["gain"].astype(float).max()
+    for head, rows in best.items():
+        styles.loc[: len(ours) - 1, head] = rows.map({True: "textbf:--rwrap;", False: ""})
+    style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    form = "l" + "r" * (len(cells.columns) - 1)
+    lines = style.apply(lambda _: styles, axis=None).to_latex(hrules=True, column_format=form).splitlines(keepends=True)
+    if table.published:
+        title = f"\\multicolumn{{{len(cells.columns)}}}{{l}}{{\\emph{{Published by others}}}} \\\\\n"
+        lines[-2 - len(published) : -2 - len(published)] = ["\\midrule\n", title]
+    return "".join(lines)

@@ -5,12 +5,12 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtlsi_net.comparison.runs import Left
+from mtlsi_net.comparison.read import SkippedRun
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import KEPT
 
 
-def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[Left]]:  # noqa: ANN401 - wandb's
+def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's
     """Return a folder for each run of a W&B project that keeps its run folder there, and the others.
 
     Args:
@@ -23,7 +23,7 @@ def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], l
     """
     import wandb
 
-    folders, left = [], []
+    folders, skipped = [], []
     try:
         for run in (api or wandb.Api()).runs(project):
             files = {file.name: file for file in run.files() if _wanted(file.name)}
@@ -32,15 +32,17 @@ def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], l
             roots = sorted({into / _plain(run.id) / PurePosixPath(name).parts[0] for name in files})
             folders += roots
             if not roots:
-                left.append(
-                    Left(f"{project}/{run.id} ({run.name})", "W&B has no run folder of it; was it trained to the end?")
+                skipped.append(
+                    SkippedRun(
+                        f"{project}/{run.id} ({run.name})", "W&B has no run folder of it; was it trained to the end?"
+                    )
                 )
     except (wandb.errors.Error, wandb.errors.CommError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"wandb={project} cannot be read ({reason}); log in with `wandb login`, or give runs=..."
         ) from None
-    return folders, left
+    return folders, skipped
 
 
 def _wanted(name: str) -> bool:

@@ -5,7 +5,7 @@ from helpers.miniature import compose_config
 from helpers.run_folders import make_run
 
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.groups import group_seeds
+from mtlsi_net.comparison.identity import group_seeds
 
 SINGLE = compose_config("model=single_task").model._target_
 

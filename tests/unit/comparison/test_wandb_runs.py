@@ -8,7 +8,7 @@ import wandb
 from helpers.run_folders import write_run
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from mtlsi_net.comparison.runs import read_run
+from mtlsi_net.comparison.read import read_run
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.lit.dashboard import close
 from mtlsi_net.utils.errors import UserError
@@ -46,7 +46,7 @@ def test_run_folders_are_fetched_and_read_like_local_ones(tmp_path):
     files = {f"2026-01-01/{path.name}": path.read_bytes() for path in own.iterdir()}
     foreign = {"config.yaml": b"wandb: 1", "a/../../config.yaml": b"x", "2026-01-01/checkpoints/last.ckpt": b"x"}
     api = StubApi([stub_run("x1", files | foreign), stub_run("../x2", foreign)])
-    folders, left = fetch_runs("me/it", tmp_path / "into", api)
+    folders, skipped = fetch_runs("me/it", tmp_path / "into", api)
     assert api.asked == ["me/it"]
     assert folders == [tmp_path / "into" / "x1" / "2026-01-01"]
     assert read_run(folders[0]).scores == read_run(own).scores
@@ -54,7 +54,7 @@ def test_run_folders_are_fetched_and_read_like_local_ones(tmp_path):
         path.relative_to(tmp_path / "into").as_posix() for path in (tmp_path / "into").rglob("*") if path.is_file()
     }
     assert fetched == {f"x1/2026-01-01/{name}" for name in ("config.yaml", "metrics.json", "run.json")}
-    assert left[0].what == "me/it/../x2 (name of ../x2)"
+    assert skipped[0].name == "me/it/../x2 (name of ../x2)"
 
 
 @pytest.mark.parametrize(

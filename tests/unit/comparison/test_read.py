@@ -5,8 +5,7 @@ import json
 import pytest
 from helpers.run_folders import make_run, write_run
 
-from mtlsi_net.comparison.curves import read_curves
-from mtlsi_net.comparison.runs import find_folders, read_run, read_runs
+from mtlsi_net.comparison.read import find_folders, read_curves, read_run, read_runs
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.run_folder import histories
 
@@ -17,15 +16,15 @@ def test_folders_globs_and_sweeps_are_found_once(tmp_path):
     (tmp_path / "sweep" / ".hydra" / "config.yaml").write_text("x: 1")
     (runs[0] / "wandb" / "files").mkdir(parents=True)
     (runs[0] / "wandb" / "files" / "config.yaml").write_text("x: 1")
-    found, left = find_folders([str(tmp_path / "sweep"), str(tmp_path / "*" / "1"), str(tmp_path / "al*")])
+    found, skipped = find_folders([str(tmp_path / "sweep"), str(tmp_path / "*" / "1"), str(tmp_path / "al*")])
     assert found == runs
-    assert left == []
+    assert skipped == []
 
 
 def test_what_matches_nothing_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    _, left = find_folders([str(tmp_path / "nowhere*"), str(tmp_path / "empty")])
-    assert [(item.what.rpartition("/")[2], item.why) for item in left] == [
+    _, skipped = find_folders([str(tmp_path / "nowhere*"), str(tmp_path / "empty")])
+    assert [(item.name.rpartition("/")[2], item.reason) for item in skipped] == [
         ("nowhere*", "no folder matches"),
         ("empty", "holds no run folder"),
     ]
@@ -58,11 +57,11 @@ def damage(folder, name, text):
 def test_broken_runs_are_named_with_the_reason(tmp_path, name, text, why):
     good, bad = write_run(tmp_path / "good"), write_run(tmp_path / "bad")
     (bad / name).unlink() if text is None else damage(bad, name, text)
-    runs, left = read_runs([good, bad], "last")
+    runs, skipped = read_runs([good, bad], "last")
     assert [run.folder.root for run in runs] == [good]
-    assert left[0].what == str(bad)
-    assert why in left[0].why
-    assert "\n" not in left[0].why
+    assert skipped[0].name == str(bad)
+    assert why in skipped[0].reason
+    assert "\n" not in skipped[0].reason
 
 
 def test_scores_stage_and_main_metrics(tmp_path):

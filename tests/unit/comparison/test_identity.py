@@ -6,9 +6,13 @@ import pytest
 import yaml
 from helpers.run_folders import make_run
 
-from mtlsi_net.comparison.groups import IGNORED, changed_settings, flatten, group_seeds
-from mtlsi_net.comparison.identity import identity_of
-from mtlsi_net.comparison.tables import Row, split_tables
+from mtlsi_net.comparison.identity import (
+    IGNORED,
+    group_seeds,
+    identity_of,
+    main_metrics,
+    split_groups,
+)
 
 
 def test_seeds_of_one_configuration_are_one_row(tmp_path):
@@ -20,8 +24,8 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path):
         )
         for seed, value in enumerate((0.5, 0.6, 0.7))
     ]
-    (group,), left = group_seeds(runs)
-    assert left == []
+    (group,), skipped = group_seeds(runs)
+    assert skipped == []
     assert (group.label, len(group.runs)) == ("toy", 3)
     assert group.mean(("semseg", "mIoU")) == pytest.approx(0.6)
     assert group.deviation(("semseg", "mIoU")) == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
@@ -37,10 +41,10 @@ def test_every_ignored_setting_is_ignored_and_others_are_not(tmp_path):
 
 def test_the_same_seed_counts_once_and_is_named(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b")]
-    (group,), (left,) = group_seeds(runs)
+    (group,), (skipped,) = group_seeds(runs)
     assert len(group.runs) == 1
-    assert left.what == str(tmp_path / "b")
-    assert "seed (0)" in left.why
+    assert skipped.name == str(tmp_path / "b")
+    assert "seed (0)" in skipped.reason
 
 
 def test_one_seed_has_no_deviation_and_missing_scores_no_mean(tmp_path):
@@ -103,13 +107,8 @@ def test_classes_are_told_by_name_and_what_is_missing_last(tmp_path):
     assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy model=Other model.depth=2 ~model.width"]
 
 
-def test_flat_settings():
-    assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
-    assert changed_settings({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [("a", 1, None), ("b", 2, 3), ("c", None, 4)]
-
-
 def tables_of(runs):
-    return split_tables(group_seeds(runs)[0])
+    return split_groups(group_seeds(runs)[0])
 
 
 @pytest.mark.parametrize(
@@ -126,24 +125,22 @@ def tables_of(runs):
     ],
 )
 def test_other_data_or_rules_make_another_table(tmp_path, changes, told):
-    first, second = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", **changes)])
-    assert first.differs == []
-    assert told in ", ".join(second.differs)
+    (_, nothing), (_, differs) = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", **changes)])
+    assert nothing == []
+    assert told in ", ".join(differs)
 
 
 def test_runs_of_fewer_tasks_share_the_table(tmp_path):
-    (table,) = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})])
-    assert table.columns() == {("semseg", "mIoU"): True, ("depth", "rmse"): False}
-    assert table.best(("depth", "rmse")) == 0.6
-    assert table.best(("semseg", "mIoU")) == 0.5
+    ((groups, _),) = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})])
+    assert main_metrics(groups) == {("semseg", "mIoU"): True, ("depth", "rmse"): False}
 
 
 def test_a_difference_from_any_row_of_the_first_table_is_named(tmp_path):
     runs = [make_run(tmp_path / "a", {"semseg": {"mIoU": 0.5}}), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})]
     other = make_run(tmp_path / "c", {"depth": {"rmse": 0.7}}, record={"metrics.depth": {"cap": 10}})
-    first, second = tables_of([*runs, other])
-    assert (len(first.groups), len(second.groups)) == (2, 1)
-    assert "metric of depth" in second.differs[0]
+    (first, _), (second, differs) = tables_of([*runs, other])
+    assert (len(first), len(second)) == (2, 1)
+    assert "metric of depth" in differs[0]
 
 
 def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
@@ -151,9 +148,9 @@ def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
         make_run(tmp_path / name, {"boundary": {metric: 0.5}}, {"model.width": width})
         for name, metric, width in (("a", "odsF", 1), ("b", "odsF_partial", 2))
     ]
-    (table,) = tables_of(runs)
-    assert list(table.columns()) == [("boundary", "odsF"), ("boundary", "odsF_partial")]
-    assert math.isnan(table.groups[1].mean(("boundary", "odsF")))
+    ((groups, _),) = tables_of(runs)
+    assert list(main_metrics(groups)) == [("boundary", "odsF"), ("boundary", "odsF_partial")]
+    assert math.isnan(groups[1].mean(("boundary", "odsF")))
 
 
 def test_unknown_data_equals_nothing_known(tmp_path):
@@ -167,8 +164,7 @@ def test_unknown_data_equals_nothing_known(tmp_path):
 
 def test_speed_needs_steps_batch_and_time(tmp_path):
     def speed(**changes):
-        (group,), _ = group_seeds([make_run(tmp_path / "a", **changes)])
-        return Row(group, None, None).training_speed
+        return make_run(tmp_path / "a", **changes).training_speed
 
     assert speed() == 100 * 4 / 40
     assert math.isnan(speed(record={"seconds": 3}))

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from helpers.run_folders import make_run
 
+from mtlsi_net.comparison.bootstrap import differences, resample, worst_images
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.groups import group_seeds
-from mtlsi_net.comparison.intervals import Bootstrap
-from mtlsi_net.comparison.runs import read_run
-from mtlsi_net.comparison.worst import find_worst
+from mtlsi_net.comparison.identity import group_seeds
+from mtlsi_net.comparison.read import read_run
 
 KEY = ("semseg", "mIoU")
 RNG = np.random.default_rng(1)
@@ -25,11 +24,12 @@ def ratio_run(folder, values, config=None, task="semseg", metric="mIoU", **rest)
 
 
 def prepared(runs, count=4000):
+    """Return the groups, their gains, and their scores on resamples by label, of which nothing was skipped."""
     groups, _ = group_seeds(runs)
-    bootstrap = Bootstrap(count, 0)
-    for group in groups:
-        bootstrap.add(group)
-    return groups, bootstrap
+    gains = {group.label: find_gain(group, groups) for group in groups}
+    resampled, skipped = resample(groups, gains, count, 0)
+    assert skipped == []
+    return groups, gains, resampled
 
 
 def independent(values, count=4000, seed=7):
@@ -41,34 +41,33 @@ def independent(values, count=4000, seed=7):
 
 def test_intervals_agree_with_an_independent_bootstrap_and_the_normal_one(tmp_path):
     values = RNG.random(24)
-    groups, bootstrap = prepared([ratio_run(tmp_path / "a", values)])
-    found = np.array(bootstrap.intervals(groups[0]).scores[KEY])
+    groups, _gains, resampled = prepared([ratio_run(tmp_path / "a", values)])
+    found = np.array(resampled[groups[0].label].interval(KEY))
     assert found == pytest.approx(independent(values), abs=0.01)
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert found == pytest.approx([values.mean() - half, values.mean() + half], abs=0.01)
-    assert bootstrap.left == []
 
 
 def test_pixels_are_pooled_within_each_resample(tmp_path):
     errors, pixels = RNG.random(20) * 100, RNG.integers(50, 150, 20)
     images = {"semseg/mIoU": np.stack([errors, pixels], 1).tolist()}
-    groups, bootstrap = prepared(
+    groups, _gains, resampled = prepared(
         [make_run(tmp_path / "a", {"semseg": {"mIoU": errors.sum() / pixels.sum()}}, images=images)]
     )
     rng = np.random.default_rng(3)
     draws = [rng.integers(0, 20, 20) for _ in range(4000)]
     expected = np.quantile([errors[i].sum() / pixels[i].sum() for i in draws], (0.025, 0.975))
-    assert np.array(bootstrap.intervals(groups[0]).scores[KEY]) == pytest.approx(expected, abs=0.01)
+    assert np.array(resampled[groups[0].label].interval(KEY)) == pytest.approx(expected, abs=0.01)
 
 
 def test_differences_are_paired(tmp_path):
     values = RNG.random(24)
     runs = [ratio_run(tmp_path / "a", values + 0.01), ratio_run(tmp_path / "b", values, {"model.width": 1})]
-    groups, bootstrap = prepared(runs)
-    (difference,) = bootstrap.differences(groups, {})
-    assert difference.what == "semseg/mIoU"
-    assert difference.value == pytest.approx(0.01)
-    assert difference.interval == pytest.approx((0.01, 0.01))  # every resample differs by the same
+    groups, gains, resampled = prepared(runs)
+    (difference,) = differences(groups, gains, resampled)
+    assert difference.score == "semseg/mIoU"
+    assert difference.difference == pytest.approx(0.01)
+    assert (difference.low, difference.high) == pytest.approx((0.01, 0.01))  # every resample differs by the same
 
 
 def test_the_gains_interval_resamples_references_too(tmp_path):
@@ -82,12 +81,10 @@ def test_the_gains_interval_resamples_references_too(tmp_path):
         ratio_run(tmp_path / "s", values, {"name": "s", "model.x": 1}),
         ratio_run(tmp_path / "d", values, {"name": "d", "model.x": 2}, task="depth", metric="rmse"),
     ]
-    groups, bootstrap = prepared([multi, *references], count=200)
-    gain = find_gain(groups[0], groups)
-    assert gain.value == pytest.approx(0.05)
-    bootstrap.add_gain(groups[0], gain)
-    assert bootstrap.intervals(groups[0]).gain == pytest.approx((0.05, 0.05))  # 10 % and 0 % on every resample
-    assert math.isnan(bootstrap.intervals(groups[1]).gain[0])
+    _groups, gains, resampled = prepared([multi, *references], count=200)
+    assert gains["toy"].value == pytest.approx(0.05)
+    assert resampled["toy"].gain_interval == pytest.approx((0.05, 0.05))  # 10 % and 0 % on every resample
+    assert math.isnan(resampled["s"].gain_interval[0])
 
 
 def test_no_gain_interval_over_other_images_or_a_reference_of_zero(tmp_path):
@@ -103,19 +100,17 @@ def test_no_gain_interval_over_other_images_or_a_reference_of_zero(tmp_path):
                 tmp_path / f"d{len(values)}", [0.5, 0.5], {"name": "d", "model.x": 2}, task="depth", metric="rmse"
             ),
         ]
-        groups, bootstrap = prepared([multi, *references], count=200)
-        gain = find_gain(groups[0], groups)
-        assert math.isfinite(gain.value)
-        bootstrap.add_gain(groups[0], gain)
-        assert math.isnan(bootstrap.intervals(groups[0]).gain[0])
+        _groups, gains, resampled = prepared([multi, *references], count=200)
+        assert math.isfinite(gains["toy"].value)
+        assert math.isnan(resampled["toy"].gain_interval[0])
 
 
 def test_seeds_share_the_resamples(tmp_path):
     values = RNG.random(24)
-    groups, bootstrap = prepared(
+    _groups, _gains, resampled = prepared(
         [ratio_run(tmp_path / str(s), v, {"seed": s}) for s, v in enumerate((values, 1 - values))]
     )
-    assert bootstrap.intervals(groups[0]).scores[KEY] == pytest.approx((0.5, 0.5))
+    assert resampled["toy"].interval(KEY) == pytest.approx((0.5, 0.5))
 
 
 def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):
@@ -129,15 +124,17 @@ def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):
         ratio_run(tmp_path / "h0", [0.5], {"model.width": 4}),
         make_run(tmp_path / "h1", {"semseg": {"mIoU": 0.5}}, {"model.width": 4, "seed": 1}),
     ]
-    groups, bootstrap = prepared([read_run(other.folder.root), damaged, *unlike, plain, *half], count=10)
-    why = [item.why for item in bootstrap.left]
+    groups, _ = group_seeds([read_run(other.folder.root), damaged, *unlike, plain, *half])
+    gains = {group.label: find_gain(group, groups) for group in groups}
+    resampled, skipped = resample(groups, gains, 10, 0)
+    why = [item.reason for item in skipped]
     assert "they are of different runs" in why[0]
     assert "per_image.npz cannot be read" in why[1]
     assert "scored on different images" in why[2]
     assert "not all of its seeds keep" in why[3]
     assert len(why) == 4  # a run without the file is an older one
-    assert all(not bootstrap.intervals(group).scores for group in groups)
-    assert bootstrap.differences(groups, {}) == []
+    assert resampled == {}
+    assert differences(groups, gains, resampled) == []
 
 
 def test_worst_images_are_those_farthest_behind(tmp_path):
@@ -145,11 +142,11 @@ def test_worst_images_are_those_farthest_behind(tmp_path):
         ratio_run(tmp_path / "a", [0.9, 0.2, 0.5, 0.4]),
         ratio_run(tmp_path / "b", [0.1, 0.3, 0.9, 0.4], {"model.width": 1}),
     ]
-    groups, bootstrap = prepared(runs, count=10)
-    first, second = find_worst(bootstrap, groups, 6)
+    groups, _gains, resampled = prepared(runs, count=10)
+    first, second = worst_images(groups, resampled, 6)
     assert (first.first, first.what) == ("toy", "semseg mIoU")
     assert first.images == [("c", 0.5, 0.9), ("b", 0.2, 0.3)]
     assert second.images == [("a", 0.1, 0.9)]
     lower = [ratio_run(tmp_path / f"l{n}", [n, 1 - n], {"model.width": n}, task="depth", metric="rmse") for n in (0, 1)]
-    groups, bootstrap = prepared(lower, count=10)
-    assert find_worst(bootstrap, groups, 1)[0].images == [("b", 1.0, 0.0)]
+    groups, _gains, resampled = prepared(lower, count=10)
+    assert worst_images(groups, resampled, 1)[0].images == [("b", 1.0, 0.0)]

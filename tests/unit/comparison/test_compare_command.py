@@ -10,9 +10,9 @@ import pytest
 from helpers.miniature import compose_config
 from helpers.run_folders import write_picture, write_run
 
-from mtlsi_net.comparison import command
-from mtlsi_net.comparison.command import compare
-from mtlsi_net.comparison.figure import row_labels
+from mtlsi_net.comparison import compare as command
+from mtlsi_net.comparison.compare import compare
+from mtlsi_net.comparison.page import row_labels
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.tasks.image_sums import ImageSums, write_image_sums
 from mtlsi_net.utils.errors import UserError
@@ -43,6 +43,11 @@ def write_set(root):
     return runs
 
 
+def markdown_of(folder):
+    """Return ``table.md``, the padding of its cells left out."""
+    return re.sub(r" {2,}", " ", (folder / "table.md").read_text())
+
+
 def page_data(path):
     return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)[1])
 
@@ -56,7 +61,7 @@ def done(tmp_path_factory):
 
 
 def test_markdown_has_rows_gains_reasons_and_published_results_apart(done):
-    text = (done.folder / "table.md").read_text()
+    text = markdown_of(done.folder)
     ours, _, published = text.partition("Published results, not ours:")
     assert (
         "| toy | 2 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.55 ± 0.014 | 0.6 ± 0 | +5.00 ± 1.4 |" in ours
@@ -175,8 +180,8 @@ def test_all_published_images_pass(tmp_path):
 def test_saliency_of_both_kinds_stands_in_columns_of_its_own(tmp_path):
     run = write_run(tmp_path / "a", {"saliency": {"maxF": 0.8, "maxF_invpt": 0.79}}, record={"data.name": "pascal"})
     (table,) = run_compare(tmp_path / "out", run).tables
-    assert list(table.columns()) == [("saliency", "maxF"), ("saliency", "maxF_invpt")]
-    text = (tmp_path / "out" / "table.md").read_text()
+    assert list(table.columns) == [("saliency", "maxF"), ("saliency", "maxF_invpt")]
+    text = markdown_of(tmp_path / "out")
     assert re.search(r"\| MLoRE \| ViT-B \| - \| - \| - \| - \| - \| 0.8531 \|", text)
     assert re.search(r"\| DeMT \| Swin-B \| - \| - \| - \| - \| 0.8342 \| - \|", text)
     assert "saliency maxF_unstated 0.8452" in text
@@ -204,7 +209,7 @@ def test_best_weights_are_called_chosen_on_the_test_set(tmp_path):
         tmp_path / "out", write_run(tmp_path / "a", images={"semseg/mIoU": [[0.5, 1.0]]}), weights="best"
     ).tables
     assert "scores of the best checkpoint chosen on the test set" in table.notes[0]
-    assert not table.rows[0].intervals.scores  # per_image.npz is of the last weights
+    assert not table.resampled  # per_image.npz is of the last weights
 
 
 def test_intervals_pairs_and_worst_images_are_written(tmp_path):
@@ -224,7 +229,7 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
         pair = next(csv.DictReader(file))
     assert (pair["first"], pair["second"], pair["score"]) == ("toy", "toy model.width=1", "semseg/mIoU")
     assert float(pair["difference"]) == float(pair["low"]) == pytest.approx(-0.1)
-    text = (tmp_path / "out" / "table.md").read_text()
+    text = markdown_of(tmp_path / "out")
     assert "| toy | toy model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | * |" in text
     assert "95% intervals over images" in text
     found = page_data(tmp_path / "out" / "index.html")
@@ -242,12 +247,12 @@ def test_pictures_keep_to_the_budget(tmp_path):
     for run in runs:
         write_picture(run, width=1500)
     whole = run_compare(tmp_path / "whole", *runs)
-    assert whole.left == []
+    assert whole.skipped == []
     tight = run_compare(tmp_path / "tight", *runs, page_mb=0.02)
     assert (
         (tmp_path / "tight" / "index.html").stat().st_size < 0.2e6 < (tmp_path / "whole" / "index.html").stat().st_size
     )
-    assert any("found no place" in item.why for item in tight.left)
+    assert any("no room for its pictures" in item.reason for item in tight.skipped)
 
 
 def test_broken_curves_and_pictures_leave_the_run_in(tmp_path):
@@ -255,15 +260,15 @@ def test_broken_curves_and_pictures_leave_the_run_in(tmp_path):
     write_picture(run)
     (run / "pictures" / "val.png").write_bytes(b"no picture")
     result = run_compare(tmp_path / "out", run)
-    assert len(result.tables[0].rows) == 1
-    assert ["metrics.csv cannot be read" in item.why for item in result.left] == [True]
+    assert len(result.tables[0].groups) == 1
+    assert ["metrics.csv cannot be read" in item.reason for item in result.skipped] == [True]
 
 
 def test_broken_runs_are_named_and_the_rest_is_compared(tmp_path):
     good, bad = write_run(tmp_path / "good"), write_run(tmp_path / "bad")
     (bad / "metrics.json").unlink()
     result = run_compare(tmp_path / "out", good, bad)
-    assert len(result.tables[0].rows) == 1
+    assert len(result.tables[0].groups) == 1
     assert f"- {bad}: unfinished" in (tmp_path / "out" / "table.md").read_text()
 
 
@@ -280,15 +285,17 @@ def test_nothing_left_is_one_line(tmp_path):
 def test_one_folder_needs_no_list(tmp_path):
     write_run(tmp_path / "a")
     result = compare(compose_config(f"runs={tmp_path}/*", f"out={tmp_path}/out", name="compare"))
-    assert [row.group.label for row in result.tables[0].rows] == ["toy"]
+    assert [group.label for group in result.tables[0].groups] == ["toy"]
 
 
 def test_runs_of_wandb_are_compared_with_local_ones(tmp_path, monkeypatch):
     fetched = write_run(tmp_path / "fetched", config={"model.width": 1})
-    monkeypatch.setattr(command, "fetch_runs", lambda project, into: ([fetched], [command.Left(project, str(into))]))
+    monkeypatch.setattr(
+        command, "fetch_runs", lambda project, into: ([fetched], [command.SkippedRun(project, str(into))])
+    )
     result = run_compare(tmp_path / "out", write_run(tmp_path / "a"), wandb="me/it")
-    assert len(result.tables[0].rows) == 2
-    assert result.left[0].what == "me/it"
+    assert len(result.tables[0].groups) == 2
+    assert result.skipped[0].name == "me/it"
 
 
 @pytest.mark.parametrize(
@@ -309,13 +316,13 @@ def test_odd_values_of_a_foreign_run_end_in_no_traceback(tmp_path, odd):
         write_run(tmp_path / "c", {"depth": {"rmse": 0.5}}),
     ]
     result = run_compare(tmp_path / "out", *runs)
-    assert sum(len(table.rows) for table in result.tables) + len(result.left) == 3
+    assert sum(len(table.groups) for table in result.tables) + len(result.skipped) == 3
 
 
 def test_one_reference_for_all_tasks_is_named_once(tmp_path):
     single = {"name": "single", "model": {"_target_": "mtlsi_net.models.baselines.single_task.SingleTaskNet"}}
     run_compare(tmp_path / "out", write_run(tmp_path / "a"), write_run(tmp_path / "b", config=single))
-    text = (tmp_path / "out" / "table.md").read_text()
+    text = markdown_of(tmp_path / "out")
     assert "- gain of toy over single\n" in text
     assert "- gain of single none: a single-task reference itself\n" in text
 

@@ -1,0 +1,162 @@
+"""The command: from run folders to tables and a page."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+from rich.table import Table as Printed
+
+from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
+from mtlsi_net.comparison.gains import find_gain
+from mtlsi_net.comparison.identity import IGNORED, Group, group_seeds, main_metrics, split_groups
+from mtlsi_net.comparison.page import draw_tables, write_page
+from mtlsi_net.comparison.published import Published, load_published
+from mtlsi_net.comparison.read import Run, SkippedRun, entry, find_folders, read_runs
+from mtlsi_net.comparison.tables import (
+    Table,
+    gain_notes,
+    our_cells,
+    write_csvs,
+    write_markdown,
+    write_tex,
+)
+from mtlsi_net.comparison.wandb_runs import fetch_runs
+from mtlsi_net.data.official import OFFICIAL
+from mtlsi_net.specs import score_name
+from mtlsi_net.utils.errors import UserError, choose, shown
+from mtlsi_net.utils.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = {"last": "the last weights", "best": "the best checkpoint", "ema": "averaged weights"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was written, and from what."""
+
+    folder: Path
+    tables: list[Table]
+    skipped: list[SkippedRun]
+
+
+def compare(cfg: DictConfig) -> Comparison:
+    """Compare the runs of ``cfg.runs`` and ``cfg.wandb``; write tables and a page to ``cfg.paths.run_dir``.
+
+    Raises:
+        UserError: nothing can be compared, or, with ``cfg.strict``, something is skipped or its data not identified.
+    """
+    choose("weights", cfg.weights, WEIGHTS)
+    out = Path(cfg.paths.run_dir)
+    RunFolder(out).create()
+    runs, skipped = _read(cfg, out)
+    groups, repeated = group_seeds(runs)
+    skipped += repeated
+    if not groups:
+        reasons = shown((f"{item.name}: {item.reason}" for item in skipped), "; ") or "no run was given"
+        raise UserError(f"nothing to compare ({reasons}); give runs=FOLDER, runs=[A,B] or runs='outputs/*/*'")
+    tables, unusable = _make_tables(groups, cfg)
+    skipped += unusable
+    worst = [images for table in tables for images in worst_images(table.groups, table.resampled, cfg.worst)]
+    write_page(out / "index.html", tables, worst, skipped, int(cfg.page_mb * 1e6))
+    write_markdown(out / "table.md", tables, skipped)
+    write_csvs(out, tables)
+    write_tex(out / "table.tex", tables)
+    draw_tables(out, tables)
+    _print(tables, skipped)
+    if cfg.strict:
+        _check_strictly(groups, skipped)
+    log.info("tables and the page are in %s: open %s", out, out / "index.html")
+    return Comparison(out, tables, skipped)
+
+
+def _read(cfg: DictConfig, out: Path) -> tuple[list[Run], list[SkippedRun]]:
+    given: Any = cfg.runs
+    patterns = [str(pattern) for pattern in (given if isinstance(given, ListConfig) else [given] if given else [])]
+    folders, skipped = find_folders(patterns)
+    if cfg.wandb is not None:
+        fetched, missing = fetch_runs(cfg.wandb, out / "wandb")
+        folders, skipped = [*folders, *fetched], [*skipped, *missing]
+    runs, unread = read_runs(folders, cfg.weights)
+    return runs, [*skipped, *unread]
+
+
+def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table], list[SkippedRun]]:
+    """Return the tables, and what has no intervals though it was to have them."""
+    gains = {group.label: find_gain(group, groups) for group in groups}
+    resampled: dict[str, Resampled] = {}
+    skipped: list[SkippedRun] = []
+    if cfg.bootstrap > 0 and cfg.weights == "last":
+        resampled, skipped = resample(groups, gains, cfg.bootstrap, cfg.seed)
+    results = load_published() if cfg.published else []
+    tables = []
+    for number, (own, differs) in enumerate(split_groups(groups), start=1):
+        published, notes = _published(own, results, resampled)
+        notes = [*_notes(own, cfg.weights), *notes]
+        pairs = differences(own, gains, resampled)
+        tables.append(Table(number, own, differs, gains, resampled, pairs, published, notes))
+    return tables, skipped
+
+
+def _notes(groups: Sequence[Group], weights: str) -> list[str]:
+    chosen_on = " chosen on the test set" if weights == "best" and groups[0].first.stage == "val" else ""
+    notes = [f"scores of {WEIGHTS[weights]}{chosen_on}; rows are grouped over {', '.join(IGNORED)}"]
+    if not groups[0].identity.known:
+        notes.append("run.json does not identify the data (no digests): whether these rows saw the same is not known")
+    return notes
+
+
+def _published(
+    groups: Sequence[Group], results: Sequence[Published], resampled: Mapping[str, Resampled]
+) -> tuple[list[Published], list[str]]:
+    """Return published results to put beside rows scored on the whole published test set, and notes on why or why not."""
+    name = entry(groups[0].first.record, "data", "name")
+    fitting = [result for result in results if result.data == name and result.protocol == "lineage"]
+    if not fitting:
+        return [], []
+    ids = next((resampled[group.label].ids for group in groups if group.label in resampled), None)
+    if reason := _unlike_published(groups, str(name), ids):
+        return [], [f"published results are left out: {reason}"]
+    unknown = "without per_image.npz it is not known whether all of the published images were scored"
+    return fitting, [] if ids else [unknown]
+
+
+def _unlike_published(groups: Sequence[Group], name: str, ids: Sequence[str] | None) -> str:
+    common = groups[0].identity.common
+    if common["scored images"] != "val" or common["scale"] != "1.0":
+        return f"these are {common['scored images']} images at scale {common['scale']}"
+    if any(metric.endswith(score_name("", "partial")) for _, metric in main_metrics(groups)):
+        return "boundaries were scored on a part of the published images"
+    official = set(OFFICIAL[name].ids("val"))
+    if ids is not None and set(ids) != official:
+        return f"{len(official & set(ids))} of the {len(official)} published images were scored"
+    return ""
+
+
+def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
+    for table in tables:
+        cells = our_cells(table, sizes=False)  # a terminal is narrow
+        printed = Printed(*cells.columns, title=table.title)
+        for row in cells.itertuples(index=False):
+            printed.add_row(*row)
+        Console().print(printed)
+        for note in (*table.notes[1:], *gain_notes(table)):
+            log.info("%s", note)
+    for item in skipped:
+        log.warning("skipped: %s: %s", item.name, item.reason)
+
+
+def _check_strictly(groups: Sequence[Group], skipped: Sequence[SkippedRun]) -> None:
+    """Check that every run was taken in, of identified data.
+
+    Raises:
+        UserError: names what was not.
+    """
+    bad = [f"{item.name}: {item.reason}" for item in skipped]
+    bad += [f"{group.label}: run.json does not identify its data" for group in groups if not group.identity.known]
+    if bad:
+        raise UserError(f"strict=true, but {shown(bad, '; ')}")

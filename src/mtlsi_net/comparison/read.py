@@ -1,0 +1,233 @@
+"""Finished runs, read from their folders; nothing in them is executed."""
+
+import glob
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
+from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.run_folder import RunFolder, histories
+
+STAGES = ("val", "dev")
+"""Of the images that are scored; a run has one of them, beside ``train``."""
+
+MAIN = {
+    "semseg": ("mIoU", True),
+    "human_parts": ("mIoU", True),
+    "saliency": ("maxF", True),
+    "depth": ("rmse", False),
+    "normals": ("mean", False),
+    "boundary": ("odsF", True),
+}
+"""Main metric and whether higher is better, of the tasks that are shipped, for records from before these were kept."""
+
+MAX_POINTS = 300
+"""Points of a curve that are kept, evenly spaced."""
+
+Json = dict[str, Any]
+Curve = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class SkippedRun:
+    """A run, or a part of one, that is not in the comparison, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: of the run.
+        config: resolved.
+        record: ``run.json``; empty if it is missing.
+        model: parameters and operations, as ``measure_size`` gives them; empty if they are missing.
+        stage: which images ``scores`` are taken over.
+        scores: task -> metric -> value; None where it is not finite.
+        main: task -> name of its main metric in ``scores``, and whether higher is better.
+    """
+
+    folder: RunFolder
+    config: Json
+    record: Json
+    model: Json
+    stage: str
+    scores: dict[str, dict[str, float | None]]
+    main: dict[str, tuple[str, bool]]
+
+    @property
+    def name(self) -> str:
+        """The folder, as seen from the current one."""
+        return _relative(self.folder.root)
+
+    @property
+    def training_speed(self) -> float:
+        """Training images a second, validation included; NaN if not recorded, or of a resumed run's last part only."""
+        try:
+            images = self.config["trainer"]["max_steps"] * self.config["data"]["batch_size"]
+            return math.nan if len(histories(self.folder)) > 1 else float(images / self.record["seconds"]["fit"])
+        except (KeyError, TypeError, ZeroDivisionError):
+            return math.nan
+
+
+def _relative(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def entry(node: Any, *path: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what lies at a path of keys, ``default`` where there is nothing."""
+    for key in path:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return default if node is None else node
+
+
+def find_folders(patterns: str | Sequence[str]) -> tuple[list[Path], list[SkippedRun]]:
+    """Return the run folders of folders or globs, those of a sweep one by one, and the patterns without any."""
+    found: dict[Path, None] = {}
+    skipped = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        runs = [run.resolve() for match in matches if match.is_dir() for run in _runs_inside(match)]
+        if not runs:
+            skipped.append(SkippedRun(pattern, "holds no run folder" if matches else "no folder matches"))
+        found |= dict.fromkeys(runs)
+    return list(found), skipped
+
+
+def _runs_inside(root: Path) -> Iterator[Path]:
+    for folder, children, files in os.walk(root, followlinks=True):
+        children[:] = sorted(name for name in children if not name.startswith("."))
+        if {"config.yaml", "metrics.json"} & set(files):
+            children.clear()
+            yield Path(folder)
+
+
+def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[SkippedRun]]:
+    """Return the runs of the folders that can be read, and the others with the reason."""
+    runs, skipped = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, weights))
+        except UserError as error:
+            skipped.append(SkippedRun(_relative(folder), str(error)))
+    return runs, skipped
+
+
+def read_run(root: Path, weights: str = "last") -> Run:
+    """Return the run of a folder.
+
+    Args:
+        root: the folder.
+        weights: whose scores: ``last``, ``best`` or ``ema``.
+
+    Raises:
+        UserError: the run is unfinished, or a file is missing, damaged or not what it should be.
+    """
+    folder = RunFolder(root)
+    if not folder.metrics.is_file():
+        raise UserError("unfinished: no metrics.json")
+    metrics, config = _read(folder.metrics), _read(folder.config)
+    record = _read(folder.record) if folder.record.is_file() else {}
+    of_weights = metrics.get(weights)
+    if not isinstance(of_weights, dict):
+        raise UserError(f"metrics.json has no scores of {weights!r} weights")
+    stage = next((stage for stage in STAGES if stage in of_weights), "")
+    scores: Any = of_weights.get(stage)
+    if not _is_scores(scores):
+        raise UserError("metrics.json holds no scores (stage -> task -> metric -> number) of val or dev images")
+    model = kept if isinstance(kept := metrics.get("model"), dict) else {}
+    return Run(folder, config, record, model, stage, scores, _main_metrics(record, scores))
+
+
+def _read(path: Path) -> Json:
+    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text()
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise UserError(f"no {path.name}: which settings the scores belong to is not known") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path.name} cannot be read ({_brief(error)})") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path.name} holds no settings or values by name")
+    return content
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _is_scores(scores: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Return whether it is task -> metric -> number or null."""
+    if not isinstance(scores, dict) or not scores or not all(isinstance(own, dict) for own in scores.values()):
+        return False
+    values = [value for own in scores.values() for value in own.values() if value is not None]
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)  # no bool
+
+
+def _main_metrics(record: Json, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, bool]]:
+    main = {}
+    for task, values in scores.items():
+        metric, higher = (entry(record, "main", task, key) for key in ("metric", "higher_is_better"))
+        metric, higher = MAIN.get(task, ("", True)) if metric is None or higher is None else (str(metric), bool(higher))
+        names = [name for group in SCORE_GROUPS if (name := score_name(metric, group)) in values]
+        if not names:
+            raise UserError(
+                f"which of the metrics of {task} is the main one is not known; score it again: evaluate ckpt=..."
+            )
+        main[task] = (names[0], higher)
+    return main
+
+
+def read_curves(run: Run) -> dict[str, Curve]:
+    """Return ``task metric`` -> (step, value) of the main metrics on the scored images; empty without ``metrics.csv``.
+
+    Of a step that was logged twice in one file, the first value counts: what the closing scores log at the last step may
+    be another checkpoint's. Of a step that was trained twice, in two files, the second counts.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    curves = {}
+    try:
+        parts = [_read_history(path) for path in histories(run.folder)]
+        logged = reduce(lambda earlier, later: later.combine_first(earlier), parts, pd.DataFrame())
+        for task, (metric, _) in run.main.items():
+            name = _logged_name(metric, f"{run.stage}/{task}", logged)
+            column = logged.get(f"{run.stage}/{task}/{name}", pd.Series()).dropna()
+            points = [(int(step), float(value)) for step, value in column.items()]
+            if points:
+                curves[f"{task} {name}"] = points[:: -(-len(points) // MAX_POINTS)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"metrics.csv cannot be read ({_brief(error)}): no curves") from None
+    return curves
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    """Return what a file logged, by step: the first value of every column."""
+    return pd.read_csv(path).groupby("step").first()
+
+
+def _logged_name(metric: str, where: str, logged: pd.DataFrame) -> str:
+    """Return the metric that validation during training logged: the estimate on a subset if there is one."""
+    suffixes = [score_name("", group) for group in SCORE_GROUPS if group]
+    bare = next((metric.removesuffix(suffix) for suffix in suffixes if metric.endswith(suffix)), metric)
+    estimate = score_name(bare, SUBSET)
+    return estimate if f"{where}/{estimate}" in logged else metric
