@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.trusted import check_targets
 from mtlsi_net.utils.weights import brief
@@ -56,6 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
         )
+    checkpoint["config"] = config = modernize(config)
     config.pop("hydra", None)
     for part in ("trainer", "logger"):  # of the training; whoever uses the network has others
         config.pop(part, None)

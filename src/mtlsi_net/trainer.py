@@ -34,6 +34,7 @@ from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_options, instantiate_node
 from mtlsi_net.utils.io import write_text
+from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.run_folder import RunFolder
 
 
@@ -43,7 +44,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     Raises:
         UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
     """
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
     check_options(config)
     if "trainer" in cfg:
         check_trainer(cfg.trainer)

@@ -15,6 +15,7 @@ import yaml
 
 from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.run_folder import RunFolder, histories
 
 STAGES = ("val", "dev")
@@ -139,7 +140,7 @@ def read_run(root: Path, weights: str = "last") -> Run:
     folder = RunFolder(root)
     if not folder.metrics.is_file():
         raise UserError("unfinished: no metrics.json")
-    metrics, config = _read(folder.metrics), _read(folder.config)
+    metrics, config = _read(folder.metrics), modernize(_read(folder.config))
     record = _read(folder.record) if folder.record.is_file() else {}
     of_weights = metrics.get(weights)
     if not isinstance(of_weights, dict):

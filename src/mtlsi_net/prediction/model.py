@@ -23,6 +23,7 @@ from mtlsi_net.prediction.views import Raw, Viewing, see
 from mtlsi_net.utils.config_checks import as_list
 from mtlsi_net.utils.errors import UserError, nearest_names
 from mtlsi_net.utils.logs import quiet
+from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.trusted import check_targets, trusting
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -66,7 +67,9 @@ class Model(nn.Module, PyTorchModelHubMixin):
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        parts = {"model": model, "backbone": backbone, "tasks": {name: tasks[name] for name in order or tasks}}
+        parts = modernize(
+            {"model": model, "backbone": backbone, "tasks": {name: tasks[name] for name in order or tasks}}
+        )
         check_targets(parts, "the model's configuration")
         cfg = OmegaConf.create(parts)
         without_downloads(cfg)

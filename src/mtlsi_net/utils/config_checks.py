@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils.errors import InputError, UserError, nearest_names
+from mtlsi_net.utils.renamed import modernize
 
 
 def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
@@ -94,7 +95,7 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
             this suite's own are left alone.
     """
     try:
-        made = instantiate(cfg[key], **{"_convert_": "all", **options})
+        made = instantiate(_modern(cfg[key]), **{"_convert_": "all", **options})
     except InstantiationException as error:
         cause = error.__cause__
         where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else key
@@ -107,6 +108,13 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
         reason = " ".join(str(cause).split())
         raise UserError(f"{where}: {reason} ({type(cause).__name__}; HYDRA_FULL_ERROR=1 shows where)") from error
     return _with_keys(made, key)
+
+
+def _modern(node: DictConfig) -> DictConfig:
+    """Return the node, its earlier names replaced by those of today."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    modern = modernize(plain)
+    return node if modern == plain else OmegaConf.create(modern)
 
 
 def _with_keys(made: Any, key: str) -> Any:  # noqa: ANN401

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.io import flatten
+from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.run_folder import LAST, RunFolder
 from mtlsi_net.utils.settings import affects_results
 
@@ -74,7 +75,10 @@ def differences(cfg: DictConfig, folder: RunFolder) -> dict[str, tuple[Any, Any]
     """Return the settings that affect results and differ: key -> (in the folder, in ``cfg``)."""
     stored = OmegaConf.load(folder.config) if folder.config.is_file() else OmegaConf.create()
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    old, new = _settings(OmegaConf.to_container(stored)), _settings(OmegaConf.to_container(plain, resolve=True))
+    old, new = (
+        _settings(modernize(OmegaConf.to_container(stored))),
+        _settings(OmegaConf.to_container(plain, resolve=True)),
+    )
     return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
 
 
