@@ -1,5 +1,6 @@
 """What every command does before Hydra: its help, and names of tasks that are no group."""
 
+import re
 import sys
 import textwrap
 from collections import defaultdict
@@ -16,6 +17,16 @@ CONF = Path(str(resources.files("mtlsi_net.conf")))
 HELP = ("--help", "-h")
 CONFIG_DIR = ("--config-dir", "-cd")
 WIDTH = 120
+RENAMED_CHOICES = {
+    "ablation": {
+        "blocks_111": "full",
+        "fusion_convs": "blocks_011",
+        "decoder_convs": "blocks_100",
+        "distiller_convs": "blocks_101",
+    },
+}
+"""Group -> former name of a choice -> its name now."""
+
 USES = ("predict", "export", "demo")
 """Commands that take a trained model: ``tasks=`` names some of its own."""
 
@@ -39,6 +50,7 @@ def run_command(name: str, main: Callable[[], object]) -> None:
         return
     if name in USES:
         sys.argv[1:] = tasks_as_names(sys.argv[1:])
+    sys.argv[1:] = [current_choices(word) for word in sys.argv[1:]]
     keep_freed_memory()
     main()
 
@@ -49,6 +61,16 @@ def tasks_as_names(words: Sequence[str]) -> list[str]:
     Hydra would look for files of these names in the group ``tasks``, which chooses what is trained.
     """
     return [f"keep={word[6:]}" if word.startswith("tasks=") else word for word in words]
+
+
+def current_choices(word: str) -> str:
+    """Return ``group=choice``, also of several choices or a glob, with today's names; a notice names former ones."""
+    group, equals, value = word.partition("=")
+    for former, name in RENAMED_CHOICES.get(group.lstrip("+"), {}).items():
+        value, count = re.subn(rf"\b{former}\b", name, value)
+        if count:
+            print(f"note: {group}={former} is now {group}={name}, the same network", file=sys.stderr)
+    return f"{group}{equals}{value}"
 
 
 def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:
