@@ -9,5 +9,5 @@ here=$(dirname "$0")
 common="experiment=rooms_demo trainer.max_steps=$steps trainer.val_check_interval=null pictures=1"
 python -m mtlsi_net.train -m $common seed=$seeds hydra.sweep.dir="$here/sweeps/models" model=shared_encoder,mtlsi,mtlsi_plus
 python -m mtlsi_net.train -m $common seed=$corners hydra.sweep.dir="$here/sweeps/blocks" \
-  'ablation=glob(blocks_*,exclude=blocks_111)'
+  'ablation=glob(blocks_*)'
 python "$here/collect.py"

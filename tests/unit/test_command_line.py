@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.miniature import compose_config
 
-from mtlsi_net.utils.command_line import help_text, tasks_as_names
+from mtlsi_net.utils.command_line import current_choices, help_text, tasks_as_names
 
 CONF = Path(__file__).parents[2] / "conf"
 ENTRIES = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
@@ -34,3 +34,11 @@ def test_help_names_choices_of_ones_own(tmp_path):
 
 def test_tasks_of_a_model_are_no_group():
     assert tasks_as_names(["ckpt=x", "tasks=[depth]", "out=tasks=y"]) == ["ckpt=x", "keep=[depth]", "out=tasks=y"]
+
+
+def test_former_choices_still_work_with_a_notice(capsys):
+    assert current_choices("ablation=[fusion_convs,no_aux]") == "ablation=[blocks_011,no_aux]"
+    assert "ablation=fusion_convs is now ablation=blocks_011" in capsys.readouterr().err
+    for word in ("ablation=grid_tokens_convs", "name=fusion_convs", "--cfg", "ablation=full"):
+        assert current_choices(word) == word
+    assert not capsys.readouterr().err

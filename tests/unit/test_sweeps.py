@@ -33,6 +33,15 @@ def test_names_that_look_alike_differ_and_every_one_is_one_short_folder():
     assert len(job_folder(long)) <= NAME_LENGTH + 9
 
 
+def test_a_sweep_continues_in_folders_of_former_names(tmp_path):
+    former, now = (["seed=1", f"ablation={name}"] for name in ("fusion_convs", "blocks_011"))
+    assert job_folder(now, str(tmp_path)) == job_folder(now)
+    (tmp_path / job_folder(former)).mkdir()
+    assert job_folder(now, str(tmp_path)) == job_folder(former)
+    (tmp_path / job_folder(now)).mkdir()
+    assert job_folder(now, str(tmp_path)) == job_folder(now)
+
+
 def test_a_checkpoint_inside_can_be_named_on_hydras_command_line():
     name = job_folder(["tasks.semseg.classes=[a,'b c']", "model.phi=elu+1", "x=-1e-3", "y=ä/{b:c}", "~tasks.depth"])
     cfg = compose_config(f"ckpt=outputs/{name}/checkpoints/last.ckpt", name="evaluate")

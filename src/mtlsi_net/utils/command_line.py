@@ -1,5 +1,6 @@
 """What every command does before Hydra: its help, and names of tasks that are no group."""
 
+import re
 import sys
 import textwrap
 from collections import defaultdict
@@ -11,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from mtlsi_net.utils.heap import keep_freed_memory
+from mtlsi_net.utils.renamed import CHOICES
 
 CONF = Path(str(resources.files("mtlsi_net.conf")))
 HELP = ("--help", "-h")
@@ -39,6 +41,7 @@ def run_command(name: str, main: Callable[[], object]) -> None:
         return
     if name in USES:
         sys.argv[1:] = tasks_as_names(sys.argv[1:])
+    sys.argv[1:] = [current_choices(word) for word in sys.argv[1:]]
     keep_freed_memory()
     main()
 
@@ -49,6 +52,16 @@ def tasks_as_names(words: Sequence[str]) -> list[str]:
     Hydra would look for files of these names in the group ``tasks``, which chooses what is trained.
     """
     return [f"keep={word[6:]}" if word.startswith("tasks=") else word for word in words]
+
+
+def current_choices(word: str) -> str:
+    """Return ``group=choice``, also of several choices or a glob, with today's names; a notice names former ones."""
+    group, equals, value = word.partition("=")
+    for former, name in CHOICES.get(group.lstrip("+"), {}).items():
+        value, count = re.subn(rf"\b{former}\b", name, value)
+        if count:
+            print(f"note: {group}={former} is now {group}={name}, the same network", file=sys.stderr)
+    return f"{group}{equals}{value}"
 
 
 def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:

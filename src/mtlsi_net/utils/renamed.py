@@ -17,6 +17,17 @@ KEYWORDS: Mapping[str, Mapping[str, str]] = {
 """Target of this version -> its earlier keyword -> the one of today."""
 
 
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "ablation": {
+        "blocks_111": "full",
+        "fusion_convs": "blocks_011",
+        "decoder_convs": "blocks_100",
+        "distiller_convs": "blocks_101",
+    }
+}
+"""Group -> choice of earlier versions -> of this one."""
+
+
 def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
     """Return a configuration with the names of this version.
 

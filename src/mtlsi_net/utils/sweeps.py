@@ -2,25 +2,45 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.ranks import place
+from mtlsi_net.utils.renamed import CHOICES
 from mtlsi_net.utils.settings import affects_results
 
 NAME_LENGTH = 200
 """Readable characters of a job folder's name; file systems allow 255."""
 
 
-def job_folder(overrides: Sequence[str]) -> str:
+def job_folder(overrides: Sequence[str], sweep: str | None = None) -> str:
     """Return a job's folder name, the same for the same overrides in any order: ``lr_0.1-seed_2-`` and a hash of the whole.
 
-    Result-neutral overrides do not count, so that data or results may move. No character in it needs quotes in a shell
-    or in Hydra's ``ckpt=...``.
+    Result-neutral overrides do not count, so that data or results may move. No character in it needs quotes in a shell or
+    in Hydra's ``ckpt=...``. A job that began in the folder ``sweep`` under the former name of a choice keeps its folder.
     """
+    own = _folder_name(overrides)
+    if sweep is None or (Path(sweep) / own).exists():
+        return own
+    former = (_folder_name(texts) for texts in _former_overrides(overrides))
+    return next((name for name in former if (Path(sweep) / name).is_dir()), own)
+
+
+def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
+    for group, names in CHOICES.items():
+        for former, name in names.items():
+            earlier = [
+                re.sub(rf"\b{name}\b", former, text) if text.startswith(f"{group}=") else text for text in overrides
+            ]
+            if earlier != list(overrides):
+                yield earlier
+
+
+def _folder_name(overrides: Sequence[str]) -> str:
     kept = sorted(text for text in overrides if affects_results(text.lstrip("+~").partition("=")[0]))
     short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
     readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
