@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_module
 from matplotlib.axes import Axes
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from mtlsi_net.benchmarks.tables import write_csv
 from mtlsi_net.comparison.identity import Group, group_seeds
 from mtlsi_net.comparison.page import row_labels
 from mtlsi_net.comparison.read import find_folders, read_runs
@@ -138,7 +138,7 @@ def main(runs: str, out: Path) -> None:
         print(f"skipped: {item.name}: {item.reason}")
     rows = list(lines(groups))
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "breakdown.csv", rows)
+    pd.DataFrame(rows).to_csv(out / "breakdown.csv", index=False)
     draw(out / "breakdown.png", rows)
 
 

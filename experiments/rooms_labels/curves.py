@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
-
-from mtlsi_net.benchmarks.tables import write_csv
 
 SCORES = {"normals": "normals/mean", "depth": "depth/rmse"}
 
@@ -51,7 +50,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(results: Path) -> None:
     """Write table and picture."""
     rows = read(results / "runs.csv")
-    write_csv(results / "labels.csv", rows)
+    pd.DataFrame(rows).to_csv(results / "labels.csv", index=False)
     draw(results / "labels.png", rows)
 
 

@@ -1,5 +1,8 @@
 """Measure speed: ``python -m mtlsi_net.bench what=NAME [out=DIR] [data=nyud data.root=...]``."""
 
+import time
+from pathlib import Path
+
 import hydra
 from hydra.utils import get_object
 from omegaconf import DictConfig
@@ -18,18 +21,22 @@ BENCHMARKS = {
     "train": "mtlsi_net.benchmarks.model.bench_train",
     "memory": "mtlsi_net.benchmarks.memory.bench_memory",
 }
-"""``what`` -> function of the configuration; imported when chosen."""
+"""``what`` -> function from the configuration to a ``benchmarks.report.Report``; imported when chosen."""
 
 
 def bench(cfg: DictConfig) -> None:
-    """Run the benchmark that ``cfg.what`` names.
+    """Run the benchmark that ``cfg.what`` names; write tables, plot and record to ``cfg.paths.run_dir``.
 
     Raises:
         UserError: there is none of that name, or nothing to measure.
     """
     if cfg.rounds < 1:
         raise UserError(f"rounds={cfg.rounds}; give at least 1")
-    get_object(choose("what", cfg.what, BENCHMARKS))(cfg)
+    measure = get_object(choose("what", cfg.what, BENCHMARKS))
+    folder = Path(cfg.paths.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    measure(cfg).publish(cfg.what, folder, cfg.seed, time.perf_counter() - start)
 
 
 @hydra.main(config_path="pkg://mtlsi_net.conf", config_name="bench", version_base="1.3")

@@ -1,18 +1,21 @@
-"""One network at work on random data: how long it takes, stage by stage, and what memory it needs."""
+"""One network running on random data, its device's clock and memory gauge."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.benchmarks.meters import Meter
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.specs import Batch, TargetSpec
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.utils.errors import UserError, choose
 
 FORWARD, STEP, STAGE, PART = "forward", "train step", "stage: ", "part: "
 """Seconds of a batch; stages are the network's children during ``FORWARD``, parts are ``PARTS`` of ``STEP``."""
@@ -21,8 +24,87 @@ PARTS = ("encoder", "decoder", "optimiser")
 FORWARD_PEAK, STEP_PEAK = "forward peak", "train step peak"
 """Bytes: the peak of what the network alone would take, weights and optimiser's state included, the batch not; NaN if
 unknown."""
-DEPTH = 10.0
-"""Largest random depth, in metres."""
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
+"""Trainer's name -> type of autocasting."""
+MAX_DEPTH = 10.0
+"""Of random depth, in metres."""
+
+
+def open_device(name: str) -> torch.device:
+    """Return a device.
+
+    Args:
+        name: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
+
+    Raises:
+        UserError: another name, or no GPU.
+    """
+    choose("device", name, {"auto": None, "cpu": None, "cuda": None})
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise UserError("device=cuda, but torch finds no GPU; set device=cpu, or install a torch that was built for it")
+    return torch.device("cuda" if found and name != "cpu" else "cpu")
+
+
+def step_settings(cfg: DictConfig) -> tuple[torch.dtype | None, torch.device]:
+    """Return the type of autocasting (None: none) and the device.
+
+    Raises:
+        UserError: no image in a batch, or a setting that is not known.
+    """
+    if cfg.batch_size < 1:
+        raise UserError(f"batch_size={cfg.batch_size}; give at least 1")
+    return choose("precision", cfg.precision, PRECISIONS), open_device(cfg.device)
+
+
+def device_record(device: torch.device, precision: str) -> dict[str, Any]:
+    """Return where and in which number formats something was measured."""
+    return {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "float32 matmul": torch.get_float32_matmul_precision(),
+        "TF32 in convolutions": device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
+class Meter:
+    """A device's clock and memory gauge.
+
+    On a GPU, time is between events in its stream, so that marks inside a pass cost nothing: ``torch.utils.benchmark``
+    waits for the device at each, ``torch.profiler`` slows every operation and knows no module in the backward pass.
+    On a CPU it is wall-clock time, and memory is unknown, as the allocator does not tell.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+
+    def mark(self) -> Any:  # noqa: ANN401 - an event or a time
+        """Return this moment in the device's work, without waiting for it."""
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def seconds(self, start: Any, end: Any) -> float:  # noqa: ANN401
+        """Return the time between two marks that have happened."""
+        return float(start.elapsed_time(end)) / 1e3 if self.on_gpu else end - start
+
+    def measure(self, work: Callable[[], None]) -> tuple[float, float]:
+        """Return the seconds of ``work``, and the bytes that it needed at most beyond those allocated before."""
+        before = 0
+        if self.on_gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        start = self.mark()
+        work()
+        end = self.mark()
+        if self.on_gpu:
+            torch.cuda.synchronize()
+        return self.seconds(start, end), torch.cuda.max_memory_allocated() - before if self.on_gpu else math.nan
 
 
 def random_batch(tasks: Mapping[str, Task], size: Sequence[int], count: int, seed: int, device: torch.device) -> Batch:
@@ -45,23 +127,23 @@ def _random_target(spec: TargetSpec, shape: tuple[int, ...], generator: torch.Ge
         return (noise * (spec.num_classes or 1)).floor()
     if spec.kind == "vector":
         return F.normalize(noise - 0.5, dim=1)
-    return noise * DEPTH if spec.kind == "scalar" else noise.round()
+    return noise * MAX_DEPTH if spec.kind == "scalar" else noise.round()
 
 
 class Runner:
-    """Runs one network and tells seconds and bytes.
+    """Runs one network and returns seconds and bytes.
 
     Args:
         module: the network, its losses and its optimiser's recipe, on the batch's device.
         batch: what it runs on, again and again.
-        meter: of that device.
         dtype: of autocasting; None is none.
     """
 
-    def __init__(self, module: MultiTaskModule, batch: Batch, meter: Meter, dtype: torch.dtype | None) -> None:
-        self.module, self.batch, self.meter = module, batch, meter
+    def __init__(self, module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None) -> None:
+        device = batch["image"].device
+        self.module, self.batch, self.meter = module, batch, Meter(device)
         self.optimizer, _ = module.recipe.build(module.network, max_steps=1, fused=True)
-        self.autocast = partial(torch.autocast, batch["image"].device.type, dtype, enabled=dtype is not None)
+        self.autocast = partial(torch.autocast, device.type, dtype, enabled=dtype is not None)
 
     def forward(self) -> dict[str, float]:
         """Run in eval mode, without gradient and without a mask of padding, as operations are counted.
@@ -70,14 +152,15 @@ class Runner:
             ``FORWARD``, ``FORWARD_PEAK`` and ``STAGE`` + name of each of the network's direct children that was called.
         """
         self.module.eval()
-        with _stage_marks(self.module.network, self.meter) as stages:
+        marks: dict[str, list[Any]] = {}
+        with ExitStack() as hooks:
+            for name, child in self.module.network.named_children():
+                mark = partial(self._mark, marks.setdefault(name, []))
+                hooks.enter_context(child.register_forward_pre_hook(mark))
+                hooks.enter_context(child.register_forward_hook(mark))
             seconds, peak = self.meter.measure(self._predict)
-        times = {
-            STAGE + name: sum(map(self.meter.seconds, marks[::2], marks[1::2]))
-            for name, marks in stages.items()
-            if marks
-        }
-        return {FORWARD: seconds, **times, FORWARD_PEAK: peak + _weight_bytes(self.module)}
+        stages = {STAGE + name: sum(map(self.meter.seconds, own[::2], own[1::2])) for name, own in marks.items() if own}
+        return {FORWARD: seconds, **stages, FORWARD_PEAK: peak + _weight_bytes(self.module)}
 
     def step(self) -> dict[str, float]:
         """Train by one step: forward with the mask that loaders give, losses, backward, optimiser.
@@ -87,16 +170,36 @@ class Runner:
         """
         self.module.train()
         ends: list[Any] = []
-        with _encoder_marks(self.module.network, self.meter) as encoder:
+        marks: list[
+            Any
+        ] = []  # before and after the encoder's forward pass, and before its backward pass, which is last
+
+        def arrive(_: Tensor) -> None:
+            # The first map's gradient; autograd goes backward in the order of creation, so the whole decoder's came before.
+            if len(marks) == 2:
+                self._mark(marks)
+
+        def watch(_: nn.Module, __: object, maps: Sequence[Tensor]) -> None:
+            self._mark(marks)
+            for x in maps:
+                if x.requires_grad:
+                    x.register_hook(arrive)  # type: ignore[no-untyped-call] # torch ships it untyped
+
+        encoder = getattr(self.module.network, "encoder", None)
+        with ExitStack() as hooks:
+            if isinstance(encoder, nn.Module):
+                hooks.enter_context(encoder.register_forward_pre_hook(partial(self._mark, marks)))
+                hooks.enter_context(encoder.register_forward_hook(watch))
             seconds, peak = self.meter.measure(lambda: ends.extend(self._train()))
         values = [value for state in self.optimizer.state.values() for value in state.values()]
         kept = sum(value.nbytes for value in values if isinstance(value, Tensor))
-        parts = self._parts(encoder, *ends)
+        parts = self._parts(marks, *ends) if marks else {}
         return {STEP: seconds, **parts, STEP_PEAK: peak + _weight_bytes(self.module) + kept}
 
+    def _mark(self, marks: list[Any], *_: object) -> None:
+        marks.append(self.meter.mark())
+
     def _parts(self, encoder: Sequence[Any], start: Any, middle: Any, end: Any) -> dict[str, float]:  # noqa: ANN401
-        if not encoder:
-            return {}
         inside = self.meter.seconds(*encoder[:2])
         if len(encoder) > 2:  # no gradient reaches a frozen one
             inside += self.meter.seconds(encoder[2], middle)
@@ -122,52 +225,3 @@ class Runner:
 
 def _weight_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-
-
-@contextmanager
-def _stage_marks(network: nn.Module, meter: Meter) -> Iterator[dict[str, list[Any]]]:
-    """Give each direct child's name -> marks before and after each of its calls inside the context."""
-    marks: dict[str, list[Any]] = {name: [] for name, _ in network.named_children()}
-    handles = []
-    for name, child in network.named_children():
-
-        def mark(*_: object, own: list[Any] = marks[name]) -> None:
-            own.append(meter.mark())
-
-        handles += [child.register_forward_pre_hook(mark), child.register_forward_hook(mark)]
-    try:
-        yield marks
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _encoder_marks(network: nn.Module, meter: Meter) -> Iterator[list[Any]]:
-    """Give marks before and after the encoder's forward pass, and before its backward pass, which comes last of all."""
-    marks: list[Any] = []
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        yield marks
-        return
-
-    def mark(*_: object) -> None:
-        marks.append(meter.mark())
-
-    def arrive(_: Tensor) -> None:
-        # The first map's gradient; autograd goes backward in the order of creation, so the whole decoder's came before.
-        if len(marks) == 2:
-            mark()
-
-    def watch(_: nn.Module, __: object, maps: Sequence[Tensor]) -> None:
-        mark()
-        for x in maps:
-            if x.requires_grad:
-                x.register_hook(arrive)  # type: ignore[no-untyped-call] # torch ships it untyped
-
-    handles = [encoder.register_forward_pre_hook(mark), encoder.register_forward_hook(watch)]
-    try:
-        yield marks
-    finally:
-        for handle in handles:
-            handle.remove()

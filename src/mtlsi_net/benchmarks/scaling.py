@@ -1,36 +1,42 @@
-"""How a decoder's cost grows with pixels, tasks and query scales: operations, memory and time, and fitted exponents."""
+"""Growth of a decoder's cost with pixels, tasks and query scales: operations, memory and time, and fitted exponents."""
 
 import copy
 import itertools
 import logging
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import track
 from torch import Tensor, nn
 
-from mtlsi_net.benchmarks.candidates import Candidate, build_candidates
+from mtlsi_net.benchmarks.candidates import build_candidates
 from mtlsi_net.benchmarks.live_bytes import count_step
-from mtlsi_net.benchmarks.meters import Meter, open_device
-from mtlsi_net.benchmarks.model import device_settings
-from mtlsi_net.benchmarks.runner import random_batch
-from mtlsi_net.benchmarks.scaling_report import MEANING, Row, draw, fits
-from mtlsi_net.benchmarks.tables import print_rows, write_csv
+from mtlsi_net.benchmarks.report import Report, Row, take_turns
+from mtlsi_net.benchmarks.runner import Meter, device_record, open_device, random_batch
 from mtlsi_net.models.encoder import Encoder
-from mtlsi_net.record import describe_run
 from mtlsi_net.specs import FeatureSpec
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import write_json
 
-log = logging.getLogger(__name__)
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it misses fonts of powers that it does not need
 
 MAPS = 4
+COSTS = ("GFLOP", "saved MiB", "peak MiB", "forward ms")
+MEANING = {
+    "GFLOP": "of the decoder, one image, counted on the meta device, 2 operations per multiply-add",
+    "saved MiB": "kept for the backward pass of one image, losses at full size included, parameters left out",
+    "peak MiB": "largest sum of activations, gradients and temporary values of a training step on one image",
+    "forward ms": "of a batch in eval mode; median of the rounds; empty above scaling.time_gflop",
+    "exponent": "slope of a line through log(cost) over log(value), least squares; linear is 1",
+    "crossing": "value at which the fitted lines of a model and the first one cross; empty if they do not",
+    "encoder": "left out: fixed maps of a plain transformer's shapes stand for it",
+}
 
 
 class FixedMaps(Encoder):
@@ -60,49 +66,21 @@ class FixedMaps(Encoder):
         return [x.expand(image.shape[0], -1, height, width).contiguous() for x in self.values]
 
 
-@dataclass
-class Point:
-    """One decoder at one value of what is varied."""
-
-    row: Row
-    candidate: Candidate
-    size: Sequence[int]
-    seconds: list[float] = field(default_factory=list)
-
-
-def bench_scaling(cfg: DictConfig) -> list[Row]:
-    """Measure the decoders of ``cfg.scaling.models``; write tables, plot and record to ``cfg.paths.run_dir``.
-
-    Returns:
-        The rows of scaling.csv.
+def bench_scaling(cfg: DictConfig) -> Report:
+    """Measure the decoders of ``cfg.scaling.models``.
 
     Raises:
         UserError: a setting that cannot be, or a network that cannot be built.
     """
     if len(cfg.scaling.sizes) < 2:
         raise UserError(f"scaling.sizes={cfg.scaling.sizes}; a curve needs two sizes or more: [[224,288],[448,576]]")
-    device, meter = open_device(cfg.device)
-    start = time.perf_counter()
-    rows: list[Row] = []
-    for variation in track(list(_variations(cfg)), "scaling", transient=True):
-        points = list(_count(cfg, *variation))
-        _time([p for p in points if float(p.row["GFLOP"]) <= cfg.scaling.time_gflop], cfg, device, meter)
-        rows += [point.row for point in points]  # the networks go: all at once would be large
-    folder = Path(cfg.paths.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    device = open_device(cfg.device)
+    rows = [row for variation in _variations(cfg) for row in _measure(cfg, device, *variation)]
     fitted = fits(rows)
-    write_csv(folder / "scaling.csv", rows)
-    write_csv(folder / "fits.csv", fitted)
-    settings = {"rounds": cfg.rounds, **device_settings(device, "32-true")}
+    settings = {"rounds": cfg.rounds, **device_record(device, "32-true")}
     settings |= {"scaling": OmegaConf.to_container(cfg.scaling, resolve=True)}
-    record = describe_run(cfg.seed, {"all": time.perf_counter() - start})
-    write_json(
-        folder / "bench.json", {**record, "settings": settings, "meaning": MEANING, "rows": rows, "fits": fitted}
-    )
-    draw(rows, fitted, folder / "scaling.png")
-    print_rows([row for row in fitted if row["over"] == "pixels"], "growth: cost ~ pixels ** exponent")
-    log.info("everything is in %s", folder)
-    return rows
+    record = {"settings": settings, "meaning": MEANING}
+    return Report({"fits": fitted, "scaling": rows}, draw(rows), "growth: cost ~ value ** exponent", record)
 
 
 def _variations(cfg: DictConfig) -> Iterator[tuple[str, float, Sequence[int], int, list[str]]]:
@@ -117,41 +95,108 @@ def _variations(cfg: DictConfig) -> Iterator[tuple[str, float, Sequence[int], in
         yield "scales", count, base, cfg.scaling.base_tasks, [f"{models[0]} 'model.fusion.scales=[{kernels}]'"]
 
 
-def _count(
-    cfg: DictConfig, over: str, value: float, size: Sequence[int], tasks: int, models: list[str]
-) -> Iterator[Point]:
-    run = copy.deepcopy(cfg)
-    OmegaConf.set_struct(run, False)
-    kinds = itertools.cycle(cfg.tasks.values())
-    run.tasks = {f"task_{i}": copy.deepcopy(next(kinds)) for i in range(tasks)}
+def _measure(
+    cfg: DictConfig, device: torch.device, over: str, value: float, size: Sequence[int], tasks: int, models: list[str]
+) -> list[Row]:
+    """Return the models' rows at one value of what is varied; their networks are gone then, all would be too large."""
+    rows, jobs = {}, []
     names = {f"{model} task_weights=equal": model for model in models}
-    run.data.size, run.models = list(size), list(names)
-    encoder = {"_target_": f"{FixedMaps.__module__}.FixedMaps", "name": "fixed maps", "pretrained": False}
-    run.backbone = {**encoder, "channels": cfg.scaling.channels, "stride": cfg.scaling.stride}
-    for name, candidate in build_candidates(run, torch.device("cpu")).items():
+    for name, candidate in build_candidates(_configuration(cfg, size, tasks, list(names)), torch.device("cpu")).items():
         batch = random_batch(candidate.module.tasks, size, 1, cfg.seed, torch.device("cpu"))
         held = count_step(candidate.module, batch, None)
         row: Row = {"over": over, "model": "queries" if over == "scales" else names[name], "value": value}
         row |= {"height": size[0], "width": size[1], "tasks": tasks}
         row["GFLOP"] = round(candidate.size["decoder_gflop"], 3)
-        row |= {"saved MiB": round(held.saved / 2**20, 2), "peak MiB": round(held.working / 2**20, 2), "forward ms": ""}
-        yield Point(row, candidate, size)
+        rows[name] = row | {"saved MiB": round(held.saved / 2**20, 2), "peak MiB": round(held.working / 2**20, 2)}
+        if row["GFLOP"] <= cfg.scaling.time_gflop:
+            image = torch.rand(cfg.batch_size, 3, *size, device=device)
+            jobs.append(partial(_forward, name, candidate.module.network.eval(), image))
+    seconds = take_turns(jobs, cfg.rounds, f"{over}: {value}").median()
+    return [row | {"forward ms": round(1e3 * float(seconds.get(name, math.nan)), 2)} for name, row in rows.items()]
 
 
-def _time(points: Sequence[Point], cfg: DictConfig, device: torch.device, meter: Meter) -> None:
-    """Write the median of the rounds into the points' rows; they take turns."""
-    for number in range(cfg.rounds + 1):
-        for point in points:
-            seconds = _forward_seconds(point, cfg, device, meter)
-            point.seconds += [seconds] if number else []  # the first round warms up
-    for point in points:
-        point.row["forward ms"] = round(1e3 * float(np.median(point.seconds)), 2)
+def _configuration(cfg: DictConfig, size: Sequence[int], tasks: int, models: list[str]) -> DictConfig:
+    """Return a configuration for ``build_candidates``: tasks of the data set's kinds in turn, maps for an encoder."""
+    run = copy.deepcopy(cfg)
+    OmegaConf.set_struct(run, False)
+    kinds = itertools.cycle(cfg.tasks.values())
+    run.tasks = {f"task_{i}": copy.deepcopy(next(kinds)) for i in range(tasks)}
+    run.data.size, run.models = list(size), models
+    encoder = {"_target_": f"{FixedMaps.__module__}.FixedMaps", "name": "fixed maps", "pretrained": False}
+    run.backbone = {**encoder, "channels": cfg.scaling.channels, "stride": cfg.scaling.stride}
+    return run
 
 
-def _forward_seconds(point: Point, cfg: DictConfig, device: torch.device, meter: Meter) -> float:
-    network = point.candidate.module.network.to(device).eval()
-    image = torch.rand(cfg.batch_size, 3, *point.size, device=device)
+def _forward(name: str, network: nn.Module, image: Tensor, _: int) -> dict[str, float]:
+    network.to(image.device)
     with torch.no_grad():
-        seconds, _ = meter.measure(lambda: network(image))
+        seconds, _peak = Meter(image.device).measure(lambda: network(image))
     network.cpu()
-    return seconds
+    return {name: seconds}
+
+
+def fits(rows: Sequence[Row]) -> list[Row]:
+    """Return the exponent of every model's every cost, and where it crosses the first model's."""
+    found: list[Row] = []
+    first: dict[tuple[str, str], tuple[float, float]] = {}
+    for (over, model), own in pd.DataFrame(rows).groupby(["over", "model"], sort=False):
+        row: Row = {"over": over, "model": model}
+        for cost in COSTS:
+            line = fit(own, cost)
+            crossing = math.nan if line is None else cross(first.setdefault((over, cost), line), line)
+            row[f"{cost} exponent"] = math.nan if line is None else round(line[0], 3)
+            row[f"{cost} crossing"] = round(crossing, 1)
+        found.append(row)
+    return found
+
+
+def fit(rows: pd.DataFrame, cost: str) -> tuple[float, float] | None:
+    """Return slope and offset of the line through log(cost) over log(value); None if fewer than two are known."""
+    known = rows[["value", cost]].dropna().to_numpy(dtype=np.float64)
+    if len(known) < 2:
+        return None
+    values, costs = np.log(known).T
+    slope, offset = np.polyfit(values, costs, 1)
+    return float(slope), float(offset)
+
+
+def cross(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Return the value at which two fitted lines meet; NaN if they are (nearly) parallel or meet far away."""
+    if abs(a[0] - b[0]) < 0.01:
+        return math.nan
+    at = (b[1] - a[1]) / (a[0] - b[0])
+    return math.exp(at) if abs(at) < 30 else math.nan
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw every cost over what is varied, on logarithmic axes, with the fitted lines."""
+    frame = pd.DataFrame(rows)
+    varied = [part for _, part in frame.groupby("over", sort=False) if part["value"].nunique() > 1]
+    figure = Figure(figsize=(13, 3.8 * len(varied)), layout="constrained")
+    grid = figure.subplots(len(varied), len(COSTS), squeeze=False)
+    for axes, part in zip(grid, varied, strict=True):
+        for axis, cost in zip(axes, COSTS, strict=True):
+            _draw_cost(axis, part, cost)
+    return figure
+
+
+def _draw_cost(axis: Axes, part: pd.DataFrame, cost: str) -> None:
+    for index, (model, own) in enumerate(part.groupby("model", sort=False)):
+        line = fit(own, cost)
+        if line is not None:
+            axis.loglog(own["value"], own[cost], "o", color=f"C{index}", markersize=4)
+            values = np.sort(own["value"].to_numpy(dtype=np.float64))
+            fitted = np.exp(line[1]) * values ** line[0]
+            axis.loglog(values, fitted, color=f"C{index}", label=f"{model}: {line[0]:.2f}", linewidth=1)
+    over = part["over"].iloc[0]
+    axis.set(xlabel=over, ylabel=cost)
+    axis.yaxis.set_major_formatter(LogFormatter())
+    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
+    if over != "pixels":  # few and small: each has its tick
+        counts = sorted(part["value"].unique())
+        axis.set_xticks(counts, [f"{count:g}" for count in counts])
+        axis.xaxis.set_minor_locator(NullLocator())
+    axis.tick_params(which="both", labelsize=6)
+    if axis.lines:
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    axis.set_visible(bool(axis.lines))  # counted alone: no times

@@ -1,14 +1,12 @@
-"""How long a command takes until it shows its help, against importing torch alone."""
+"""Time until a command shows its help, beside importing torch alone."""
 
 import resource
 import subprocess
 import sys
-from functools import partial
-from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mtlsi_net.benchmarks.timings import Seconds, publish_timings, take_turns
+from mtlsi_net.benchmarks.report import Report, take_turns, timings
 
 COMMANDS = {
     'python -c "import torch"': ["-c", "import torch"],
@@ -16,16 +14,10 @@ COMMANDS = {
 }
 
 
-def bench_startup(cfg: DictConfig) -> Seconds:
-    """Start new processes in turn; write table, plot and record to ``cfg.paths.run_dir``.
-
-    Returns:
-        Command -> processor seconds, one value a round.
-    """
-    jobs = {name: partial(_processor_seconds, arguments) for name, arguments in COMMANDS.items()}
-    seconds = take_turns(jobs, cfg.rounds, "startup")
-    publish_timings("startup", seconds, "processor time of a new process", cfg.seed, Path(cfg.paths.run_dir), {})
-    return seconds
+def bench_startup(cfg: DictConfig) -> Report:
+    """Start new processes in turn and take their processor seconds."""
+    jobs = [lambda _, name=name: {name: _processor_seconds(COMMANDS[name])} for name in COMMANDS]
+    return timings("startup", take_turns(jobs, cfg.rounds, "startup"), "processor time of a new process", {})
 
 
 def _processor_seconds(arguments: list[str]) -> float:

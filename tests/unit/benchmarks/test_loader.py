@@ -8,7 +8,7 @@ import torch
 from helpers.miniature import compose_config, write_miniature
 from helpers.pascal_miniature import write_pascal_miniature
 
-from mtlsi_net.bench import BENCHMARKS, bench
+from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks.loader import DECODE, EVALUATE, STEP, TRAIN, VALUES, decode_alone
 from mtlsi_net.data.nyud import NYUDLayoutReader
 from mtlsi_net.specs import TargetSpec
@@ -66,12 +66,6 @@ def test_decoding_alone_gives_what_the_files_hold(tmp_path):
 def test_an_unknown_benchmark_is_refused_by_name(tmp_path, what):
     with pytest.raises(UserError, match=f"what={what} .*'?loader'?"):
         run(tmp_path, *([] if what is None else [f"what={what}"]))
-
-
-def test_every_benchmark_can_be_imported():
-    from hydra.utils import get_object
-
-    assert all(callable(get_object(path)) for path in BENCHMARKS.values())
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

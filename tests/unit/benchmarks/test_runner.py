@@ -5,7 +5,6 @@ import torch
 from helpers.miniature import compose_config
 
 from mtlsi_net import assemble
-from mtlsi_net.benchmarks.meters import CpuMeter, CudaMeter
 from mtlsi_net.benchmarks.runner import (
     FORWARD,
     FORWARD_PEAK,
@@ -14,6 +13,7 @@ from mtlsi_net.benchmarks.runner import (
     STAGE,
     STEP,
     STEP_PEAK,
+    Meter,
     Runner,
     random_batch,
 )
@@ -23,25 +23,28 @@ CPU = torch.device("cpu")
 PEER = ("model=external", "model.target=helpers.peer.Peer")
 
 
-class CountingMeter(CpuMeter):
+class CountingMeter(Meter):
     """Every mark is a second after the one before; every work needs 100 bytes."""
 
     def __init__(self):
+        super().__init__(CPU)
         self.count = 0
 
     def mark(self):
         self.count += 1
         return float(self.count)
 
-    def peak(self):
-        return 100.0
+    def measure(self, work):
+        return super().measure(work)[0], 100.0
 
 
 def make_runner(*overrides):
     cfg = compose_config("data=nyud", *overrides)
     tasks = assemble.build_tasks(cfg)
     module = build_module(cfg, assemble.build_network(cfg, tasks), tasks, priors={}, config={})
-    return Runner(module, random_batch(tasks, (64, 64), 2, 0, CPU), CountingMeter(), None)
+    runner = Runner(module, random_batch(tasks, (64, 64), 2, 0, CPU), None)
+    runner.meter = CountingMeter()
+    return runner
 
 
 def test_labels_are_such_as_loaders_give():
@@ -93,7 +96,7 @@ def test_a_step_is_the_encoders_the_decoders_and_the_optimisers_time(overrides):
     runner = make_runner("model.width=32", *(["model.head_dim=32"] if not overrides else []), *overrides)
     log = []
 
-    class Meter(CountingMeter):
+    class LoggingMeter(CountingMeter):
         def mark(self):
             log.append("mark")
             return super().mark()
@@ -101,7 +104,7 @@ def test_a_step_is_the_encoders_the_decoders_and_the_optimisers_time(overrides):
     def told(what):
         return lambda *_: log.append(what)
 
-    runner.meter = Meter()
+    runner.meter = LoggingMeter()
     network = runner.module.network
     network.encoder.register_forward_pre_hook(told("encoder"))
     for name, parameter in network.named_parameters():
@@ -143,5 +146,5 @@ def test_events_time_a_gpu_and_its_memory_is_counted_from_the_start(monkeypatch)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4000)
-    assert CudaMeter().measure(lambda: calls.append("work")) == (pytest.approx(1.5), 3000)
+    assert Meter(torch.device("cuda")).measure(lambda: calls.append("work")) == (pytest.approx(1.5), 3000)
     assert calls == ["wait", "reset", "record", "work", "record", "wait"]
