@@ -12,10 +12,10 @@ from mtlsi_net.utils.launch import start
 def main(cfg: DictConfig) -> float:
     """Score the checkpoint with the configuration it carries."""
     with user_errors():
-        return start("mtlsi_net.evaluate.run", cfg)
+        return start(evaluate_one, cfg)
 
 
-def run(cfg: DictConfig) -> float:
+def evaluate_one(cfg: DictConfig) -> float:
     """Score one checkpoint; return its gain."""
     from mtlsi_net.evaluation import evaluate
 

@@ -24,17 +24,22 @@ def main(cfg: DictConfig) -> float:
         job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN:
             cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
-            return start("mtlsi_net.sweep.run_job", cfg, job_command(job))
-        if resumes(cfg):
-            return start("mtlsi_net.sweep.run_job", cfg)
-        return start("mtlsi_net.train.run", cfg)
+            return start(resume_or_train, cfg, job_command(job))
+        return start(resume_or_train if resumes(cfg) else train_one, cfg)
 
 
-def run(cfg: DictConfig) -> float:
+def train_one(cfg: DictConfig) -> float:
     """Train one network; return its gain."""
     from mtlsi_net.training import train
 
     return train(cfg).gain
+
+
+def resume_or_train(cfg: DictConfig, command: str | None = None) -> float:
+    """Train as far as that is still to be done in ``cfg.paths.run_dir``; return the gain."""
+    from mtlsi_net.sweep import run_job
+
+    return run_job(cfg, command)
 
 
 def job_command(job: HydraConf) -> str:

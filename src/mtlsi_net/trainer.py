@@ -24,7 +24,6 @@ from mtlsi_net.lit.processes import (
     check_processes,
     check_trainer,
     choose_strategy,
-    environment_plugins,
     has_unreached,
     synchronise_batch_norm,
 )
@@ -121,7 +120,7 @@ def build_trainer(
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
         max_time=None,  # ours saves and ends as interrupted, Lightning's would be a finished run
-        plugins=[*environment_plugins(), SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO()],
         default_root_dir=str(folder.root),
     )
     check_processes(trainer)

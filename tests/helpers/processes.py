@@ -10,17 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.utils import ranks
-from mtlsi_net.utils.launch import start
 
 
 def processes(count: int) -> DictConfig:
     """Return as much of a configuration as starting processes takes."""
     return OmegaConf.create({"trainer": {"devices": count, "accelerator": "cpu"}})
-
-
-def run(function: Any, cfg: DictConfig, *arguments: Any) -> float:
-    """Return what a function of this module returns in the first of ``cfg.trainer.devices`` processes."""
-    return start(f"helpers.processes.{function.__name__}", cfg, *arguments)
 
 
 def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
@@ -53,18 +47,36 @@ def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what a
     raise ValueError("something nobody thought of")
 
 
-def wait_for_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
-    """Leave with code 9 after some time to save at SIGUSR1, as a preempted run would."""
+def save_after_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Take some time to save after the first signal, then leave as training does; note all signals that came."""
+    came: list[int] = []
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, lambda number, _: came.append(number))
+    _ready(folder)
+    while not came:
+        time.sleep(0.05)
+    end = time.monotonic() + 1 + 4 * ranks.place().rank  # the second needs more than a broken run's ranks have
+    while time.monotonic() < end:
+        time.sleep(0.05)
+    (folder / f"saved {ranks.place().rank}").write_text(" ".join(signal.Signals(number).name for number in came))
+    sys.exit(130 if came[0] == signal.SIGINT else 75)
 
-    def save(*_: object) -> None:
-        time.sleep(0.5 + ranks.place().rank)
-        (folder / f"saved {ranks.place().rank}").write_text("")
-        sys.exit(9)
 
-    signal.signal(signal.SIGUSR1, save)
-    (folder / f"ready {ranks.place().rank}").write_text(str(os.getpid()))
+def hang(cfg: DictConfig, folder: Path) -> float:
+    """Hear no signal, as in a transfer that never ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return sleep(cfg, folder)
+
+
+def sleep(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Do nothing for minutes."""
+    _ready(folder)
     time.sleep(300)
     return 0.0
+
+
+def _ready(folder: Path) -> None:
+    (folder / f"ready {ranks.place().rank}").write_text(str(os.getpid()))
 
 
 def gradients(cfg: DictConfig, path: Path) -> float:

@@ -8,12 +8,19 @@ from helpers.miniature import short_overrides, write_miniature
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 75), pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow), (signal.SIGINT, 130)],
+    ("number", "code", "options"),
+    [
+        (signal.SIGTERM, 75, ()),
+        pytest.param(signal.SIGUSR1, 75, (), marks=pytest.mark.slow),
+        (signal.SIGINT, 130, ()),
+        pytest.param(signal.SIGTERM, 75, ("trainer=ddp_cpu",), marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, ("trainer=ddp_cpu",), marks=pytest.mark.slow),
+    ],
 )
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code, options):
     data = write_miniature(tmp_path / "data")
-    process = start([*short_overrides(data, tmp_path / "run", 5000), "logger=csv", "checkpoint_every=1"], tmp_path)
+    usual = (*short_overrides(data, tmp_path / "run", 5000), "logger=csv", "checkpoint_every=1")
+    process = start([*usual, *options], tmp_path)
     assert wait_for((tmp_path / "run" / "checkpoints" / "last.ckpt").is_file, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=100)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
-from helpers.processes import gradients, run
+from helpers.processes import gradients
 from PIL import Image
 
+from mtlsi_net.evaluate import evaluate_one
 from mtlsi_net.tasks.image_sums import read_image_sums
 from mtlsi_net.training import train
 from mtlsi_net.utils.launch import start
@@ -91,7 +92,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(data, tmp_path, reference)
 )
 def test_processes_have_the_gradient_of_one(data, tmp_path, reference, count, micro_batch):
     options = ("trainer=ddp_cpu", f"trainer.devices={count}", f"data.micro_batch={micro_batch}", "loss_norm=global")
-    run(gradients, without_batch_norm(data, tmp_path, *options), tmp_path / "kept.pt")
+    start(gradients, without_batch_norm(data, tmp_path, *options), tmp_path / "kept.pt")
     assert_same_training(kept(tmp_path / "kept.pt"), reference)
 
 
@@ -107,7 +108,7 @@ def alone(data, tmp_path_factory):
 def evaluated(checkpoint, folder, count):
     options = ("trainer=ddp_cpu", f"trainer.devices={count}", "trainer.enable_progress_bar=false")
     where = (f"ckpt={checkpoint}", f"paths.run_dir={folder}", "pictures=2")
-    return start("mtlsi_net.evaluate.run", compose_config(*where, *options, name="evaluate"))
+    return start(evaluate_one, compose_config(*where, *options, name="evaluate"))
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7))])

@@ -5,10 +5,10 @@ import time
 
 import pytest
 from helpers import processes
-from helpers.processes import run
 
 from mtlsi_net.utils import launch, ranks
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.launch import start
 from mtlsi_net.utils.ranks import Place
 
 
@@ -19,7 +19,7 @@ def place(monkeypatch):
 
     def told(**variables):
         for name in list(os.environ):
-            if name.startswith((*starters, ranks.STORE_PORT)):
+            if name.startswith(starters):
                 monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
@@ -44,7 +44,7 @@ def test_every_starter_is_recognised(place):
 
 def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    first = run(processes.meet, processes.processes(3), tmp_path)
+    first = start(processes.meet, processes.processes(3), tmp_path)
     told = {(tmp_path / f"{rank}").read_text() for rank in range(3)}
     threads = max(1, os.cpu_count() // 3)
     assert told == {f"{first:.0f} 3 {threads} ['0']"}, "one node: the first does what has to be done once"
@@ -53,23 +53,21 @@ def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd,
 
 
 def test_one_process_needs_no_others(tmp_path):
-    assert run(processes.meet, processes.processes(1), tmp_path) == os.getpid()
+    assert start(processes.meet, processes.processes(1), tmp_path) == os.getpid()
 
 
 @pytest.mark.parametrize(
     ("rank", "how", "code", "message"),
     [
-        (1, "killed", 1, "error: process 1 of 2 was killed by SIGKILL, for want of memory?; the others were ended"),
-        (0, "killed", 1, "error: process 0 of 2 was killed by SIGKILL"),
-        (1, "leaves", 7, "error: process 1 of 2 ended with code 7, its message stands above"),
-        (0, "is told", 2, "error: the label is torn; get it again\n"),
+        (1, "killed", 1, "error: process 1 of 2 was killed by SIGKILL (out of memory?); the others were ended"),
+        (1, "leaves", 7, "error: process 1 of 2 ended with code 7, see its message above"),
         (1, "is told", 2, "error: process 1: the label is torn; get it again\n"),
         (0, "breaks", 1, "ValueError: something nobody thought of\nerror: process 0 of 2 ended with code 1"),
     ],
 )
 def test_a_rank_that_dies_ends_the_run_with_its_reason(rank, how, code, message, capfd):
     with pytest.raises(SystemExit) as left:
-        run(processes.die, processes.processes(2), rank, how)  # the other one would go on for 5 minutes
+        start(processes.die, processes.processes(2), rank, how)  # the other one would go on for 5 minutes
     assert left.value.code == code
     errors = capfd.readouterr().err
     assert message in errors
@@ -77,10 +75,15 @@ def test_a_rank_that_dies_ends_the_run_with_its_reason(rank, how, code, message,
     assert not multiprocessing.active_children()
 
 
+def in_a_group(*arguments):
+    os.setpgrp()
+    start(*arguments)
+
+
 def in_a_process(function, folder):
-    """Start ranks from a process of their own; return it when they are ready, and their ids."""
-    cfg = processes.processes(2)
-    starter = multiprocessing.get_context("spawn").Process(target=run, args=(function, cfg, folder))
+    """Start ranks from a process, and group, of their own; return it when they are ready, and their ids."""
+    arguments = (function, processes.processes(2), folder)
+    starter = multiprocessing.get_context("spawn").Process(target=in_a_group, args=arguments)
     starter.start()
     ready = [folder / f"ready {rank}" for rank in range(2)]
     while not all(path.is_file() and path.read_text() for path in ready):
@@ -88,25 +91,31 @@ def in_a_process(function, folder):
     return starter, [int(path.read_text()) for path in ready]
 
 
-def test_a_signal_reaches_all_ranks_and_each_has_time_to_save(tmp_path):
-    starter, _ = in_a_process(processes.wait_for_signal, tmp_path)
-    os.kill(starter.pid, signal.SIGUSR1)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_group_reaches_each_rank_once_with_time_to_save(tmp_path, capfd, number, code):
+    starter, pids = in_a_process(processes.save_after_signal, tmp_path)
+    os.killpg(starter.pid, number)  # as a terminal does
     starter.join(60)
-    assert starter.exitcode == 9
-    assert {path.name for path in tmp_path.glob("saved*")} == {"saved 0", "saved 1"}
+    assert starter.exitcode == code
+    assert not any(running(pid) for pid in pids)
+    saved = {path.name: path.read_text() for path in tmp_path.glob("saved*")}
+    assert saved == {f"saved {rank}": number.name for rank in range(2)}
+    assert not capfd.readouterr().err
 
 
-def test_an_interrupted_starter_ends_its_ranks_without_a_traceback(tmp_path, capfd):
-    starter, pids = in_a_process(processes.wait_for_signal, tmp_path)
-    os.kill(starter.pid, signal.SIGINT)
+def test_a_second_interrupt_ends_ranks_that_hang(tmp_path, capfd):
+    starter, pids = in_a_process(processes.hang, tmp_path)
+    for _ in range(2):
+        os.kill(starter.pid, signal.SIGINT)
+        time.sleep(0.5)
     starter.join(60)
     assert starter.exitcode == 130
     assert not any(running(pid) for pid in pids)
-    assert capfd.readouterr().err == "error: interrupted\n"
+    assert not capfd.readouterr().err
 
 
 def test_ranks_end_with_a_starter_that_is_killed(tmp_path):
-    starter, pids = in_a_process(processes.wait_for_signal, tmp_path)
+    starter, pids = in_a_process(processes.sleep, tmp_path)
     starter.kill()
     starter.join()
     deadline = time.monotonic() + 30

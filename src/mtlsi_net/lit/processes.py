@@ -1,11 +1,9 @@
 """The trainer among several processes: which settings work, and what follows from them."""
 
 import logging
-from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 from timm.layers import convert_sync_batchnorm
@@ -69,11 +67,6 @@ def accumulate(trainer: L.Trainer, module: MultiTaskModule, micro_batches: int) 
     trainer.accumulate_grad_batches = module.micro_batches = micro_batches
     if isinstance(trainer.val_check_interval, int):
         trainer.val_check_interval *= micro_batches
-
-
-def environment_plugins() -> list[Any]:
-    """Return what tells Lightning how processes were started, where it would not find out."""
-    return [LightningEnvironment()] if place().starter in ("mtlsi_net", "submitit") else []
 
 
 def check_processes(trainer: L.Trainer) -> None:

@@ -34,7 +34,8 @@ def user_errors() -> Iterator[None]:
 
 
 def _leave_interrupted() -> NoReturn:
-    print("interrupted", file=sys.stderr)
+    if is_first():
+        print("interrupted", file=sys.stderr)
     sys.exit(130)
 
 

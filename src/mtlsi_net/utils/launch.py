@@ -1,60 +1,62 @@
-"""One command, several processes: the ranks of a run on this node, started, watched and ended together.
+"""Launcher: one command, several ranks on this node, by ``torch.multiprocessing``.
 
-Every rank calls the same function with the composed configuration. The command is not run again, so that sweeps,
-launchers and time stamps in folder names meet one process only; torchrun and SLURM start ranks themselves.
+Every rank calls the same function with the composed configuration. The command is not run again, so that sweeps, launchers
+and time stamps in folder names meet one process only; torchrun and SLURM start ranks themselves. torch's own
+``elastic_launch`` loses the ranks' exit codes after a signal, doubles a terminal's Ctrl-C, and gives the second rank
+30 s to save.
 """
 
 import logging.config
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, NoReturn
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_method
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils import ranks
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.entry import user_errors
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.errors import INTERRUPTED, UserError
+
+if TYPE_CHECKING:  # a single process reads torch only once its configuration is known to be right
+    from torch.multiprocessing.spawn import ProcessContext
 
 TIME_TO_SAVE = 300.0
 """Seconds that ranks have after a signal to write a checkpoint."""
-TIME_TO_END = 5.0
-"""Seconds between asking the ranks of a broken or interrupted run to end and ending them."""
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+TIME_TO_END = 2.0
+"""Seconds before the ranks of a broken run are asked to end, and again before they are killed: in all, less than
+``ranks.GRACE``, so that errors that follow from the first are not printed."""
+FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-def start(function: str, cfg: DictConfig, *arguments: Any) -> float:  # noqa: ANN401 - the function's own
-    """Return what ``function(cfg, *arguments)`` returns in the first of the processes that ``cfg.trainer`` asks for.
+def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> float:  # noqa: ANN401 - the function's own
+    """Return what ``function(cfg, *arguments)`` returns in rank zero of the ranks that ``cfg.trainer`` asks for.
 
     Args:
-        function: dotted name; all ranks call it.
+        function: of a module that imports neither torch nor Lightning: ranks read it before they know their rank.
         cfg: of the run.
         arguments: further ones, picklable.
 
     Raises:
-        UserError: nodes that nobody has started processes on.
+        UserError: nodes on which nobody has started processes.
         SystemExit: a rank failed; its own message, or one of this function's, says how.
     """
     ranks.quieten()
     count = 1 if ranks.place().starter else local_processes(cfg)
     if count == 1:
-        return float(get_method(function)(cfg, *arguments))
+        return function(cfg, *arguments)
     check_complete(cfg)
-    settled = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # the time, for one, differs among processes
-    assert isinstance(settled, DictConfig)
-    return _run_ranks(_Job(function, settled, arguments), count)
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # the time, for one, differs among processes
+    assert isinstance(resolved, DictConfig)
+    return _run_ranks(function, (resolved, *arguments), count)
 
 
 def local_processes(cfg: DictConfig) -> int:
@@ -90,162 +92,119 @@ def _count_devices(devices: Any, accelerator: str) -> int:  # noqa: ANN401 - wha
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What ranks do."""
-
-    function: str
-    cfg: DictConfig
-    arguments: Sequence[Any]
-
-
-@dataclass(frozen=True)
-class _Setting:
+class _Inherited:
     """What ranks take over from the process that starts them."""
 
-    size: int
     port: int
-    store_port: int
     argv: list[str]
     hydra: dict[str, Any] | None
     logging: dict[str, Any] | None
 
 
-def _setting(size: int) -> _Setting:
-    port, store_port = _free_ports(2)
+def _inherited(port: int) -> _Inherited:
     known: Any = HydraConfig.instance().cfg if HydraConfig.initialized() else None
     logs: Any = None if known is None else OmegaConf.to_container(known.hydra.job_logging, resolve=True)
     hydra: Any = None if known is None else OmegaConf.to_container(known.hydra)  # plugins' classes cannot be pickled
-    return _Setting(size, port, store_port, list(sys.orig_argv), hydra, logs)
+    return _Inherited(port, list(sys.orig_argv), hydra, logs)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count: int) -> float:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # not in its own list of names
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
-
-def _run_ranks(job: _Job, count: int) -> float:
-    context = multiprocessing.get_context("spawn")  # a fork would break threads, and CUDA
-    receiver, sender = context.Pipe(duplex=False)
-    setting = _setting(count)
-    processes = [
-        context.Process(
-            target=_be_rank, args=(rank, setting, job, sender if rank == 0 else None), name=f"process {rank}"
-        )
-        for rank in range(count)
-    ]
-    with _forwarding(processes) as signals:
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # which ranks it ends
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the ranks', on a free port
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    with _threads_per_rank(count):
+        shared = (count, _inherited(store.port), results, function, arguments)
+        context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+    assert context is not None
+    with _forwarding(context) as signals:
         try:
-            for process in processes:
-                process.start()
-            sender.close()
-            failed = _first_failure(processes)
-            if signals:  # they save what they have, each in its time
-                _join(processes, TIME_TO_SAVE)
-        except KeyboardInterrupt:  # a terminal sends it to the ranks too
-            _join(processes, TIME_TO_END)
-            print("error: interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-        finally:
-            _end(processes)
-    if failed is not None:
-        _report(failed, count, signals)
-    return float(receiver.recv())
-
-
-def _first_failure(processes: Sequence[SpawnProcess]) -> SpawnProcess | None:
-    """Return the first process that ends with a code other than 0, None if all have ended well."""
-    running: dict[Any, SpawnProcess] = {process.sentinel: process for process in processes}
-    while running:
-        for sentinel in wait(list(running)):
-            process = running.pop(sentinel)
-            process.join()
-            if process.exitcode:
-                return process
-    return None
-
-
-def _join(processes: Sequence[SpawnProcess], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-
-
-def _end(processes: Sequence[SpawnProcess]) -> None:
-    """End what still runs."""
-    running = [process for process in processes if process.pid is not None and process.is_alive()]
-    for process in running:
-        process.terminate()
-    _join(running, TIME_TO_END)
-    for process in running:
-        process.kill()
-    _join(running, TIME_TO_END)
-
-
-def _report(failed: SpawnProcess, count: int, signals: Sequence[int]) -> NoReturn:
-    code = failed.exitcode or 0
-    if signals or code == 2:  # as asked for; or the rank has said what is wrong in one line
-        sys.exit(code if code > 0 else 128 - code)
-    how = f"ended with code {code}, its message stands above"
-    if code < 0:
-        name = signal.Signals(-code).name
-        how = f"was killed by {name}" + (", for want of memory?" if -code == signal.SIGKILL else "")
-    print(f"error: {failed.name} of {count} {how}; the others were ended", file=sys.stderr)
-    sys.exit(max(code, 1))
+            while context.sentinels:
+                wait(list(context.sentinels))  # so that ``signals`` is complete when a rank has ended
+                context.join(0, TIME_TO_SAVE if signals else TIME_TO_END)
+        except ProcessRaisedException as error:
+            print(error.msg.strip(), file=sys.stderr)
+            _leave(f"process {error.error_index} of {count}", 1, signals)
+        except ProcessExitedException as error:
+            _leave(f"process {error.error_index} of {count}", error.exit_code, signals)
+    if results.empty():  # torch takes an interrupted rank for a good one
+        sys.exit(128 + signal.SIGINT)
+    return float(results.get())
 
 
 @contextmanager
-def _forwarding(processes: Sequence[SpawnProcess]) -> Iterator[list[int]]:
-    """Hand signals that ask for a checkpoint on to the ranks; yield the list of those that came."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
+def _threads_per_rank(count: int) -> Iterator[None]:
+    """Share the cores among the ranks started inside, unless the user has said how; it counts before torch is read."""
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
         return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+@contextmanager
+def _forwarding(context: "ProcessContext") -> Iterator[list[int]]:
+    """Forward signals that ask for a checkpoint to the ranks; yield the list of those that came.
+
+    A second Ctrl-C kills the ranks.
+    """
+    signals: list[int] = []
 
     def forward(number: int, _: object) -> None:
-        came.append(number)
-        for process in processes:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, number)
+        again = number == signal.SIGINT and number in signals
+        signals.append(number)
+        for process in context.processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL if again else number)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
     before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
-        yield came
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _be_rank(rank: int, setting: _Setting, job: _Job, sender: Connection | None) -> None:
-    """Do a job as one of its processes; the first sends what it found."""
-    _end_with_starter()
-    os.environ |= ranks.rank_variables(rank, setting.size, setting.port)
-    os.environ[ranks.STORE_PORT] = str(setting.store_port)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // setting.size)))
-    sys.orig_argv[:] = setting.argv  # the command that a record names
-    if setting.hydra is not None:
-        known: Any = OmegaConf.create({"hydra": setting.hydra})
+def _leave(failed: str, code: int, signals: list[int]) -> NoReturn:
+    """Exit with a failed rank's code, after saying how it failed, unless that was asked for or is said already."""
+    if signal.SIGINT in signals:
+        sys.exit(128 + signal.SIGINT)
+    if signals or code in (2, INTERRUPTED):
+        sys.exit(code if code > 0 else 128 - code)
+    how = f"ended with code {code}, see its message above"
+    if code < 0:
+        how = f"was killed by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    print(f"error: {failed} {how}; the others were ended", file=sys.stderr)
+    sys.exit(max(code, 1))
+
+
+def _run_rank(
+    rank: int,
+    count: int,
+    inherited: _Inherited,
+    results: Any,  # noqa: ANN401 - a queue
+    function: Callable[..., float],
+    arguments: tuple[Any, ...],
+) -> None:
+    """Call a function as one of the ranks; should the starter be killed, torch interrupts this process."""
+    os.setsid()  # a terminal's Ctrl-C comes from the starter alone, once
+    os.environ |= ranks.torchrun_variables(rank, count, inherited.port, common_store=True)
+    sys.orig_argv[:] = inherited.argv  # the command that a record names
+    if inherited.hydra is not None:
+        known: Any = OmegaConf.create({"hydra": inherited.hydra})
         HydraConfig.instance().cfg = known  # what it was told, for tags of the run
-    if sender is not None and setting.logging is not None:
-        logging.config.dictConfig(setting.logging)
+    if rank == 0 and inherited.logging is not None:
+        logging.config.dictConfig(inherited.logging)
     ranks.quieten()
     with user_errors():
-        found = get_method(job.function)(job.cfg, *job.arguments)
-        if sender is not None:
-            sender.send(found)
-
-
-def _end_with_starter() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
-    starter = multiprocessing.parent_process()
-    assert starter is not None
-
-    def watch() -> None:
-        wait([starter.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch starter").start()
+        value = function(*arguments)
+        if rank == 0:
+            results.put(value)

@@ -1,4 +1,4 @@
-"""The processes of one run: which of them this is, and what they agree on before torch.distributed connects them."""
+"""The ranks of one run: which of them this process is, and what they share before torch.distributed connects them."""
 
 import logging
 import os
@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # this module is read before torch is needed
     from torch.distributed.distributed_c10d import Store
-
-STORE_PORT = "MTLSI_NET_STORE_PORT"
-"""Environment variable in the processes that ``utils.launch`` starts: where they exchange what they agree on."""
 
 PATIENCE = timedelta(days=1)
 """How long others wait for the first process (it may render a data set); should it die, they are ended."""
@@ -37,7 +34,8 @@ class Place:
         rank: 0..size-1.
         size: processes of the run, over all nodes.
         local_rank: number on its node.
-        starter: who started them: ``mtlsi_net``, ``torchrun``, ``slurm``, ``submitit``; empty for a process on its own.
+        starter: who started them: ``torchrun`` (or ``utils.launch``, which leaves the same variables), ``slurm``,
+            ``submitit``; empty for a process on its own.
     """
 
     rank: int = 0
@@ -46,12 +44,10 @@ class Place:
     starter: str = ""
 
 
-@cache  # Lightning takes some of the variables away at its end
+@cache  # afterwards submitit's ranks look like torchrun's
 def place() -> Place:
     """Return this process's place, from the environment that its starter left."""
     env = os.environ
-    if STORE_PORT in env:
-        return _numbered("mtlsi_net", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "TORCHELASTIC_RUN_ID" in env:
         return _numbered("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     # Without a step the script was not started by srun; in these two jobs a person types.
@@ -60,7 +56,8 @@ def place() -> Place:
         return _numbered("slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
     if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:
         own = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
-        _tell_lightning(own, 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000)
+        port = 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000
+        os.environ |= torchrun_variables(own.rank, own.size, port)  # Lightning knows nothing of submitit
         return own
     return Place()
 
@@ -70,20 +67,22 @@ def _numbered(starter: str, rank: str, size: str, local_rank: str) -> Place:
     return Place(int(env[rank]), int(env[size]), int(env[local_rank]), starter)
 
 
-def _tell_lightning(own: Place, port: int) -> None:
-    """Leave what Lightning's own environment reads, for processes on one node."""
-    os.environ |= rank_variables(own.rank, own.size, port)
+def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
+    """Return torchrun's environment variables for one of ``size`` processes on this node, for torch and Lightning.
 
-
-def rank_variables(rank: int, size: int, port: int) -> dict[str, str]:
-    """Return the environment variables of one of ``size`` processes on this node that meet at ``port``."""
+    ``port``: where they meet; with ``common_store`` there is a store at it, else rank zero opens one.
+    """
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "NODE_RANK": "0",
         "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "GROUP_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "mtlsi_net",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": str(common_store),
     }
 
 
@@ -114,30 +113,27 @@ def in_turn(key: str, job: Callable[[], None]) -> None:
     agree(f"{key} first", job)
     if place().local_rank == 0 and not is_first():
         job()
+    if place().size > 1 and _store().add(f"{key} count", 1) == place().size:
+        _store().set(f"{key} done", "")
     if place().size > 1:
-        _store().add(f"{key} done", 1)
-        while int(_store().add(f"{key} done", 0)) < place().size:
-            time.sleep(0.1)
+        _store().wait([f"{key} done"])
 
 
-@cache  # the first process keeps it open for the others
+@cache  # who opens it keeps it open for the others
 def _store() -> "Store":
-    """Return the processes' common store; torchrun's agent has one, else the first process opens it."""
+    """Return the store that all ranks share: their starter's, or else one beside Lightning's that rank zero opens."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined] # not in its own list of names
     from torch.distributed.distributed_c10d import PrefixStore
 
     env = os.environ
-    address, port = env.get("MASTER_ADDR", ""), int(env.get("MASTER_PORT", 0)) + 1
-    opens = is_first()
-    if place().starter == "mtlsi_net":
-        port = int(env[STORE_PORT])
-    elif place().starter == "torchrun" and env.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        port, opens = port - 1, False
-    elif place().starter == "slurm":
+    starters = env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if place().starter == "slurm":
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        slurm = SLURMEnvironment()
-        address, port = slurm.main_address, slurm.main_port + 1
+        address, port = SLURMEnvironment().main_address, SLURMEnvironment().main_port + 1
+    else:
+        address, port = env["MASTER_ADDR"], int(env["MASTER_PORT"]) + (not starters)
+    opens = is_first() and not starters
     store = TCPStore(address, port, is_master=opens, timeout=PATIENCE, wait_for_workers=False)
     return PrefixStore(f"mtlsi_net {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
