@@ -1,9 +1,9 @@
 """The networks that a benchmark compares: sets of overrides of ``conf/train.yaml``, composed and built."""
 
 import shlex
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_module
@@ -49,53 +49,40 @@ def build_candidates(cfg: DictConfig, device: torch.device) -> dict[str, Candida
     names = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
     if not names or len(set(names)) < len(names):
         raise UserError(f"models={names}: name at least one model, and none twice")
-    candidates = {}
-    for name, run in compose_candidates(names, cfg).items():
-        torch.manual_seed(cfg.seed)
-        try:
-            candidates[name] = _build(run, device)
-        except UserError as error:
-            raise UserError(f"models, {name!r}: {error}") from None
-    return candidates
-
-
-def compose_candidates(names: list[str], cfg: DictConfig) -> Mapping[str, DictConfig]:
-    """Return each candidate's configuration of training, with the run's data size, tasks and backbone in it."""
     running = GlobalHydra.instance().is_initialized()  # then with its --config-dir
     context: AbstractContextManager[object] = (
         nullcontext() if running else initialize_config_module("mtlsi_net.conf", version_base="1.3")
     )
+    candidates = {}
     with context:
-        return {name: _compose(name, cfg) for name in names}
+        for name in names:
+            torch.manual_seed(cfg.seed)
+            try:
+                candidates[name] = _build(_compose(str(name), cfg), device)
+            except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
+                raise UserError(f"models, {name!r}: {' '.join(str(error).split())}") from None
+    return candidates
 
 
 def _compose(name: str, cfg: DictConfig) -> DictConfig:
-    try:
-        words = shlex.split(str(name))
-        overrides = [word if "=" in word or word.startswith("~") else f"model={word}" for word in words]
-        keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-        _check_own(name, keys)
-        run = compose("train", overrides)
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"models, {name!r}: {' '.join(str(error).split())}") from None
-    shared = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(shared, dict)
-    run.tasks, run.data.size = shared["tasks"], shared["data"]["size"]
-    if "backbone" not in keys:
-        run.backbone = shared["backbone"]
-    run.backbone.pretrained = False
-    return run
-
-
-def _check_own(name: str, keys: list[str]) -> None:
+    """Return a candidate's configuration of training, with the run's data size, tasks and backbone in it."""
+    words = shlex.split(name)
+    overrides = [word if "=" in word or word.startswith("~") else f"model={word}" for word in words]
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if not keys:
         raise UserError("models has an empty name; give one of conf/model, e.g. mtlsi")
     for key in keys:
         if key.partition(".")[0] not in OWN or (key.startswith("backbone.") and "backbone" not in keys):
             raise UserError(
-                f"models, {name!r}: {key} is the same for all models; set it beside what=model. Of their own they have "
-                f"{', '.join(OWN)}"
+                f"{key} is the same for all models; set it beside what=model. Of their own they have {', '.join(OWN)}"
             )
+    run = compose("train", overrides)
+    shared: Any = OmegaConf.to_container(cfg, resolve=False)
+    run.tasks, run.data.size = shared["tasks"], shared["data"]["size"]
+    if "backbone" not in keys:
+        run.backbone = shared["backbone"]
+    run.backbone.pretrained = False
+    return run
 
 
 def _build(run: DictConfig, device: torch.device) -> Candidate:
