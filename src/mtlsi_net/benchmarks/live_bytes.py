@@ -42,7 +42,7 @@ class StepBytes(NamedTuple):
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch ships it untyped
     """Adds up the storages that operations inside the context make, until they are freed.
 
-    torch.distributed._tools' MemTracker gives the same sums within 2 %, in eight times the processor time, and does not
+    torch.distributed._tools' MemTracker gives the same sums within 5 %, in eight times the processor time, and does not
     tell what the backward pass keeps.
 
     Attributes:
