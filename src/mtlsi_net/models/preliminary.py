@@ -22,10 +22,7 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
     """A 3x3 convolution from the shared map to each task, then ``depth`` residual convolution blocks (our choice).
 
     Args:
-        tasks: T.
-        width: C.
         depth: number of residual blocks.
-        norm: class of the norms.
     """
 
     per_task = ("branch.weight",)
@@ -60,8 +57,6 @@ class Feedback(nn.Module):
     """Adds each task's activated preliminary predictions to the features, through a 1x1 that starts at zero.
 
     Args:
-        task_channels: task -> K.
-        width: C.
         activations: task -> what makes raw outputs into values; identity where a task has none.
     """
 
@@ -103,12 +98,9 @@ class PreliminaryDecoders(nn.Module):
     """Task features F_t and preliminary predictions P_t [paper: that they exist; what they are made of is our choice].
 
     Args:
-        task_channels: task -> K.
-        width: C.
         depth: residual convolution blocks per task.
         feedback: predictions added to a task's features: ``none``, its ``own``, or those of ``all`` tasks.
         activations: task -> what makes raw outputs into values for the feedback.
-        norm: class of the norms.
 
     Raises:
         InputError: an option that does not exist.

@@ -26,13 +26,7 @@ EPS = 1.0e-6
 
 
 class TokenAttention(nn.Module):
-    """Every position of every task queries the semantic tokens, at a cost linear in positions.
-
-    Args:
-        tasks: T.
-        width: C.
-        head_dim: channels of a head.
-    """
+    """Every position of every task queries the semantic tokens, at a cost linear in positions."""
 
     def __init__(self, tasks: int, width: int, head_dim: int) -> None:
         super().__init__()
@@ -80,12 +74,7 @@ class NoBranch(nn.Module):
 
 
 class Gate(nn.Module):
-    """Weighs local against global per position and channel.
-
-    Args:
-        tasks: T.
-        width: C.
-    """
+    """Weighs local against global per position and channel."""
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
@@ -161,8 +150,7 @@ class CrossWindowBlock(Recomputed):
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
         y = self.norm.tokens(x_BTChw)
         mixed = self.gate(self.local(y, valid), self.wide(y, tokens_BGLC))
-        out: Tensor = self.feed_forward(x_BTChw + self.project.tokens(mixed).movedim(-1, 2), valid)
-        return out
+        return self.feed_forward(x_BTChw + self.project.tokens(mixed).movedim(-1, 2), valid)
 
 
 class SemanticDecoder(PerTaskStage):
