@@ -65,9 +65,7 @@ class SegmentationMetric(PooledMetric):
         scored: indices of the classes that mIoU averages; all if None.
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
     pooling = "mean_ratio"
     confusion: Tensor
 

@@ -31,7 +31,6 @@ class BoundaryFMeasure(PooledMetric):
         InputError: unknown preset; prediction and truth of different sizes.
     """
 
-    full_state_update = False
     total: Tensor
     best: Tensor
     images: Tensor
@@ -39,16 +38,11 @@ class BoundaryFMeasure(PooledMetric):
     def __init__(self, preset: str | Preset = "nyud", estimate: bool = False) -> None:
         super().__init__()
         self.preset = preset if isinstance(preset, Preset) else make_preset(preset)
+        self.pooling = "best_f_between" if self.preset.interpolate else "best_f"
         self.estimate = estimate
         empty = Tally(self.preset)
-        self.add_state("total", torch.from_numpy(empty.total), dist_reduce_fx="sum")
-        self.add_state("best", torch.from_numpy(empty.best), dist_reduce_fx="sum")
-        self.add_state("images", torch.from_numpy(empty.images), dist_reduce_fx="sum")
-
-    @property
-    def pooling(self) -> str:
-        """Name of the formula: between thresholds too where the preset says so."""
-        return "best_f_between" if self.preset.interpolate else "best_f"
+        for name in ("total", "best", "images"):
+            self.add_state(name, torch.from_numpy(getattr(empty, name)), dist_reduce_fx="sum")
 
     def image_sums(self) -> dict[str, Tensor]:
         """Return the counts at each threshold, of every group of images that is no mere estimate."""
