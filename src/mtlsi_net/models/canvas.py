@@ -67,7 +67,3 @@ class Canvas(nn.Module):
             return padded, None
         real = torch.ones_like(image[:, :1], dtype=torch.bool) if valid is None else valid
         return padded, pad_to_multiple(real, self.multiple)
-
-    def grid(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return the working positions that an image of (H, W) reaches."""
-        return -(-size[0] // self.stride), -(-size[1] // self.stride)

@@ -19,9 +19,9 @@ from mtlsi_net.models.layers.linear_attention import (
     contexts_of_sources,
     normalised_query,
     position_weights,
-    split_heads,
 )
 from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.models.layers.pooled_attention import sequence
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
@@ -168,15 +168,14 @@ class SoftmaxContextAttention(SharedContextAttention):
 
     def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return the projected attention output, (B, T, C, h, w)."""
-        keys, values = (split_heads(x, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3) for x in (k, v))
+        keys, values = (sequence(x, self.heads) for x in (k, v))
         real = None
         if valid is not None:
             seen = valid | ~valid.flatten(1).any(1).view(-1, 1, 1, 1)  # an image of padding alone stays finite
             real = seen.flatten(2).repeat(1, 1, k.shape[1])[:, :, None]  # (B, 1, 1, T * N)
         read = []
         for query in queries:
-            q = split_heads(query, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3)
-            y = F.scaled_dot_product_attention(q, keys, values, attn_mask=real)
+            y = F.scaled_dot_product_attention(sequence(query, self.heads), keys, values, attn_mask=real)
             read.append(torch.unflatten(y, 2, (k.shape[1], -1)).permute(0, 2, 1, 4, 3).reshape(query.shape))
         return self.project(torch.cat(read, 2))
 

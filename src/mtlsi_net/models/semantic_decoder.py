@@ -89,20 +89,12 @@ class Gate(nn.Module):
         return torch.lerp(wide, local, self.weights(local, wide))
 
 
-class LocalOnly(nn.Module):
-    """Stands for the gate where there is no global branch."""
+class OneBranch(nn.Module):
+    """Stands for the gate where a branch is left out."""
 
-    def forward(self, local: Tensor, wide: None) -> Tensor:  # noqa: ARG002
-        """Return ``local``."""
-        return local
-
-
-class GlobalOnly(nn.Module):
-    """Stands for the gate where there is no local branch."""
-
-    def forward(self, local: None, wide: Tensor) -> Tensor:  # noqa: ARG002
-        """Return ``wide``."""
-        return wide
+    def forward(self, local: Tensor | None, wide: Tensor | None) -> Tensor | None:
+        """Return the branch that is there."""
+        return wide if local is None else local
 
 
 TOKEN_ATTENTIONS: dict[str, type[TokenAttention]] = {"softmax": TokenAttention, "linear": LinearTokenAttention}
@@ -142,7 +134,7 @@ class CrossWindowBlock(Recomputed):
         self.norm = norm(width, tasks)
         self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
         self.wide = read(tasks, width, head_dim) if wide else NoBranch()
-        self.gate = Gate(tasks, width) if local and wide else LocalOnly() if local else GlobalOnly()
+        self.gate = Gate(tasks, width) if local and wide else OneBranch()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
         self.feed_forward = ConvFeedForward(tasks, width, norm=norm)
 

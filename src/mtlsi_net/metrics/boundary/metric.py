@@ -72,7 +72,8 @@ class BoundaryFMeasure(PooledMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores of ``Tally.scores`` as float64 scalars; without any image odsF is NaN."""
-        tally = Tally(self.preset, *(state.cpu().numpy() for state in (self.total, self.best, self.images)))
+        tally = Tally(self.preset)
+        tally.total, tally.best, tally.images = (s.cpu().numpy() for s in (self.total, self.best, self.images))
         scores = tally.scores() or {score_name("odsF", SUBSET if self.estimate else ""): float("nan")}
         return {key: torch.tensor(value, dtype=torch.float64) for key, value in scores.items()}
 

@@ -172,21 +172,13 @@ class ConvNormAct(Recomputed):
 
     Args:
         kernel_size: odd k.
-        weight_sets: T, or 1 to let all tasks share all weights but the norm's.
     """
 
     def __init__(
-        self,
-        tasks: int,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        norm: NormLayer = ChannelNorm,
-        weight_sets: int | None = None,
+        self, tasks: int, in_channels: int, out_channels: int, kernel_size: int = 3, *, norm: NormLayer = ChannelNorm
     ) -> None:
         super().__init__()
-        self.conv = TaskConv(weight_sets or tasks, in_channels, out_channels, kernel_size)
+        self.conv = TaskConv(tasks, in_channels, out_channels, kernel_size)
         self.norm = norm(out_channels, tasks)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
