@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mtlsi_net.models.fusion import SharedContextAttention, SoftmaxContextAttention
-from mtlsi_net.models.layers.contexts import OwnContext
+from mtlsi_net.models.layers.linear_attention import OwnContext
 
 Intervention = Callable[[nn.Module], list[RemovableHandle]]
 """Registers hooks on a network that change what passes between two of its parts."""

@@ -1,9 +1,9 @@
 """The tasks' losses: unweighted scalars, as in the ATRC/InvPT lineage (protocol page, section 3).
 
 All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
-float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``: the
-mean ``specs.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0 with zero gradients.
-None waits for the device: no boolean indexing, no ``.item()``.
+float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``, if
+given: the mean ``specs.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0
+with zero gradients. None waits for the device: no boolean indexing, no ``.item()``.
 """
 
 import torch
@@ -21,13 +21,7 @@ def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:
 
 
 def cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy over valid pixels.
-
-    Args:
-        logits: (B, K, H, W).
-        target: (B, 1, H, W), classes 0..K-1 as floats, 255 invalid.
-        labelled: see above; None: the batch's own.
-    """
+    """Return the mean cross-entropy of (B, K, H, W) logits against (B, 1, H, W) classes 0..K-1 as floats."""
     classes = target[:, 0].long()
     total = F.cross_entropy(logits.float(), classes, ignore_index=IGNORE, reduction="sum")
     return total / _pixels(classes != IGNORE, labelled)
@@ -41,8 +35,8 @@ def balanced_cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor
 
     Args:
         logits: (B, 2, H, W), negative and positive.
-        target: (B, 1, H, W) in [0, 1], positive above 0.5, 255 invalid.
-        labelled: see above; None: the batch's own.
+        target: (B, 1, H, W) in [0, 1], positive above 0.5.
+        labelled: see above.
     """
     valid = target[:, 0] != IGNORE
     positive = (target[:, 0] > 0.5) & valid
@@ -60,9 +54,9 @@ def boundary_loss(logits: Tensor, target: Tensor, positive_weight: float, labell
 
     Args:
         logits: (B, 1, H, W).
-        target: (B, 1, H, W) in [0, 1] (values between are soft labels), 255 invalid.
+        target: (B, 1, H, W) in [0, 1] (values between are soft labels).
         positive_weight: w in (0, 1).
-        labelled: see above; None: the batch's own.
+        labelled: see above.
     """
     logits = logits.float()
     valid = target != IGNORE
@@ -73,13 +67,7 @@ def boundary_loss(logits: Tensor, target: Tensor, positive_weight: float, labell
 
 
 def l1_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Return the mean absolute error over valid pixels.
-
-    Args:
-        output: (B, 1, H, W), in the target's unit (depth: metres).
-        target: (B, 1, H, W), 255 invalid.
-        labelled: see above; None: the batch's own.
-    """
+    """Return the mean absolute error of (B, 1, H, W) in the target's unit (depth: metres)."""
     valid = target != IGNORE
     error = (output.float() - torch.where(valid, target, 0.0)).abs()
     return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)
@@ -91,7 +79,7 @@ def normals_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None)
     Args:
         output: (B, 3, H, W), of any length (normalised here, lengths below 1e-12 stay short).
         target: (B, 3, H, W) unit vectors, used as they are; a pixel with 255 in any channel is invalid.
-        labelled: see above; None: the batch's own.
+        labelled: see above.
     """
     valid = (target != IGNORE).all(dim=1, keepdim=True)
     unit = unit_vectors(output.float())

@@ -40,8 +40,6 @@ class DepthMetric(PooledMetric):
     field). All are NaN while no valid pixel was seen.
     """
 
-    is_differentiable = False
-    full_state_update = False
     pooling = "root_ratio"
     sums: Tensor
 

@@ -37,8 +37,6 @@ class NormalsMetric(PooledMetric):
     ones.)
     """
 
-    is_differentiable = False
-    full_state_update = False
     pooling = "ratio"
     sums: Tensor
     histogram: Tensor

@@ -5,12 +5,15 @@ from torchmetrics import Metric
 
 
 class PooledMetric(Metric):
-    """A metric whose main values follow, by a formula of ``mtlsi_net.metrics.pooling``, from sums over images."""
+    """A metric whose main values follow, by a formula of ``mtlsi_net.metrics.pooling``, from sums over images.
 
-    @property
-    def pooling(self) -> str:
-        """Name of the formula, in ``POOLINGS``."""
-        raise NotImplementedError
+    Attributes:
+        pooling: name of the formula, in ``POOLINGS``.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    pooling: str
 
     def image_sums(self) -> dict[str, Tensor]:
         """Return name of a main metric -> what the formula reads, of what this metric has seen; sums add up."""

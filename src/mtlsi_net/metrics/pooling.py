@@ -34,14 +34,22 @@ def mean_ratio(sums: Sums) -> Values:
     return np.where((sums[..., 1] > 0).any(-1), each.mean(-1), np.nan)
 
 
-def max_f(sums: Sums) -> Values:
-    """Return the best F over thresholds of (..., 2, L) negatives and positives by level; NaN without any pixel."""
+def saliency_f(sums: Sums) -> Values:
+    """Return F = 1.3 P R / (0.3 P + R) at each threshold, (..., L - 1), of (..., 2, L) negatives and positives by level.
+
+    0 where P or R has no value or both are 0.
+    """
     reached = np.flip(np.flip(sums, -1).cumsum(-1), -1)[..., 1:].astype(np.float64)
     hits, predicted, labelled = reached[..., 1, :], reached.sum(-2), sums[..., 1, :].sum(-1)[..., None]
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, recall = hits / predicted, hits / labelled
         f = (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
-    return np.where(sums.sum((-1, -2)) > 0, np.nan_to_num(f).max(-1), np.nan)
+    return np.nan_to_num(f)
+
+
+def max_f(sums: Sums) -> Values:
+    """Return the best ``saliency_f``; NaN without any pixel."""
+    return np.where(sums.sum((-1, -2)) > 0, saliency_f(sums).max(-1), np.nan)
 
 
 def best_f(sums: Sums) -> Values:

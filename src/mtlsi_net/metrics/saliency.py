@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.metrics.pooling import BETA_SQUARED
+from mtlsi_net.metrics.pooling import max_f
 from mtlsi_net.specs import IGNORE
 
 THRESHOLDS = torch.arange(0.05, 1, 0.05)
@@ -27,19 +27,6 @@ def count_by_level(score: Tensor, target: Tensor) -> Tensor:
     return torch.bincount(bins.flatten(), minlength=2 * levels + 1)[:-1].reshape(2, levels)
 
 
-def f_measures(counts: Tensor) -> Tensor:
-    """Return F = 1.3 P R / (0.3 P + R) at each threshold, (19,) float64; 0 where P or R has no value or both are 0.
-
-    Args:
-        counts: (2, 20) of ``count_by_level``; must hold at least one pixel, otherwise the result is NaN.
-    """
-    reached = counts.flip(1).cumsum(1).flip(1)[:, 1:].double()  # at or above each threshold
-    hits, predicted, labelled = reached[1], reached.sum(0), counts[1].sum()
-    precision, recall = hits / predicted, hits / labelled
-    f = (1 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
-    return torch.where(counts.sum() > 0, f.nan_to_num(nan=0.0), float("nan"))
-
-
 class SaliencyMetric(PooledMetric):
     """maxF and maxF_invpt, as fractions, over all pixels of the set; NaN while no valid pixel was seen.
 
@@ -47,9 +34,7 @@ class SaliencyMetric(PooledMetric):
     TaskPrompter, MLoRE and MTMamba do: only for comparison with their published numbers.
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
     pooling = "max_f"
     counts: Tensor
     counts_invpt: Tensor
@@ -71,4 +56,4 @@ class SaliencyMetric(PooledMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the two scalars, float64."""
-        return {"maxF": f_measures(self.counts).max(), "maxF_invpt": f_measures(self.counts_invpt).max()}
+        return {name: torch.as_tensor(max_f(sums.cpu().numpy())) for name, sums in self.image_sums().items()}

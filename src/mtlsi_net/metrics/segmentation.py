@@ -42,17 +42,6 @@ def hits_and_union(confusion: Tensor) -> Tensor:
     return torch.stack([hits, confusion.sum(0) + confusion.sum(1) - hits], dim=1)
 
 
-def iou_per_class(confusion: Tensor) -> Tensor:
-    """Return TP / (TP + FP + FN) of each class, (K,) float64 in [0, 1]; 0 for a class seen nowhere."""
-    hits, union = hits_and_union(confusion).unbind(1)
-    return hits.double() / union.clamp(min=1)
-
-
-def mean_or_nan(values: Tensor) -> Tensor:
-    """Return the mean; NaN, without a warning, of an empty tensor."""
-    return values.mean() if values.numel() else values.new_full((), float("nan"))
-
-
 class SegmentationMetric(PooledMetric):
     """mIoU, mIoU_present and pixel_accuracy over all pixels of the set, as fractions.
 
@@ -65,9 +54,7 @@ class SegmentationMetric(PooledMetric):
         scored: indices of the classes that mIoU averages; all if None.
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
     pooling = "mean_ratio"
     confusion: Tensor
 
@@ -86,8 +73,9 @@ class SegmentationMetric(PooledMetric):
         return {"mIoU": hits_and_union(self.confusion)[self.scored]}
 
     def per_class(self) -> Tensor:
-        """Return each class's IoU, (K,) float64; 0 for a class seen nowhere."""
-        return iou_per_class(self.confusion)
+        """Return each class's IoU, TP / (TP + FP + FN), (K,) float64; 0 for a class seen nowhere."""
+        hits, union = hits_and_union(self.confusion).unbind(1)
+        return hits.double() / union.clamp(min=1)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the three scalars, float64."""
@@ -96,6 +84,6 @@ class SegmentationMetric(PooledMetric):
         nan = iou.new_full((), float("nan"))
         return {
             "mIoU": torch.where(total > 0, iou[self.scored].mean(), nan),
-            "mIoU_present": mean_or_nan(iou[present]),
+            "mIoU_present": iou[present].mean(),
             "pixel_accuracy": self.confusion.diagonal().sum().double() / total.where(total > 0, nan),
         }

@@ -17,7 +17,6 @@ class Canvas(nn.Module):
     Args:
         mean: per RGB channel, of values in [0, 1]; kept in checkpoints, as ``std``.
         std: per RGB channel.
-        specs: the encoder's maps.
         stride: of the working grid.
         mask_padding: report padded positions, so that the decoder leaves them out; False (the lineage's way) lets it
             take padding for image.
@@ -68,12 +67,3 @@ class Canvas(nn.Module):
             return padded, None
         real = torch.ones_like(image[:, :1], dtype=torch.bool) if valid is None else valid
         return padded, pad_to_multiple(real, self.multiple)
-
-    def grid(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return the working positions that an image of (H, W) reaches."""
-        return cells(size, self.stride)
-
-
-def cells(size: Sequence[int], stride: int) -> tuple[int, int]:
-    """Return the (rows, columns) of a grid of ``stride`` that an image of (H, W) reaches."""
-    return -(-size[0] // stride), -(-size[1] // stride)

@@ -46,13 +46,9 @@ class MatchedConvs(PerTaskStage):
     """A residual convolution block per task with as many parameters as the stage it stands for: local, no interaction.
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: of the stage replaced.
         replaces: factory of the stage replaced, called with tasks, width, head_dim.
         also_replaces: factory of a second stage replaced.
         besides: factory of what the control has beside its convolutions; its parameters count.
-        norm: class of the norms.
 
     Raises:
         InputError: the stage is so small that no number of channels comes within 2 % of its parameters.
@@ -86,8 +82,7 @@ class MatchedConvs(PerTaskStage):
 
     def forward(self, x_BTChw: Tensor, *rest: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape; the last argument is the validity map (B, 1, h, w) or None."""
-        out: Tensor = self.block(x_BTChw, rest[-1])
-        return out
+        return self.block(x_BTChw, rest[-1])
 
 
 # -- in place of the distiller --------------------------------------------------------------------------------------
@@ -102,14 +97,7 @@ class NoTokens(IdentityStage):
 
 
 class AllPositions(nn.Module):
-    """Every position of every task is a token: what the distiller saves the decoder from. Padding becomes zeros.
-
-    Args:
-        tasks: T.
-        width: C.
-        head_dim: not used.
-        norm: class of the norm.
-    """
+    """Every position of every task is a token: what the distiller saves the decoder from. Padding becomes zeros."""
 
     def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:  # noqa: ARG002
         super().__init__()
@@ -127,11 +115,7 @@ class GridTokens(nn.Module):
     """Means over a grid of M cells on the valid part per task: tokens without learned assignment and without mixing.
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: not used.
         tokens: M; the grid is as near to 3:4 as M allows.
-        norm: class of the norm.
     """
 
     def __init__(
@@ -170,12 +154,8 @@ class MatchedTokens(nn.Module):
     """Plain tokens after convolutions, with as many parameters as the distiller they stand for.
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: of the distiller replaced.
         replaces: factory of the distiller replaced.
         pooling: factory of the plain tokens.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -187,22 +167,14 @@ class MatchedTokens(nn.Module):
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to tokens (B, 1, L, C)."""
-        out: Tensor = self.pooling(self.convs(x_BTChw, valid), valid)
-        return out
+        return self.pooling(self.convs(x_BTChw, valid), valid)
 
 
 # -- in place of the decoder ----------------------------------------------------------------------------------------
 
 
 class TokenReader(PerTaskStage):
-    """Adds what each position reads from the tokens: the plainest way to use them.
-
-    Args:
-        tasks: T.
-        width: C.
-        head_dim: channels of a head.
-        norm: class of the norm.
-    """
+    """Adds what each position reads from the tokens: the plainest way to use them."""
 
     def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -219,13 +191,9 @@ class PartialDecoderWithConvs(PerTaskStage):
     """A part of a decoder, and convolutions for all the parameters that the whole has and the part has not.
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: channels of a head.
         part: factory of what stays; reads features, tokens and the validity map, each task for itself.
         replaces: factory of the decoder replaced.
         also_replaces: factory of a second stage replaced: the distiller, where nothing reads tokens.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -244,5 +212,4 @@ class PartialDecoderWithConvs(PerTaskStage):
 
     def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
-        out: Tensor = self.convs(self.part(x_BTChw, tokens_BGLC, valid), valid)
-        return out
+        return self.convs(self.part(x_BTChw, tokens_BGLC, valid), valid)

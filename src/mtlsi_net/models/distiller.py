@@ -24,12 +24,7 @@ LOGIT_STD = 2.5
 
 
 class TokenMixer(nn.Module):
-    """One pre-norm transformer layer over (B, L, C) tokens; its cost does not depend on the image.
-
-    Args:
-        width: C.
-        head_dim: channels of a head.
-    """
+    """One pre-norm transformer layer over (B, L, C) tokens; its cost does not depend on the image."""
 
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
@@ -44,16 +39,11 @@ class TokenMixer(nn.Module):
         q, k, v = self.qkv(self.norm(x_BLC)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x_BLC + self.project(mixed)
-        out: Tensor = x + self.mlp(self.mlp_norm(x))
-        return out
+        return x + self.mlp(self.mlp_norm(x))
 
 
 class TokenPositions(nn.Module):
-    """Adds to each token where it looks: an MLP of centre and spread of its assignment (a mean alone forgets them).
-
-    Args:
-        width: C.
-    """
+    """Adds to each token where it looks: an MLP of centre and spread of its assignment (a mean alone forgets them)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -62,8 +52,7 @@ class TokenPositions(nn.Module):
     def forward(self, tokens_BTMC: Tensor, assignment_BTMhw: Tensor, valid: Tensor | None) -> Tensor:
         """Map tokens (B, T, M, C) to the same shape."""
         where = self.moments(assignment_BTMhw, valid).to(tokens_BTMC.dtype)
-        out: Tensor = tokens_BTMC + self.mlp(where)
-        return out
+        return tokens_BTMC + self.mlp(where)
 
     @staticmethod
     def moments(assignment_BTMhw: Tensor, valid: Tensor | None) -> Tensor:
@@ -162,5 +151,4 @@ class SemanticTokenDistiller(Recomputed):
         tokens = self.positions(self.value.tokens(pooled) + self.task_embedding, where, valid)
         batch, tasks, count, width = tokens.shape
         mixed = self.mixer(tokens.reshape(batch * self.sets, -1, width))
-        out: Tensor = self.token_norm(mixed).view(batch, self.sets, tasks * count // self.sets, width)
-        return out
+        return self.token_norm(mixed).view(batch, self.sets, tasks * count // self.sets, width)

@@ -1,8 +1,8 @@
 """Somebody else's network among ours: any module that maps images to a dictionary of maps."""
 
-import importlib
 import inspect
 import logging
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,17 +129,15 @@ def _build(target: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _find(target: str) -> Callable[..., object]:
-    module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        make: Callable[..., object] = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"target={target} cannot be imported ({error}); give package.function, found from the current folder "
             "or from PYTHONPATH"
         ) from None
-    if not callable(found):
-        raise InputError(f"target={target} is a {type(found).__name__}; give a class or a function")
-    make: Callable[..., object] = found
+    if not callable(make):
+        raise InputError(f"target={target} is a {type(make).__name__}; give a class or a function")
     return make
 
 

@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.contexts import (
+from mtlsi_net.models.layers.linear_attention import (
+    FEATURE_MAPS,
     ConcatenatedKeysValues,
     KeysValues,
     MixedContext,
     OwnContext,
     SharedContext,
-)
-from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
-from mtlsi_net.models.layers.linear_attention import (
     contexts_of_sources,
     normalised_query,
     position_weights,
-    split_heads,
 )
 from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.models.layers.pooled_attention import sequence
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
@@ -45,7 +43,6 @@ class LocalValue(nn.Module):
 
     Args:
         weight_sets: sources of values with weights of their own.
-        width: C.
     """
 
     def __init__(self, weight_sets: int, width: int) -> None:
@@ -54,8 +51,7 @@ class LocalValue(nn.Module):
 
     def forward(self, y_BTChw: Tensor, v_BGChw: Tensor, valid: Tensor | None) -> Tensor:
         """Return y + conv(v), (B, T, C, h, w)."""
-        out: Tensor = y_BTChw + self.conv(v_BGChw, valid)
-        return out
+        return y_BTChw + self.conv(v_BGChw, valid)
 
 
 class TaskExchange(nn.Module):
@@ -63,10 +59,6 @@ class TaskExchange(nn.Module):
 
     The pooled context cannot: through it, a task's feature at a pixel reaches that pixel no more than any other. U
     starts at zero.
-
-    Args:
-        tasks: T.
-        width: C.
     """
 
     def __init__(self, tasks: int, width: int) -> None:
@@ -77,8 +69,7 @@ class TaskExchange(nn.Module):
     def forward(self, y_BTChw: Tensor, x_BTChw: Tensor) -> Tensor:
         """Return y plus what the other tasks' x say at each position, (B, T, C, h, w)."""
         low = self.down(x_BTChw)
-        out: Tensor = y_BTChw + self.up(low.sum(1, keepdim=True) - low)
-        return out
+        return y_BTChw + self.up(low.sum(1, keepdim=True) - low)
 
 
 # -- the block ------------------------------------------------------------------------------------------------------
@@ -91,9 +82,6 @@ class SharedContextAttention(nn.Module):
     (2 S + 6) * B * T * N * C values, the whole block (2 S + 18), and nothing that grows faster (phi relu, context sum).
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: d.
         scales: odd kernel sizes of the queries' depthwise convolutions.
         phi: relu, elu1 or focused.
         context: see ``MultiScaleQueryFusion``, as the two below.
@@ -148,8 +136,7 @@ class SharedContextAttention(nn.Module):
         """Map normalised features (B, T, C, h, w) to what is added to them."""
         k, v = self.keys_values(x_BTChw)
         y = self.attend(self.queries(x_BTChw, valid), self.phi(k, self.heads), v, valid)
-        out: Tensor = self.local_value(y, v, valid)
-        return out
+        return self.local_value(y, v, valid)
 
     def attend(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return ``read`` in a number format that its sums fit into."""
@@ -181,18 +168,16 @@ class SoftmaxContextAttention(SharedContextAttention):
 
     def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return the projected attention output, (B, T, C, h, w)."""
-        keys, values = (split_heads(x, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3) for x in (k, v))
+        keys, values = (sequence(x, self.heads) for x in (k, v))
         real = None
         if valid is not None:
             seen = valid | ~valid.flatten(1).any(1).view(-1, 1, 1, 1)  # an image of padding alone stays finite
             real = seen.flatten(2).repeat(1, 1, k.shape[1])[:, :, None]  # (B, 1, 1, T * N)
         read = []
         for query in queries:
-            q = split_heads(query, self.heads).permute(0, 2, 1, 4, 3).flatten(2, 3)
-            y = F.scaled_dot_product_attention(q, keys, values, attn_mask=real)
+            y = F.scaled_dot_product_attention(sequence(query, self.heads), keys, values, attn_mask=real)
             read.append(torch.unflatten(y, 2, (k.shape[1], -1)).permute(0, 2, 1, 4, 3).reshape(query.shape))
-        out: Tensor = self.project(torch.cat(read, 2))
-        return out
+        return self.project(torch.cat(read, 2))
 
 
 ATTENTIONS = {"linear": SharedContextAttention, "softmax": SoftmaxContextAttention}
@@ -218,8 +203,7 @@ class FusionBlock(Recomputed):
         """Map (B, T, C, h, w) to the same shape."""
         y = self.norm(x_BTChw)
         x = x_BTChw + self.exchange(self.attention(y, valid), y)
-        out: Tensor = self.feed_forward(x, valid)
-        return out
+        return self.feed_forward(x, valid)
 
 
 class MultiScaleQueryFusion(nn.Module):

@@ -17,10 +17,6 @@ class OutputLayers(TaskLayer):
     """One 1x1 layer per task: the only layers whose sizes differ between tasks.
 
     Weights start small, so that a new network predicts its biases: the priors.
-
-    Args:
-        task_channels: task -> K.
-        in_channels: C.
     """
 
     per_task = ("layers",)
@@ -57,13 +53,7 @@ class OutputLayers(TaskLayer):
 
 
 class UpsampleHead(Recomputed, PerTaskStage):
-    """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice).
-
-    Args:
-        task_channels: task -> K.
-        width: C.
-        norm: class of the norms.
-    """
+    """Doubles the resolution at a quarter of the width, predicts there, and resizes to the image (our choice)."""
 
     def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -84,13 +74,7 @@ class UpsampleHead(Recomputed, PerTaskStage):
 
 
 class PlainHead(Recomputed, PerTaskStage):
-    """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already.
-
-    Args:
-        task_channels: task -> K.
-        width: C.
-        norm: class of the norm.
-    """
+    """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already."""
 
     def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()

@@ -16,13 +16,11 @@ from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
-from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import choose
 
 
 class MTLSINet(SharedMapNetwork):
@@ -65,8 +63,8 @@ class MTLSINet(SharedMapNetwork):
         activations: Mapping[str, Activation] | None = None,
         mask_padding: bool = True,
     ) -> None:
-        super().__init__(encoder, task_channels, width=width, stride=stride, neck=neck, mask_padding=mask_padding)
-        layer = choose("norm", norm, NORMS)
+        super().__init__(encoder, task_channels, width, stride, neck, norm=norm, mask_padding=mask_padding)
+        layer = self.norm_layer
         sizes = {"tasks": len(task_channels), "width": width, "head_dim": head_dim, "norm": layer}
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
         self.fusion = fusion(**sizes)
@@ -75,19 +73,11 @@ class MTLSINet(SharedMapNetwork):
         self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), aux (B, K, ceil(H / stride), ceil(W / stride)).
-        """
+        """Return raw outputs: final (B, K, H, W), aux (B, K, ceil(H / stride), ceil(W / stride))."""
         shared, positions, canvas_size = self.shared_features(image, valid)
         features, aux = self.preliminary(shared, positions)
         features = self.fusion(features, positions)
         tokens = self.distiller(features, positions)
         features = self.decoder(features, tokens, positions)
         final = self.head(features, positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, self.canvas.grid(image.shape[-2:]))])
+        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.canvas.stride)])

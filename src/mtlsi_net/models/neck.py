@@ -17,8 +17,6 @@ class PyramidNeck(Recomputed):
     Each map has its own LayerNorm: the intermediates of self-supervised transformers have outlier channels.
 
     Args:
-        specs: the encoder's maps.
-        width: C.
         stride: of the working grid.
     """
 
@@ -44,8 +42,7 @@ class PyramidNeck(Recomputed):
         resized = [masked_resize(x, (height, width), valid) for x in by_stride.values()]
         shared = sum(resized[1:], start=resized[0])
         positions = None if valid is None else resize_valid(valid, (height, width))
-        out: Tensor = shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))
-        return out
+        return shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))
 
 
 class LevelNeck(Recomputed):

@@ -11,9 +11,10 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.layers.recompute import keep_statistics_once, recompute_parts
+from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.layers.task_subset import PerTaskStage, keep_parameters
 from mtlsi_net.models.layers.windows import WindowAttention
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.utils.errors import InputError, choose
 
 StageFactory = Callable[..., nn.Module]
 """Partial of a stage's class; the network completes it with the sizes that only it knows."""
@@ -61,9 +62,15 @@ class DenseNetwork(Network):
         task_channels: task -> K output channels, in the order of the task axis.
         width: C of what comes after the encoder.
         stride: of the coarsest grid that has to divide the padded image.
-        mask_padding: leave padded positions out of the decoder.
+        norm: of all decoder features, ``layer`` or ``batch``.
+        mask_padding: leave padded positions out of the decoder's attention, means and convolutions.
+
+    Subclasses also take factories of their stages: ``neck``, called with specs, width, stride; ``preliminary``, called with
+    task_channels, width, activations, norm; ``head``, called with task_channels, width, norm; and ``activations``, task ->
+    what makes its raw outputs into values, for stages that read predictions.
 
     Attributes:
+        norm_layer: class of ``norm``.
         head: the last stage, from features (B, T, C, h, w) of all tasks; subclasses have it.
         last_stages: names of the last stages, in the order of the forward pass, that may be per task.
     """
@@ -75,9 +82,10 @@ class DenseNetwork(Network):
         self,
         encoder: Encoder,
         task_channels: Mapping[str, int],
-        *,
         width: int,
         stride: int,
+        *,
+        norm: str = "layer",
         mask_padding: bool,
     ) -> None:
         super().__init__()
@@ -85,6 +93,7 @@ class DenseNetwork(Network):
             raise InputError(f"task channels are {dict(task_channels)}; name at least one task, each with 1 or more")
         if stride < 1 or width < 4:
             raise InputError(f"stride={stride} or width={width} is too small; use e.g. 8 and 320")
+        self.norm_layer = choose("norm", norm, NORMS)
         self.task_names = tuple(task_channels)
         self.canvas = Canvas(encoder.mean, encoder.std, encoder.specs, stride, mask_padding=mask_padding)
         self.encoder = encoder
@@ -100,7 +109,7 @@ class DenseNetwork(Network):
         Raises:
             InputError: a window is larger than the whole working grid.
         """
-        height, width = self.canvas.grid(size)
+        height, width = (-(-side // self.canvas.stride) for side in size)
         for module in self.modules():
             if isinstance(module, WindowAttention) and module.window > max(height, width):
                 raise InputError(
@@ -142,28 +151,20 @@ class DenseNetwork(Network):
 
 
 class SharedMapNetwork(DenseNetwork):
-    """A network whose tasks all start from one map, the neck's.
-
-    Args:
-        encoder: as for every network, as ``task_channels`` and ``mask_padding``.
-        task_channels: see ``encoder``.
-        width: C of everything after the encoder.
-        stride: of the working grid.
-        neck: factory called with specs, width and stride.
-        mask_padding: see ``encoder``.
-    """
+    """A network whose tasks all start from one map, the neck's; its arguments are those of ``DenseNetwork``."""
 
     def __init__(
         self,
         encoder: Encoder,
         task_channels: Mapping[str, int],
-        *,
         width: int,
         stride: int,
         neck: StageFactory,
+        *,
+        norm: str = "layer",
         mask_padding: bool,
     ) -> None:
-        super().__init__(encoder, task_channels, width=width, stride=stride, mask_padding=mask_padding)
+        super().__init__(encoder, task_channels, width, stride, norm=norm, mask_padding=mask_padding)
         self.neck = neck(specs=encoder.specs, width=width, stride=stride)
 
     def shared_features(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
@@ -173,9 +174,10 @@ class SharedMapNetwork(DenseNetwork):
         return shared, valid_at(pixels, shared), canvas_size
 
 
-def crop(outputs: Mapping[str, Tensor], size: Sequence[int]) -> dict[str, Tensor]:
-    """Return the top left part of every (B, K, H, W) output."""
-    return {name: _top_left(output, size[0], size[1]) for name, output in outputs.items()}
+def crop(outputs: Mapping[str, Tensor], size: Sequence[int], stride: int = 1) -> dict[str, Tensor]:
+    """Return the part of every output (B, K, h, w) of ``stride`` that an image of (H, W), at the top left, reaches."""
+    height, width = -(-size[0] // stride), -(-size[1] // stride)
+    return {name: _top_left(output, height, width) for name, output in outputs.items()}
 
 
 def _top_left(output: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Preliminary decoders: the shared map to one feature map, and one early prediction, per task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Self
 
 import torch
@@ -22,10 +23,7 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
     """A 3x3 convolution from the shared map to each task, then ``depth`` residual convolution blocks (our choice).
 
     Args:
-        tasks: T.
-        width: C.
         depth: number of residual blocks.
-        norm: class of the norms.
     """
 
     per_task = ("branch.weight",)
@@ -51,64 +49,44 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
         return x
 
 
-def unchanged(y: Tensor) -> Tensor:
-    """Return ``y``: what stands for a task's activation where it has none."""
-    return y
-
-
 class Feedback(nn.Module):
-    """Adds each task's activated preliminary predictions to the features, through a 1x1 that starts at zero.
+    """Adds activated preliminary predictions to each task's features, through a 1x1 that starts at zero.
 
     Args:
-        task_channels: task -> K.
-        width: C.
         activations: task -> what makes raw outputs into values; identity where a task has none.
+        of_all: every task reads the predictions of all tasks, side by side, instead of its own.
     """
 
-    def __init__(self, task_channels: Mapping[str, int], width: int, activations: Mapping[str, Activation]) -> None:
+    def __init__(
+        self,
+        task_channels: Mapping[str, int],
+        width: int,
+        activations: Mapping[str, Activation],
+        of_all: bool = False,
+    ) -> None:
         super().__init__()
-        self.activations = dict(activations)
-        self.layers = nn.ModuleList(nn.Conv2d(k, width, 1) for k in self.inputs(task_channels))
+        self.activations, self.of_all = dict(activations), of_all
+        total = sum(task_channels.values())
+        self.layers = nn.ModuleList(nn.Conv2d(total if of_all else k, width, 1) for k in task_channels.values())
         for parameter in self.layers.parameters():
             nn.init.zeros_(parameter)
 
-    def inputs(self, task_channels: Mapping[str, int]) -> list[int]:
-        """Return the channels that each task's layer reads."""
-        return list(task_channels.values())
-
-    def gather(self, values: list[Tensor]) -> list[Tensor]:
-        """Return what each task's layer reads, from all tasks' activated predictions."""
-        return values
-
     def forward(self, features_BTChw: Tensor, predictions: Mapping[str, Tensor]) -> Tensor:
         """Map features (B, T, C, h, w) and raw task -> (B, K, h, w) to features."""
-        values = [self.activations.get(name, unchanged)(y).to(y.dtype) for name, y in predictions.items()]
-        read = [layer(x) for layer, x in zip(self.layers, self.gather(values), strict=True)]
+        values = [self.activations.get(name, nn.Identity())(y).to(y.dtype) for name, y in predictions.items()]
+        if self.of_all:
+            values = [torch.cat(values, 1)] * len(values)
+        read = [layer(x) for layer, x in zip(self.layers, values, strict=True)]
         return features_BTChw + torch.stack(read, 1)
-
-
-class FeedbackOfAll(Feedback):
-    """The same with all tasks' predictions side by side for every task."""
-
-    def inputs(self, task_channels: Mapping[str, int]) -> list[int]:
-        """Return the channels that each task's layer reads."""
-        return [sum(task_channels.values())] * len(task_channels)
-
-    def gather(self, values: list[Tensor]) -> list[Tensor]:
-        """Return what each task's layer reads, from all tasks' activated predictions."""
-        return [torch.cat(values, 1)] * len(values)
 
 
 class PreliminaryDecoders(nn.Module):
     """Task features F_t and preliminary predictions P_t [paper: that they exist; what they are made of is our choice].
 
     Args:
-        task_channels: task -> K.
-        width: C.
         depth: residual convolution blocks per task.
         feedback: predictions added to a task's features: ``none``, its ``own``, or those of ``all`` tasks.
         activations: task -> what makes raw outputs into values for the feedback.
-        norm: class of the norms.
 
     Raises:
         InputError: an option that does not exist.
@@ -128,7 +106,7 @@ class PreliminaryDecoders(nn.Module):
         kinds: dict[str, Callable[..., nn.Module]] = {
             "none": lambda *_: Unchanged(),
             "own": Feedback,
-            "all": FeedbackOfAll,
+            "all": partial(Feedback, of_all=True),
         }
         self.decoders = TaskConvs(len(task_channels), width, depth, norm)
         self.norm = norm(width, len(task_channels))

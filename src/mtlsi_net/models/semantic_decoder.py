@@ -26,13 +26,7 @@ EPS = 1.0e-6
 
 
 class TokenAttention(nn.Module):
-    """Every position of every task queries the semantic tokens, at a cost linear in positions.
-
-    Args:
-        tasks: T.
-        width: C.
-        head_dim: channels of a head.
-    """
+    """Every position of every task queries the semantic tokens, at a cost linear in positions."""
 
     def __init__(self, tasks: int, width: int, head_dim: int) -> None:
         super().__init__()
@@ -80,12 +74,7 @@ class NoBranch(nn.Module):
 
 
 class Gate(nn.Module):
-    """Weighs local against global per position and channel.
-
-    Args:
-        tasks: T.
-        width: C.
-    """
+    """Weighs local against global per position and channel."""
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
@@ -100,20 +89,12 @@ class Gate(nn.Module):
         return torch.lerp(wide, local, self.weights(local, wide))
 
 
-class LocalOnly(nn.Module):
-    """Stands for the gate where there is no global branch."""
+class OneBranch(nn.Module):
+    """Stands for the gate where a branch is left out."""
 
-    def forward(self, local: Tensor, wide: None) -> Tensor:  # noqa: ARG002
-        """Return ``local``."""
-        return local
-
-
-class GlobalOnly(nn.Module):
-    """Stands for the gate where there is no local branch."""
-
-    def forward(self, local: None, wide: Tensor) -> Tensor:  # noqa: ARG002
-        """Return ``wide``."""
-        return wide
+    def forward(self, local: Tensor | None, wide: Tensor | None) -> Tensor | None:
+        """Return the branch that is there."""
+        return wide if local is None else local
 
 
 TOKEN_ATTENTIONS: dict[str, type[TokenAttention]] = {"softmax": TokenAttention, "linear": LinearTokenAttention}
@@ -153,7 +134,7 @@ class CrossWindowBlock(Recomputed):
         self.norm = norm(width, tasks)
         self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
         self.wide = read(tasks, width, head_dim) if wide else NoBranch()
-        self.gate = Gate(tasks, width) if local and wide else LocalOnly() if local else GlobalOnly()
+        self.gate = Gate(tasks, width) if local and wide else OneBranch()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
         self.feed_forward = ConvFeedForward(tasks, width, norm=norm)
 
@@ -161,8 +142,7 @@ class CrossWindowBlock(Recomputed):
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
         y = self.norm.tokens(x_BTChw)
         mixed = self.gate(self.local(y, valid), self.wide(y, tokens_BGLC))
-        out: Tensor = self.feed_forward(x_BTChw + self.project.tokens(mixed).movedim(-1, 2), valid)
-        return out
+        return self.feed_forward(x_BTChw + self.project.tokens(mixed).movedim(-1, 2), valid)
 
 
 class SemanticDecoder(PerTaskStage):

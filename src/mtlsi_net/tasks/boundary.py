@@ -48,8 +48,7 @@ class BoundaryTask(Task):
         """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
         from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure  # compiled code: only if boundaries are scored
 
-        metric: Metric = BoundaryFMeasure(self.preset, estimate)
-        return metric
+        return BoundaryFMeasure(self.preset, estimate)
 
     def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
         """Add predictions at the size of the label files: padding is cut away, reduced images are enlarged again."""

@@ -54,15 +54,14 @@ def join(records: Mapping[str, ImageRecord], pooling: Mapping[str, str]) -> Imag
 
 
 def write_image_sums(path: Path, found: ImageSums) -> None:
-    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; never half a file."""
+    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; never half a file.
+
+    Whole numbers are stored in 32 bits: no image has 2^31 pixels.
+    """
     arrays: dict[str, Any] = {"ids": np.array(found.ids), "pooling": np.array(json.dumps(found.pooling))}
+    arrays |= {key: own.astype(np.int32) if own.dtype.kind == "i" else own for key, own in found.sums.items()}
     with atomic_file(path) as file:
-        np.savez_compressed(file, **arrays, **_arrays(found))
-
-
-def _arrays(found: ImageSums) -> dict[str, Any]:
-    """Return the sums, whole numbers in 32 bits: no image has 2^31 pixels."""
-    return {key: own.astype(np.int32) if own.dtype.kind == "i" else own for key, own in found.sums.items()}
+        np.savez_compressed(file, **arrays)
 
 
 def read_image_sums(path: Path) -> ImageSums:
@@ -74,27 +73,11 @@ def read_image_sums(path: Path) -> ImageSums:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        ids, pooling = [str(i) for i in arrays.pop("ids")], json.loads(str(arrays.pop("pooling")))
+        ids, pooling = [str(i) for i in arrays.pop("ids")], dict(json.loads(str(arrays.pop("pooling"))))
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} cannot be read ({reason}); evaluate the run again") from None
-    _check(path, ids, arrays, pooling)
-    return ImageSums(ids, arrays, pooling)
-
-
-def _check(path: Path, ids: list[str], arrays: Mapping[str, Sums], pooling: Any) -> None:  # noqa: ANN401 - any JSON
-    known = pooling if isinstance(pooling, dict) else {}
-    bad = [key for key, own in arrays.items() if not _fits(own, len(ids), str(known.get(key)))]
+    bad = [key for key, own in arrays.items() if own.shape[:1] != (len(ids),) or str(pooling.get(key)) not in POOLINGS]
     if bad or not ids or len(set(ids)) != len(ids):
-        told = ", ".join(bad) or "ids"
-        raise InputError(f"{path}: {told} do not fit together; evaluate the run again")
-
-
-def _fits(own: Sums, count: int, pooling: str) -> bool:
-    """Return whether there is one entry for each image, and the formula takes it."""
-    if pooling not in POOLINGS or own.shape[:1] != (count,):
-        return False
-    try:
-        return POOLINGS[pooling](own[:1]).shape == (1,)
-    except (IndexError, ValueError, TypeError):
-        return False
+        raise InputError(f"{path}: {', '.join(bad) or 'ids'} do not fit together; evaluate the run again")
+    return ImageSums(ids, arrays, pooling)

@@ -13,7 +13,8 @@ from mtlsi_net.metrics.boundary.metric import quantise
 from mtlsi_net.metrics.depth import DepthMetric, depth_sums
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.metrics.normals import NormalsMetric
-from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric, f_measures
+from mtlsi_net.metrics.pooling import saliency_f
+from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
 from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.tasks.boundary import BoundaryTask
 
@@ -71,11 +72,11 @@ VECTORS: dict[str, Callable[[], Any]] = {
     "human_parts_mIoU_7cls_incl_background_image0_fully_ignored": lambda: miou("parts", 7),
     "sal_maxF/atrc_softmax_prob_thresholds_0.05..0.95": lambda: saliency().compute()["maxF"].item(),
     "sal_maxF/invpt_family_double_sigmoid": lambda: saliency().compute()["maxF_invpt"].item(),
-    "sal_maxF/atrc_best_threshold": lambda: THRESHOLDS[f_measures(saliency().counts).argmax()].item(),
+    "sal_maxF/atrc_best_threshold": lambda: THRESHOLDS[saliency_f(saliency().counts.numpy()).argmax()].item(),
     "sal_maxF/invpt_best_threshold_on_double_sigmoid_scale": lambda: THRESHOLDS[
-        f_measures(saliency().counts_invpt).argmax()
+        saliency_f(saliency().counts_invpt.numpy()).argmax()
     ].item(),
-    "sal_maxF/atrc_F_per_threshold": lambda: f_measures(saliency().counts).tolist(),
+    "sal_maxF/atrc_F_per_threshold": lambda: saliency_f(saliency().counts.numpy()).tolist(),
     "sal_maxF/invpt_predicted_positives_per_threshold": positives_at_thresholds,
     "sal_maxF/thresholds_float32": THRESHOLDS.tolist,
     "normals_mean_deg/invpt_family": lambda: normals()["mean"],

@@ -3,8 +3,13 @@ import torch
 from helpers.modules import without_gradient
 
 from mtlsi_net.models.fusion import MultiScaleQueryFusion, SharedContextAttention
-from mtlsi_net.models.layers.contexts import SharedContext
-from mtlsi_net.models.layers.linear_attention import EPS, contexts_of_sources, normalised_query, position_weights
+from mtlsi_net.models.layers.linear_attention import (
+    EPS,
+    SharedContext,
+    contexts_of_sources,
+    normalised_query,
+    position_weights,
+)
 from mtlsi_net.models.layers.task_layers import ChannelNorm
 
 B, T, WIDTH, HEAD = 2, 3, 64, 32

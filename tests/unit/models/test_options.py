@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.models.distiller import SemanticTokenDistiller, TokenPositions
 from mtlsi_net.models.fusion import MultiScaleQueryFusion, SharedContextAttention, SoftmaxContextAttention
-from mtlsi_net.models.layers.feature_maps import FEATURE_MAPS
-from mtlsi_net.models.layers.linear_attention import EPS, normalised_query
+from mtlsi_net.models.layers.linear_attention import EPS, FEATURE_MAPS, normalised_query
 from mtlsi_net.models.layers.task_layers import BatchNorm, TaskConv, TaskLinear
 from mtlsi_net.models.mtlsi import MTLSINet
 from mtlsi_net.models.preliminary import PreliminaryDecoders

@@ -49,11 +49,11 @@ def test_strided_convolution_keeps_every_second_position(features):
     torch.testing.assert_close(strided(features, None), dense(features, None)[..., ::2, ::2])
 
 
-def test_the_plain_unit_shares_weights_but_not_norms(features):
-    unit = randomise(ConvNormAct(T, C, 4, weight_sets=1).double())
+def test_the_plain_unit_is_its_formula_per_task(features):
+    unit = randomise(ConvNormAct(T, C, 4).double())
     y = unit(features, None)
     for t in range(T):
-        expected = F.layer_norm(F.conv2d(features[:, t], unit.conv.weight[0], padding=1).movedim(1, -1), (4,), eps=1e-6)
+        expected = F.layer_norm(F.conv2d(features[:, t], unit.conv.weight[t], padding=1).movedim(1, -1), (4,), eps=1e-6)
         expected = expected * unit.norm.weight[t, 0, 0] + unit.norm.bias[t, 0, 0]
         torch.testing.assert_close(y[:, t].movedim(1, -1), F.gelu(expected))
 

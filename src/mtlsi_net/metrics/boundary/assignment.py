@@ -6,7 +6,7 @@ Pixels are flat indices into an image with a frame at least as wide as the dista
 """
 
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,50 +25,60 @@ UNMATCHED = np.int64(1) << 40
 FAR = np.int64(1) << 60
 
 
+class Side(NamedTuple):
+    """Pixels of one side, predicted or true: which there are, their potentials, and their partners, or NONE."""
+
+    present: Mask
+    potential: Potentials
+    mate: Links
+
+
+class Search(NamedTuple):
+    """Offsets to the neighbours and their lengths, and room for a search.
+
+    ``distance`` is of pixels of the other side, FAR between searches; ``came_from`` is the pixel from which each was
+    reached; ``touched`` are those reached.
+    """
+
+    offsets: Indices
+    lengths: Potentials
+    distance: Potentials
+    came_from: Links
+    touched: Links
+
+
 @njit(cache=True, nogil=True)
-def _cheapest(
-    root: int,
-    offsets: Indices,
-    lengths: Potentials,
-    limit: int,
-    present: Mask,
-    own: Potentials,
-    other: Potentials,
-    other_mates: Links,
-    distance: Potentials,
-    came_from: Links,
-    touched: Links,
-) -> tuple[Whole, Whole, Whole, int]:
+def _cheapest(root: int, limit: int, own: Side, other: Side, search: Search) -> tuple[Whole, Whole, Whole, int]:
     """Find what costs least to match ``root`` (Dijkstra's search on lengths reduced by the potentials).
 
     Returns:
         The cost; the unmatched pixel of the other side at the end of the path, or NONE; if NONE, the pixel of the
         root's side that is left unmatched; and the number of pixels in ``touched``.
     """
-    best, end, leaver = limit - own[root], np.int64(NONE), np.int64(root)
+    best, end, leaver = limit - own.potential[root], np.int64(NONE), np.int64(root)
     heap = [(np.int64(0), leaver)]
     heap.pop()
     here, walked, count = leaver, np.int64(0), 0
     while walked < best:
-        base = walked - own[here]
-        for k in range(offsets.size):
-            there = here + offsets[k]
-            if present[there]:
-                reached = base + lengths[k] - other[there]
-                if reached < best and reached < distance[there]:
-                    if distance[there] == FAR:
-                        touched[count] = there
+        base = walked - own.potential[here]
+        for k in range(search.offsets.size):
+            there = here + search.offsets[k]
+            if other.present[there]:
+                reached = base + search.lengths[k] - other.potential[there]
+                if reached < best and reached < search.distance[there]:
+                    if search.distance[there] == FAR:
+                        search.touched[count] = there
                         count += 1
-                    distance[there], came_from[there] = reached, here
+                    search.distance[there], search.came_from[there] = reached, here
                     heappush(heap, (reached, there))
-        walked, end = _nearest(heap, distance, best)
+        walked, end = _nearest(heap, search.distance, best)
         if end == NONE:
             break
-        here = np.int64(other_mates[end])
+        here = np.int64(other.mate[end])
         if here == NONE:
             return walked, end, leaver, count
-        if walked + limit - own[here] < best:
-            best, leaver = walked + limit - own[here], here
+        if walked + limit - own.potential[here] < best:
+            best, leaver = walked + limit - own.potential[here], here
     return best, np.int64(NONE), leaver, count
 
 
@@ -85,93 +95,51 @@ def _nearest(heap: Heap, distance: Potentials, best: Whole) -> tuple[Whole, Whol
 
 
 @njit(cache=True, nogil=True)
-def _place(
-    root: int,
-    offsets: Indices,
-    lengths: Potentials,
-    limit: int,
-    present: Mask,
-    own: Potentials,
-    other: Potentials,
-    mates: Links,
-    other_mates: Links,
-    distance: Potentials,
-    came_from: Links,
-    touched: Links,
-) -> int:
+def _place(root: int, limit: int, own: Side, other: Side, search: Search) -> int:
     """Match ``root``, or leave it or another pixel of its side unmatched, whichever costs least; return pairs gained.
 
     One step of the Hungarian method, for a root of either side.
 
     Args:
-        root: an unmatched pixel with ``own[root]`` at most ``limit`` and no reduced length below 0.
-        offsets: to the neighbours.
-        lengths: of the offsets.
+        root: an unmatched pixel whose potential is at most ``limit``, with no reduced length below 0.
         limit: potential of unmatched pixels on the root's side; those of the other side have the other limit.
-        present: pixels of the other side.
-        own: potentials of the root's side.
-        other: potentials of the other side.
-        mates: partner of each pixel on the root's side, or NONE.
-        other_mates: partner of each pixel on the other side, or NONE.
-        distance: FAR everywhere, and so again in the end; of pixels on the other side.
-        came_from: room for the pixel from which one of the other side was reached.
-        touched: room for the pixels reached.
+        own: the root's side.
+        other: the other side.
+        search: the neighbours, and room.
     """
-    best, end, leaver, count = _cheapest(
-        root, offsets, lengths, limit, present, own, other, other_mates, distance, came_from, touched
-    )
-    own[root] += best
-    for there in touched[:count]:
-        gained = max(best - distance[there], 0)
-        distance[there] = FAR
-        other[there] -= gained
-        if other_mates[there] != NONE:
-            own[other_mates[there]] += gained
+    best, end, leaver, count = _cheapest(root, limit, own, other, search)
+    own.potential[root] += best
+    for there in search.touched[:count]:
+        gained = max(best - search.distance[there], 0)
+        search.distance[there] = FAR
+        other.potential[there] -= gained
+        if other.mate[there] != NONE:
+            own.potential[other.mate[there]] += gained
     gain = 1 if end != NONE else 0
     if end == NONE and leaver != root:
-        end, mates[leaver] = np.int64(mates[leaver]), NONE
-    flip(end, root, came_from, other_mates, mates)
+        end, own.mate[leaver] = np.int64(own.mate[leaver]), NONE
+    flip(end, root, search.came_from, other.mate, own.mate)
     return gain
 
 
 @njit(cache=True, nogil=True)
-def _update(
-    removed: Indices,
-    added: Indices,
-    offsets: Indices,
-    lengths: Potentials,
-    truth: Mask,
-    predicted: Mask,
-    value: Potentials,
-    price: Potentials,
-    owner: Links,
-    partner: Links,
-    distance: Potentials,
-    came_from: Links,
-    touched: Links,
-) -> int:
-    """Turn a cheapest maximum matching into one for a changed prediction; return by how many pairs it has grown.
-
-    ``owner`` and ``value`` are partner and potential of predicted pixels, ``partner`` and ``price`` of true ones.
-    """
+def _update(removed: Indices, added: Indices, truth: Side, predicted: Side, search: Search) -> int:
+    """Turn a cheapest maximum matching into one for a changed prediction; return by how many pairs it has grown."""
     grown = 0
     for p in removed:
-        predicted[p] = False
-        g = owner[p]
+        predicted.present[p] = False
+        g = predicted.mate[p]
         if g != NONE:
-            owner[p], partner[g] = NONE, NONE
-            grown += -1 + _place(
-                g, offsets, lengths, 0, predicted, price, value, partner, owner, distance, came_from, touched
-            )
+            predicted.mate[p], truth.mate[g] = NONE, NONE
+            grown += -1 + _place(g, 0, truth, predicted, search)
     for p in added:
-        predicted[p] = True
-        value[p] = UNMATCHED
-        for k in range(offsets.size):
-            if truth[p + offsets[k]]:
-                value[p] = min(value[p], lengths[k] - price[p + offsets[k]])
-        grown += _place(
-            p, offsets, lengths, UNMATCHED, truth, value, price, owner, partner, distance, came_from, touched
-        )
+        predicted.present[p] = True
+        predicted.potential[p] = UNMATCHED
+        for k in range(search.offsets.size):
+            g = p + search.offsets[k]
+            if truth.present[g]:
+                predicted.potential[p] = min(predicted.potential[p], search.lengths[k] - truth.potential[g])
+        grown += _place(p, UNMATCHED, predicted, truth, search)
     return grown
 
 
@@ -188,31 +156,17 @@ class NearestMatcher:
     """
 
     def __init__(self, truth: Mask, radius: float) -> None:
-        self.size = 0
-        width = truth.shape[1]
-        self.offsets = disc_offsets(radius, width)
-        down = np.rint(self.offsets / width)
-        self.lengths = np.rint(STEPS * np.hypot(down, self.offsets - down * width)).astype(np.int64)
-        self.truth, self.predicted = truth.ravel(), np.zeros(truth.size, bool)
-        self.value, self.price = np.zeros((2, truth.size), np.int64)
-        self.owner, self.partner = np.full((2, truth.size), NONE, np.int32)
-        self.distance = np.full(truth.size, FAR)
-        self.came_from, self.touched = np.empty((2, truth.size), np.int32)
+        self.size, count, width = 0, truth.size, truth.shape[1]
+        offsets = disc_offsets(radius, width)
+        down = np.rint(offsets / width)
+        lengths = np.rint(STEPS * np.hypot(down, offsets - down * width)).astype(np.int64)
+        self.search = Search(offsets, lengths, np.full(count, FAR), *np.empty((2, count), np.int32))
+        self.truth, self.predicted = (
+            Side(present, np.zeros(count, np.int64), np.full(count, NONE, np.int32))
+            for present in (truth.ravel(), np.zeros(count, bool))
+        )
+        self.owner = self.predicted.mate
 
     def update(self, removed: Indices, added: Indices) -> None:
         """Take away and add flat indices of predicted pixels."""
-        self.size += _update(
-            removed,
-            added,
-            self.offsets,
-            self.lengths,
-            self.truth,
-            self.predicted,
-            self.value,
-            self.price,
-            self.owner,
-            self.partner,
-            self.distance,
-            self.came_from,
-            self.touched,
-        )
+        self.size += _update(removed, added, self.truth, self.predicted, self.search)

@@ -3,6 +3,8 @@
 Pixels are flat indices into an image with a frame at least as wide as the distance, so that no neighbour falls outside.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -24,34 +26,43 @@ def disc_offsets(radius: float, width: int) -> Indices:
     return (dy[inside] * width + dx[inside])[order].astype(np.int64)
 
 
+class Room(NamedTuple):
+    """Offsets to the neighbours, and room for a search.
+
+    ``came_from`` is the pixel from which each was reached; ``queue`` are pixels of the root's side, ``reached`` those
+    of the other.
+    """
+
+    offsets: Indices
+    came_from: Links
+    queue: Links
+    reached: Links
+
+
 @njit(cache=True, nogil=True)
-def _search(
-    root: int, offsets: Indices, open_: Mask, mate: Links, came_from: Links, queue: Links, reached: Links
-) -> tuple[int, int]:
+def _search(root: int, open_: Mask, mate: Links, room: Room) -> tuple[int, int]:
     """Search, breadth first, an alternating path from the unmatched ``root`` to an unmatched pixel of the other side.
 
     Args:
         root: where the search starts.
-        offsets: to the neighbours on the other side.
         open_: pixels of the other side that may be entered; those reached are closed.
         mate: pixel of the other side -> its partner, or NONE.
-        came_from: is given, for each pixel reached, the pixel it was reached from.
-        queue: is filled with the pixels of the root's side.
-        reached: is filled with the pixels of the other side.
+        room: filled with what was reached.
 
     Returns:
-        The end of the path, or NONE, and the number of pixels in ``reached``.
+        The end of the path, or NONE, and the number of pixels in ``room.reached``.
     """
+    queue, reached = room.queue, room.reached
     queue[0] = root
     head, tail = 0, 1
     while head < tail:
         here = queue[head]
         head += 1
-        for offset in offsets:
+        for offset in room.offsets:
             there = here + offset
             if open_[there]:
                 open_[there] = False
-                came_from[there] = here
+                room.came_from[there] = here
                 reached[tail - 1] = there
                 if mate[there] == NONE:
                     return there, tail
@@ -72,16 +83,7 @@ def flip(end: int, root: int, came_from: Links, mate: Links, own: Links) -> None
 
 @njit(cache=True, nogil=True)
 def _update(
-    removed: Indices,
-    added: Indices,
-    offsets: Indices,
-    short: Mask,
-    spare: Mask,
-    partner: Links,
-    owner: Links,
-    came_from: Links,
-    queue: Links,
-    reached: Links,
+    removed: Indices, added: Indices, short: Mask, spare: Mask, partner: Links, owner: Links, room: Room
 ) -> int:
     """Turn a maximum matching into one for a changed prediction; return by how many pairs it has grown.
 
@@ -94,6 +96,7 @@ def _update(
     it, or shows that those it reaches are not short: they leave it. At last every unmatched true pixel outside either
     finds a spare pixel, or enters the set with all it reaches.
     """
+    reached = room.reached
     waiting = np.empty(removed.size, np.int64)
     grown, count = 0, 0
     for p in removed:
@@ -106,7 +109,7 @@ def _update(
                 waiting[count] = g
                 count += 1
     for p in added:
-        end, size = _search(p, offsets, short, partner, came_from, queue, reached)
+        end, size = _search(p, short, partner, room)
         if end == NONE:
             spare[p] = True
             for k in range(size):
@@ -114,10 +117,10 @@ def _update(
         else:
             for k in range(size):
                 short[reached[k]] = True
-            flip(end, p, came_from, partner, owner)
+            flip(end, p, room.came_from, partner, owner)
             grown += 1
     for g in waiting[:count]:
-        end, size = _search(g, offsets, spare, owner, came_from, queue, reached)
+        end, size = _search(g, spare, owner, room)
         if end == NONE:
             short[g] = True
             for k in range(size):
@@ -125,7 +128,7 @@ def _update(
         else:
             for k in range(size):
                 spare[reached[k]] = True
-            flip(end, g, came_from, owner, partner)
+            flip(end, g, room.came_from, owner, partner)
             grown += 1
     return grown
 
@@ -152,24 +155,14 @@ class Matcher:
 
     def __init__(self, truth: Mask, radius: float) -> None:
         self.size = 0
-        self.offsets = disc_offsets(radius, truth.shape[1])
+        offsets = disc_offsets(radius, truth.shape[1])
         self.short = truth.ravel().copy()  # without a prediction every pixel is
-        self.near = _near(self.short, self.offsets)
+        self.near = _near(self.short, offsets)
         self.spare = np.zeros(truth.size, bool)
         self.partner, self.owner = np.full((2, truth.size), NONE, np.int32)
-        self.came_from, self.queue, self.reached = np.empty((3, truth.size), np.int32)
+        self.room = Room(offsets, *np.empty((3, truth.size), np.int32))
 
     def update(self, removed: Indices, added: Indices) -> None:
         """Take away and add flat indices of predicted pixels."""
-        self.size += _update(
-            removed[self.near[removed]],
-            added[self.near[added]],
-            self.offsets,
-            self.short,
-            self.spare,
-            self.partner,
-            self.owner,
-            self.came_from,
-            self.queue,
-            self.reached,
-        )
+        removed, added = removed[self.near[removed]], added[self.near[added]]
+        self.size += _update(removed, added, self.short, self.spare, self.partner, self.owner, self.room)

@@ -31,7 +31,6 @@ class BoundaryFMeasure(PooledMetric):
         InputError: unknown preset; prediction and truth of different sizes.
     """
 
-    full_state_update = False
     total: Tensor
     best: Tensor
     images: Tensor
@@ -39,16 +38,11 @@ class BoundaryFMeasure(PooledMetric):
     def __init__(self, preset: str | Preset = "nyud", estimate: bool = False) -> None:
         super().__init__()
         self.preset = preset if isinstance(preset, Preset) else make_preset(preset)
+        self.pooling = "best_f_between" if self.preset.interpolate else "best_f"
         self.estimate = estimate
         empty = Tally(self.preset)
-        self.add_state("total", torch.from_numpy(empty.total), dist_reduce_fx="sum")
-        self.add_state("best", torch.from_numpy(empty.best), dist_reduce_fx="sum")
-        self.add_state("images", torch.from_numpy(empty.images), dist_reduce_fx="sum")
-
-    @property
-    def pooling(self) -> str:
-        """Name of the formula: between thresholds too where the preset says so."""
-        return "best_f_between" if self.preset.interpolate else "best_f"
+        for name in ("total", "best", "images"):
+            self.add_state(name, torch.from_numpy(getattr(empty, name)), dist_reduce_fx="sum")
 
     def image_sums(self) -> dict[str, Tensor]:
         """Return the counts at each threshold, of every group of images that is no mere estimate."""
@@ -78,7 +72,8 @@ class BoundaryFMeasure(PooledMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores of ``Tally.scores`` as float64 scalars; without any image odsF is NaN."""
-        tally = Tally(self.preset, *(state.cpu().numpy() for state in (self.total, self.best, self.images)))
+        tally = Tally(self.preset)
+        tally.total, tally.best, tally.images = (s.cpu().numpy() for s in (self.total, self.best, self.images))
         scores = tally.scores() or {score_name("odsF", SUBSET if self.estimate else ""): float("nan")}
         return {key: torch.tensor(value, dtype=torch.float64) for key, value in scores.items()}
 

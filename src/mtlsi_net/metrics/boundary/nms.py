@@ -20,8 +20,7 @@ def orientation(soft: Map) -> Map:
     smooth = correlate1d(correlate1d(wide, TRIANGLE, axis=0, mode="reflect"), TRIANGLE, axis=1, mode="reflect")
     dy, dx = np.gradient(smooth.astype(np.float32))
     (_, dxx), (dyy, dxy) = np.gradient(dx), np.gradient(dy)
-    angle: Map = np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + np.float32(1e-5))), np.float32(np.pi))
-    return angle
+    return np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + np.float32(1e-5))), np.float32(np.pi))
 
 
 def suppress_non_maxima(soft: Map) -> Map:
@@ -49,8 +48,7 @@ def _bilinear(array: Map, rows: Map, columns: Map) -> Map:
     down, right = rows - top, columns - left
     upper = array[top, left] * (1 - right) + array[top, left + 1] * right
     lower = array[top + 1, left] * (1 - right) + array[top + 1, left + 1] * right
-    result: Map = upper * (1 - down) + lower * down
-    return result
+    return upper * (1 - down) + lower * down
 
 
 def _fade(length: int) -> Map:

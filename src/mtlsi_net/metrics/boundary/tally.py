@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts, best_of, boundary_scores
@@ -13,25 +12,17 @@ from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 class Tally:
     """Sums over images.
 
-    Args:
-        preset: the rules.
-        total: (groups, thresholds, 4) int64 counts; zeros if None, as the others.
-        best: (groups, 4) int64 counts, each image at its own best threshold.
-        images: (groups,) int64 numbers of images.
+    Attributes:
+        total: (groups, thresholds, 4) counts.
+        best: (groups, 4) counts, each image at its own best threshold.
+        images: (groups,) numbers of images.
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        total: Counts | None = None,
-        best: Counts | None = None,
-        images: NDArray[np.int64] | None = None,
-    ) -> None:
-        groups = len(SCORE_GROUPS)
-        self.preset = preset
-        self.total = np.zeros((groups, len(preset.thresholds), 4), np.int64) if total is None else total
-        self.best = np.zeros((groups, 4), np.int64) if best is None else best
-        self.images = np.zeros(groups, np.int64) if images is None else images
+    def __init__(self, preset: Preset) -> None:
+        self.preset, groups = preset, len(SCORE_GROUPS)
+        self.total: Counts = np.zeros((groups, len(preset.thresholds), 4), np.int64)
+        self.best: Counts = np.zeros((groups, 4), np.int64)
+        self.images: Counts = np.zeros(groups, np.int64)
 
     def add(self, counts: Counts, groups: Sequence[str]) -> None:
         """Add one image's (thresholds, 4) counts to the groups that it belongs to."""

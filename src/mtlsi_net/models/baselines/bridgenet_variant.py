@@ -20,14 +20,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlsi_net.models.canvas import cells
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
-    NORMS,
     RESIDUAL_GAIN,
     ChannelNorm,
     ConvFeedForward,
@@ -38,7 +36,6 @@ from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import choose
 
 FACTORS = (1, 1, 2, 2)
 """Strides of the levels over that of the finest, from the shallowest encoder map to the deepest."""
@@ -50,11 +47,7 @@ class PatternPropagation(Recomputed):
     """TPP: every position of every task reads all tasks' pooled positions; all tasks share the weights.
 
     Args:
-        tasks: T.
-        width: C.
-        heads: of the attention.
         cell: side of the cells that are pooled.
-        norm: class of the norms.
     """
 
     def __init__(self, tasks: int, width: int, heads: int, cell: int, norm: NormLayer = ChannelNorm) -> None:
@@ -69,19 +62,14 @@ class PatternPropagation(Recomputed):
         y = self.norm(x_BTChw)
         sources = masked_pool(y, self.cell, valid)
         x = x_BTChw + self.attention(y, sources, valid_at(valid, sources))
-        out: Tensor = self.feed_forward(x, valid)
-        return out
+        return self.feed_forward(x, valid)
 
 
 class BridgeExtractor(Recomputed):
     """BFE: an encoder map reads all tasks' pooled features.
 
     Args:
-        tasks: T.
-        width: C.
-        heads: of the attention.
         cell: side of the cells that are pooled.
-        norm: class of the norms.
     """
 
     def __init__(self, tasks: int, width: int, heads: int, cell: int, norm: NormLayer = ChannelNorm) -> None:
@@ -97,18 +85,11 @@ class BridgeExtractor(Recomputed):
         generic = level_BChw[:, None]
         sources = masked_pool(self.task_norm(x_BTChw), self.cell, valid)
         read = self.attention(self.generic_norm(generic), sources, valid_at(valid, sources))
-        out: Tensor = self.norm(self.feed_forward(generic + read, valid))
-        return out
+        return self.norm(self.feed_forward(generic + read, valid))
 
 
 class TaskRefiner(Recomputed):
-    """TFR: every task adds a gated part of the bridge feature to its own.
-
-    Args:
-        tasks: T.
-        width: C.
-        norm: class of the norms.
-    """
+    """TFR: every task adds a gated part of the bridge feature to its own."""
 
     def __init__(self, tasks: int, width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -122,24 +103,16 @@ class TaskRefiner(Recomputed):
         """Map (B, T, C, h, w) to the same shape."""
         bridge = bridge_B1Chw.expand(-1, self.tasks, -1, -1, -1)
         gate = self.gate(torch.cat([self.norm(x_BTChw), bridge], 2)).sigmoid()
-        out: Tensor = self.feed_forward(x_BTChw + gate * self.take(bridge), valid)
-        return out
+        return self.feed_forward(x_BTChw + gate * self.take(bridge), valid)
 
 
 class BridgeNetVariant(DenseNetwork):
     """Interaction of tasks through one bridge feature on each of three levels.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``, of four maps.
-        task_channels: task -> K output channels.
-        width: C, channels of all decoder features.
         stride: of the finest level, where the heads start.
         heads: of every attention.
-        preliminary: called with task_channels, width, activations, norm.
-        head: called with task_channels, width, norm.
-        norm: of all decoder features, ``layer`` or ``batch``.
-        activations: task -> what makes its raw outputs into values, for a ``preliminary`` that feeds them back.
-        mask_padding: leave padded positions out of attention and convolutions.
+        others: as in ``DenseNetwork``.
     """
 
     def __init__(
@@ -156,8 +129,8 @@ class BridgeNetVariant(DenseNetwork):
         activations: Mapping[str, Activation] | None = None,
         mask_padding: bool = True,
     ) -> None:
-        super().__init__(encoder, task_channels, width=width, stride=COARSEST * stride, mask_padding=mask_padding)
-        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
+        super().__init__(encoder, task_channels, width, COARSEST * stride, norm=norm, mask_padding=mask_padding)
+        layer, tasks = self.norm_layer, len(task_channels)
         self.early_stride = FACTORS[-1] * stride
         self.neck = LevelNeck(encoder.specs, [factor * stride for factor in FACTORS], [width] * len(FACTORS))
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
@@ -169,15 +142,7 @@ class BridgeNetVariant(DenseNetwork):
         self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), aux (B, K, h, w) at twice the finest level's stride.
-        """
+        """Return raw outputs: final (B, K, H, W), aux (B, K, h, w) at twice the finest level's stride."""
         maps, pixels, canvas_size = self.encode(image, valid)
         *levels, deep = self.neck(maps, pixels)
         features, aux = self.preliminary(deep, valid_at(pixels, deep))
@@ -187,4 +152,4 @@ class BridgeNetVariant(DenseNetwork):
             features = masked_resize(features, (level.shape[-2], level.shape[-1]), positions)
             features = refine(features, extract(level, features, positions), positions)
         final = self.head(features, positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, cells(image.shape[-2:], self.early_stride))])
+        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.early_stride)])

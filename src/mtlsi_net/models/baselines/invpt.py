@@ -25,14 +25,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlsi_net.models.canvas import cells
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
-    NORMS,
     ChannelNorm,
     ConvFeedForward,
     ConvNormAct,
@@ -45,7 +43,7 @@ from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, crop
 from mtlsi_net.models.preliminary import Activation, Feedback
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import InputError, choose
+from mtlsi_net.utils.errors import InputError
 
 STAGES = 3
 COARSEST = 2**STAGES
@@ -56,11 +54,8 @@ class ConvPreliminary(Recomputed):
     """Two 3x3 convolutions and a prediction per task; the prediction is added to the reduced features.
 
     Args:
-        task_channels: task -> K.
         in_channels: of the shared map, kept by the convolutions.
-        width: C of the features.
         activations: task -> what makes raw outputs into values for the feedback.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -88,12 +83,7 @@ class ConvPreliminary(Recomputed):
 
 
 class AttentionMessage(nn.Module):
-    """Weighs a stage's own logits and those of the stage before it, whose queries stand twice as far apart.
-
-    Args:
-        heads: of the attention.
-        tasks: T.
-    """
+    """Weighs a stage's own logits and those of the stage before it, whose queries stand twice as far apart."""
 
     def __init__(self, heads: int, tasks: int) -> None:
         super().__init__()
@@ -120,12 +110,8 @@ class UpTransformerStage(Recomputed):
     """Raises the resolution, adds an encoder map, and lets all positions of all tasks read each other.
 
     Args:
-        tasks: T.
-        width: C.
-        heads: of the attention.
         cell: side of the cells whose means are keys and values.
         before: channels of the stage before; None in the first, which starts from C and hears no message.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -167,14 +153,10 @@ class InvPTNet(DenseNetwork):
     """The quadratic peer: every position of every task attends to all tasks' positions, pooled.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``, of four maps.
-        task_channels: task -> K output channels.
         width: C of the first stage; C / 2 and C / 4 follow, and 2 C in the preliminary decoders.
         stride: of the last stage's grid; 2 and 4 times this before.
         heads: of every stage's attention.
-        norm: of all decoder features, ``layer`` or ``batch``.
-        activations: task -> what makes its raw outputs into values that features can be told.
-        mask_padding: leave padded positions out of attention and convolutions.
+        others: as in ``DenseNetwork``.
 
     Raises:
         InputError: a width that cannot be halved twice.
@@ -194,8 +176,8 @@ class InvPTNet(DenseNetwork):
     ) -> None:
         if width % 4:
             raise InputError(f"width={width} cannot be halved twice; use a multiple of 4")
-        super().__init__(encoder, task_channels, width=width, stride=COARSEST * stride, mask_padding=mask_padding)
-        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
+        super().__init__(encoder, task_channels, width, COARSEST * stride, norm=norm, mask_padding=mask_padding)
+        layer, tasks = self.norm_layer, len(task_channels)
         widths = [width // 2**i for i in range(STAGES)]
         strides = [stride * 2 ** (STAGES - 1 - i) for i in range(STAGES)]
         self.neck = LevelNeck(encoder.specs, [*reversed(strides), strides[0]], [*reversed(widths), 2 * width])
@@ -209,15 +191,7 @@ class InvPTNet(DenseNetwork):
         self.strides = strides
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), aux (B, K, h, w) at the first stage's stride.
-        """
+        """Return raw outputs: final (B, K, H, W), aux (B, K, h, w) at the first stage's stride."""
         maps, pixels, canvas_size = self.encode(image, valid)
         *levels, deep = self.neck(maps, pixels)
         features, aux = self.preliminary(deep, valid_at(pixels, deep))
@@ -228,4 +202,4 @@ class InvPTNet(DenseNetwork):
             features, message = stage(features, level, message, positions)
             gathered.append(masked_resize(features, finest, positions))
         final = self.head(self.gather(torch.cat(gathered, 2), positions), positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, cells(image.shape[-2:], self.strides[0]))])
+        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.strides[0])])

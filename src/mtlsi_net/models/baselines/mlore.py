@@ -30,25 +30,19 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
 from mtlsi_net.models.layers.recompute import Recomputed
-from mtlsi_net.models.layers.task_layers import NORMS, ChannelNorm, NormLayer, TaskConv, TaskLinear
+from mtlsi_net.models.layers.task_layers import ChannelNorm, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import InputError, choose
+from mtlsi_net.utils.errors import InputError
 
 LEVELS, DEPTH = 4, 2
 """Encoder maps read, and modules on each."""
 
 
 class Router(nn.Module):
-    """Every task's gates for an image: softmax over all experts, from the mean over valid positions.
-
-    Args:
-        tasks: T.
-        width: C.
-        experts: E.
-    """
+    """Every task's gates for an image: softmax over all experts, from the mean over valid positions."""
 
     def __init__(self, tasks: int, width: int, experts: int) -> None:
         super().__init__()
@@ -69,7 +63,6 @@ class LowRankConv(nn.Module):
 
     Args:
         tasks: T with weights per task, or 1 to let all tasks share the experts.
-        width: C.
         rank: of all experts together.
     """
 
@@ -83,8 +76,7 @@ class LowRankConv(nn.Module):
         low = self.down(x_BTChw, valid)
         if gates_BTR is not None:
             low = low * gates_BTR[..., None, None].to(low.dtype)
-        out: Tensor = self.up(low)
-        return out
+        return self.up(low)
 
 
 class LowRankMixture(Recomputed):
@@ -93,12 +85,9 @@ class LowRankMixture(Recomputed):
     Before the norm all is linear. A gate that is not among the best k counts 0, the others keep their probability.
 
     Args:
-        tasks: T.
-        width: C.
         ranks: of the shared experts.
         top_k: experts that a task uses in an image.
         own_rank: of a task's own expert.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -139,11 +128,7 @@ def load_imbalance(gates_BTE: Tensor) -> Tensor:
 
 
 class MixtureStack(nn.Module):
-    """Modules one after another.
-
-    Args:
-        mixtures: the modules.
-    """
+    """Modules one after another."""
 
     def __init__(self, mixtures: Sequence[LowRankMixture]) -> None:
         super().__init__()
@@ -162,19 +147,13 @@ class MLoRENet(DenseNetwork):
     """Mixtures of low-rank experts on four encoder levels.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``, of four maps.
-        task_channels: task -> K output channels.
-        width: C, channels of all decoder features.
         stride: of the experts' grid; the heads start at half of it.
         experts: E, shared by all tasks.
         rank: of the smallest expert; the i-th has i times that.
         top_k: experts that a task uses in an image.
         own_rank: of every task's own expert.
         balance: factor of the load-balancing loss (the authors': 3e-4 on PASCAL-Context with ViT-L, 5e-4 on NYUDv2).
-        head: called with task_channels, width, norm.
-        norm: of all decoder features, ``layer`` or ``batch``.
-        activations: not used.
-        mask_padding: leave padded positions out of gates and convolutions.
+        others: as in ``DenseNetwork``.
 
     Raises:
         InputError: a number of experts to use that is not there.
@@ -199,8 +178,8 @@ class MLoRENet(DenseNetwork):
     ) -> None:
         if not 1 <= top_k <= experts:
             raise InputError(f"top_k={top_k} is not in 1..{experts}, the number of experts (experts={experts})")
-        super().__init__(encoder, task_channels, width=width, stride=stride, mask_padding=mask_padding)
-        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
+        super().__init__(encoder, task_channels, width, stride, norm=norm, mask_padding=mask_padding)
+        layer, tasks = self.norm_layer, len(task_channels)
         ranks = [rank * (i + 1) for i in range(experts)]
         self.balance = balance
         self.neck = LevelNeck(encoder.specs, [stride] * LEVELS)
@@ -213,15 +192,7 @@ class MLoRENet(DenseNetwork):
         self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), no aux; ``balance`` among the regularisers.
-        """
+        """Return raw outputs: final (B, K, H, W), no aux; ``balance`` among the regularisers."""
         maps, pixels, canvas_size = self.encode(image, valid)
         levels, imbalance = [], []
         for level, branch, mixtures in zip(self.neck(maps, pixels), self.branches, self.mixtures, strict=True):

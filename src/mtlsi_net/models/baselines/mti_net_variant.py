@@ -25,13 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.canvas import cells
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
 from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
-    NORMS,
     RESIDUAL_GAIN,
     ChannelNorm,
     ConvFeedForward,
@@ -44,7 +42,6 @@ from mtlsi_net.models.neck import LevelNeck
 from mtlsi_net.models.network import DenseNetwork, crop
 from mtlsi_net.models.preliminary import Activation
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import choose
 
 SCALES = 4
 
@@ -53,10 +50,7 @@ class InitialDecoders(Recomputed):
     """A scale's task features and predictions, from its encoder map and what the coarser scale says.
 
     Args:
-        task_channels: task -> K.
-        width: C.
         inputs: C, or 2 C with a coarser scale.
-        norm: class of the norms.
     """
 
     def __init__(
@@ -87,13 +81,7 @@ class InitialDecoders(Recomputed):
 
 
 class FeaturePropagation(Recomputed):
-    """What a scale tells the next finer one: every task's features, plus gated channels of what all tasks have in common.
-
-    Args:
-        tasks: T.
-        width: C.
-        norm: class of the norm.
-    """
+    """What a scale tells the next finer one: every task's features, plus gated channels of what all tasks have in common."""
 
     def __init__(self, tasks: int, width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -111,8 +99,7 @@ class FeaturePropagation(Recomputed):
         common = self.common((weights * x_BTChw).flatten(1, 2)[:, None], valid)
         pooled = masked_mean(common, valid).expand(-1, self.tasks, -1)[:, :, None]
         gates = self.excite.tokens(F.relu(self.squeeze.tokens(pooled))).sigmoid()
-        out: Tensor = x_BTChw + gates[:, :, 0, :, None, None] * common
-        return out
+        return x_BTChw + gates[:, :, 0, :, None, None] * common
 
 
 class Distillation(Recomputed):
@@ -120,7 +107,6 @@ class Distillation(Recomputed):
 
     Args:
         tasks: T, two or more.
-        width: C.
     """
 
     def __init__(self, tasks: int, width: int) -> None:
@@ -146,13 +132,8 @@ class MTINetVariant(DenseNetwork):
     """Initial predictions, propagation and distillation at four scales.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``, of four maps.
-        task_channels: task -> K output channels.
-        width: C, channels of all decoder features.
         stride: of the finest scale.
-        norm: of all decoder features, ``layer`` or ``batch``.
-        activations: not used.
-        mask_padding: leave padded positions out of means and convolutions.
+        others: as in ``DenseNetwork``.
     """
 
     def __init__(
@@ -167,8 +148,8 @@ class MTINetVariant(DenseNetwork):
         mask_padding: bool = True,
     ) -> None:
         strides = [stride * 2**i for i in range(SCALES)]
-        super().__init__(encoder, task_channels, width=width, stride=strides[-1], mask_padding=mask_padding)
-        layer, tasks = choose("norm", norm, NORMS), len(task_channels)
+        super().__init__(encoder, task_channels, width, strides[-1], norm=norm, mask_padding=mask_padding)
+        layer, tasks = self.norm_layer, len(task_channels)
         self.strides = strides
         self.neck = LevelNeck(encoder.specs, strides, [width] * SCALES)
         inputs = [width, *[2 * width] * (SCALES - 1)]
@@ -180,15 +161,7 @@ class MTINetVariant(DenseNetwork):
         self.head = PlainHead(task_channels, width, layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), aux (B, K, h, w) of four scales, the coarsest first.
-        """
+        """Return raw outputs: final (B, K, H, W), aux (B, K, h, w) of four scales, the coarsest first."""
         maps, pixels, canvas_size = self.encode(image, valid)
         levels = self.neck(maps, pixels)
         finest = levels[0].shape[-2], levels[0].shape[-1]
@@ -199,7 +172,7 @@ class MTINetVariant(DenseNetwork):
         ):
             positions = valid_at(pixels, level)
             features, predictions = initial(level, coarser, positions)
-            aux.append(crop(predictions, cells(image.shape[-2:], stride)))
+            aux.append(crop(predictions, image.shape[-2:], stride))
             coarser = [propagate(features, positions)]
             distilled.append(masked_resize(distil(features), finest, positions))
         final = self.head(self.merge(torch.cat(distilled, 2)), positions, canvas_size)

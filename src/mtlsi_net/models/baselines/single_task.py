@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from mtlsi_net.models.encoder import Encoder, TimmEncoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import valid_at
-from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.neck import PyramidNeck
 from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
 from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import choose
 
 
 class EncoderPerTask(Encoder, TaskLayer):
@@ -73,16 +71,9 @@ class SingleTaskNet(DenseNetwork, TaskLayer):
     removed (``'~tasks.depth' ...``) a run trains one network and nothing is common.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``; copied for every task but the first.
-        task_channels: task -> K output channels.
-        width: C, channels of all decoder features.
         stride: of the working grid.
-        neck: called with specs, width, stride.
         decoder: called with tasks (always 1), width, norm; maps (B, C, h, w) to (B, 1, C, h, w).
-        head: called with task_channels, width, norm; keeps tasks apart.
-        norm: of all decoder features, ``layer`` or ``batch``.
-        activations: not used.
-        mask_padding: leave padded positions out of convolutions.
+        others: as in ``DenseNetwork``.
     """
 
     per_task = "necks", "decoders"
@@ -102,23 +93,15 @@ class SingleTaskNet(DenseNetwork, TaskLayer):
         mask_padding: bool = True,
     ) -> None:
         encoders = EncoderPerTask(encoder, len(task_channels))
-        super().__init__(encoders, task_channels, width=width, stride=stride, mask_padding=mask_padding)
-        layer = choose("norm", norm, NORMS)
+        super().__init__(encoders, task_channels, width, stride, norm=norm, mask_padding=mask_padding)
+        layer = self.norm_layer
         self.tasks = len(task_channels)
         self.necks = nn.ModuleList(neck(specs=encoder.specs, width=width, stride=stride) for _ in task_channels)
         self.decoders = nn.ModuleList(decoder(tasks=1, width=width, norm=layer) for _ in task_channels)
         self.head = head(task_channels=task_channels, width=width, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Predict all tasks.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], any size.
-            valid: (B, 1, H, W) bool, False on padding; None if there is none.
-
-        Returns:
-            Raw outputs: final (B, K, H, W), no aux.
-        """
+        """Return raw outputs: final (B, K, H, W), no aux."""
         maps, pixels, canvas_size = self.encode(image, valid)
         each = len(maps) // len(self.task_names)
         shared = [neck(maps[i * each : (i + 1) * each], pixels) for i, neck in enumerate(self.necks)]

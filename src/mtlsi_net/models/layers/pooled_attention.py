@@ -22,7 +22,6 @@ class PooledAttention(nn.Module):
     ``logits`` and ``read`` are apart, for blocks that change the logits in between.
 
     Args:
-        width: C.
         heads: a divisor of C.
 
     Raises:
@@ -51,8 +50,7 @@ class PooledAttention(nn.Module):
             logits = logits + (~real).flatten(1)[:, None, None].to(logits.dtype) * MASKED
         y = logits.softmax(-1) @ sequence(self.value(sources_BSCyx), self.heads)
         y = torch.unflatten(y, 2, (like.shape[1], -1)).permute(0, 2, 1, 4, 3).reshape(like.shape)
-        out: Tensor = self.project(y)
-        return out
+        return self.project(y)
 
     def forward(self, queries_BTChw: Tensor, sources_BSCyx: Tensor, valid: Tensor | None) -> Tensor:
         """Map queries (B, T, C, h, w) and sources (B, S, C, y, x) to (B, T, C, h, w); ``valid`` is the sources'."""

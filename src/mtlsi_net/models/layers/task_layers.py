@@ -33,9 +33,6 @@ class TaskLinear(TaskLayer):
     """A linear layer over channels per task; a 1x1 convolution when called on features.
 
     Args:
-        tasks: T, or 1 to let all tasks share the weights.
-        in_channels: C.
-        out_channels: O.
         bias: whether to add one; a key of softmax attention needs none.
         gain: standard deviation of the initial outputs for inputs of 1.
     """
@@ -70,9 +67,6 @@ class TaskConv(TaskLayer):
     """A k x k convolution per task that sees zeros on padding.
 
     Args:
-        tasks: T, or 1 to let all tasks share the weights.
-        in_channels: C.
-        out_channels: O.
         kernel_size: odd k.
         stride: of the outputs' positions.
         depthwise: every channel for itself (then O must be C).
@@ -116,7 +110,6 @@ class ChannelNorm(TaskLayer):
     """LayerNorm over channels at each position: no statistic crosses positions, so padding cannot leak.
 
     Args:
-        channels: C.
         tasks: T for (B, T, C, h, w) with weights per task; None for (B, C, h, w).
     """
 
@@ -143,10 +136,6 @@ class BatchNorm(TaskLayer):
     """BatchNorm with the interface of ``ChannelNorm``.
 
     Its statistics are over all positions, padded ones included: a hidden path between positions and images.
-
-    Args:
-        channels: C.
-        tasks: as in ``ChannelNorm``.
     """
 
     per_task = "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"
@@ -182,26 +171,14 @@ class ConvNormAct(Recomputed):
     """GELU(norm(k x k convolution)) per task: the plain unit of convolutional decoders.
 
     Args:
-        tasks: T.
-        in_channels: C.
-        out_channels: O.
         kernel_size: odd k.
-        norm: class of the norm.
-        weight_sets: T, or 1 to let all tasks share all weights but the norm's.
     """
 
     def __init__(
-        self,
-        tasks: int,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        norm: NormLayer = ChannelNorm,
-        weight_sets: int | None = None,
+        self, tasks: int, in_channels: int, out_channels: int, kernel_size: int = 3, *, norm: NormLayer = ChannelNorm
     ) -> None:
         super().__init__()
-        self.conv = TaskConv(weight_sets or tasks, in_channels, out_channels, kernel_size)
+        self.conv = TaskConv(tasks, in_channels, out_channels, kernel_size)
         self.norm = norm(out_channels, tasks)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
@@ -213,10 +190,7 @@ class ConvFeedForward(Recomputed):
     """x + 1x1(GELU(depthwise 3x3(1x1(norm(x))))) per task.
 
     Args:
-        tasks: T.
-        width: C.
         hidden: channels inside; 2 C if None.
-        norm: class of the norms.
         weight_sets: T, or 1 to let all tasks share all weights but the norm's.
     """
 
@@ -239,5 +213,4 @@ class ConvFeedForward(Recomputed):
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape."""
         hidden = self.spatial(self.expand(self.norm(x_BTChw)), valid)
-        out: Tensor = x_BTChw + self.project(F.gelu(hidden))
-        return out
+        return x_BTChw + self.project(F.gelu(hidden))

@@ -32,7 +32,6 @@ class TaskSubset(PerTaskStage):
     """A per-task stage that runs on some tasks' features alone.
 
     Args:
-        stage: the stage, with the parameters of these tasks alone.
         indices: of the tasks to keep, of ``tasks``.
         tasks: T of the incoming features.
     """

@@ -16,9 +16,6 @@ class WindowAttention(TaskLayer):
     """Multi-head attention inside window x window squares with a learned relative position bias, per task.
 
     Args:
-        tasks: T.
-        width: C.
-        head_dim: channels of a head.
         window: side of the squares.
         shift: how far the squares' grid is moved up and left, 0..window-1.
     """
