@@ -27,9 +27,9 @@ CROP_TRIES = 10
 
 
 class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
-    """An albumentations transform of whole samples; draws from ``random_generator``, and is left out unless ``p`` fires.
+    """An albumentations transform of whole samples: its own rule for masks does not depend on the TargetSpec.
 
-    albumentations would hand over one array at a time, with one rule for all masks; ours depend on each TargetSpec.
+    Draws from ``random_generator``, and is left out unless ``p`` fires.
     """
 
     targets: ClassVar[Mapping[str, Any]] = {}  # no method for single arrays
@@ -74,10 +74,8 @@ class RandomCrop(Step):
         slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], self.size, strict=True)]
         window = (0, 0)
         for _ in range(CROP_TRIES + 1):
-            window = (
-                int(self.random_generator.integers(slack[0] + 1)),
-                int(self.random_generator.integers(slack[1] + 1)),
-            )
+            top, left = (int(self.random_generator.integers(room + 1)) for room in slack)
+            window = top, left
             if self.guide is None or slack == [0, 0]:
                 break
             if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):

@@ -26,10 +26,9 @@ class MultiTaskDataset(Dataset[Any]):
 
     Args:
         reader: of the files.
-        ids: samples.
-        pipeline: of transforms.
-        seed: of their draws.
-        scale: see ``MultiTaskDataModule``.
+        ids: of the samples.
+        pipeline: transforms, which draw from ``sample_rng``.
+        seed: see ``MultiTaskDataModule``, like ``scale``.
         groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
         hidden: task -> ids whose label is taken as missing.
     """
@@ -74,14 +73,10 @@ class MultiTaskDataset(Dataset[Any]):
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)
         sample = self.pipeline(sample, sample_rng(self.seed, draw.epoch, sample_id))
-        return {
-            "image": torch.from_numpy(sample[IMAGE]),
-            "valid": torch.from_numpy(sample[VALID]),
-            "pad_color": torch.from_numpy(sample[PAD_COLOR]),
-            "id": sample_id,
-            "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
-            "references": references,
-        }
+        maps = {name: torch.from_numpy(values) for name, values in sample.items()}
+        targets = {name: maps[name] for name in self.reader.specs}
+        parts = {"image": maps[IMAGE], "valid": maps[VALID], "pad_color": maps[PAD_COLOR], "targets": targets}
+        return {**parts, "id": sample_id, "references": references}
 
     def _read(self, sample_id: str) -> Sample:
         return self.reader.read(sample_id, without=[name for name, ids in self.hidden.items() if sample_id in ids])

@@ -1,4 +1,4 @@
-"""What the copies behind published numbers hold (protocol page, sections 1 and 7.1)."""
+"""Facts of the copies behind published numbers (protocol page, sections 1 and 7.1)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,13 +101,7 @@ OFFICIAL = {
 
 
 def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
-    """Say which of the circulating copies lies at ``root``.
-
-    Args:
-        official: the data set.
-        root: its folder.
-        sizes: (height, width) found among its images.
-    """
+    """Say which of the circulating copies lies at ``root``, with images of ``sizes``, (height, width) each."""
     distinct = set(sizes)
     found = {folder: _suffix(root / folder) for copy in official.copies for folder in copy.suffixes}
     for copy in official.copies:
@@ -128,6 +122,4 @@ def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
 
 def _suffix(folder: Path) -> str | None:
     """Return the suffix of the first file of ``folder``; None if it has none."""
-    if not folder.is_dir():
-        return None
-    return next((path.suffix for path in folder.iterdir() if path.suffix), None)
+    return next((path.suffix for path in folder.glob("?*.*")), None)
