@@ -29,15 +29,7 @@ PNG_LEVEL = 4
 
 
 def generate_rooms(
-    root: Path,
-    *,
-    train: int,
-    val: int,
-    height: int,
-    width: int,
-    seed: int,
-    workers: int = 0,
-    progress: bool = True,
+    root: Path, *, train: int, val: int, height: int, width: int, seed: int, workers: int = 0, progress: bool = True
 ) -> None:
     """Write ``train`` + ``val`` rooms to ``root``; what is there already is kept, so that a broken-off run continues.
 
@@ -62,7 +54,8 @@ def generate_rooms(
     _check_numbers(request, workers)
     with _locked(root):
         _claim(root, request)
-        todo = [index for index in range(train + val) if not _is_done(root, index)]
+        indices = range(train + val)
+        todo = [index for index in indices if not all(path.is_file() for path in _files(root, index).values())]
         job = partial(_make_image, root, seed, height, width)
         if not todo and (root / ALL_CAMERAS).is_file():
             return
@@ -134,10 +127,6 @@ def _id(index: int) -> str:
 def _files(root: Path, index: int) -> dict[str, Path]:
     """Return the files of one image: folder name -> path."""
     return {name: root / name / f"{_id(index)}{suffix}" for name, suffix in {**FOLDERS, CAMERAS: ".json"}.items()}
-
-
-def _is_done(root: Path, index: int) -> bool:
-    return all(path.is_file() for path in _files(root, index).values())
 
 
 def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:
