@@ -1,7 +1,7 @@
-"""The training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
+"""Training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import albumentations as A
@@ -27,7 +27,7 @@ CROP_TRIES = 10
 
 
 class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
-    """An albumentations transform of whole samples: its own rule for masks does not depend on the TargetSpec.
+    """An albumentations transform of whole samples (its masks share one rule, ours depend on each TargetSpec).
 
     Draws from ``random_generator``, and is left out unless ``p`` fires.
     """
@@ -38,20 +38,19 @@ class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type infor
         self.specs = dict(specs)
         super().__init__(p=p)
 
-    def change(self, sample: Sample) -> Sample:
+    def _change(self, sample: Sample) -> Sample:
         """Return the sample after this step; the one given is left as it is."""
         raise NotImplementedError
 
     def apply_with_params(self, params: dict[str, Any], *args: Any, **sample: Any) -> Sample:  # noqa: ANN401, ARG002 - albumentations' signature
         """Change the sample; albumentations calls this."""
-        return self.change(sample)
+        return self._change(sample)
 
 
 class RandomScale(Step):
     """Enlarge by a factor drawn evenly from ``SCALES``."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the scaled sample."""
+    def _change(self, sample: Sample) -> Sample:
         return scale(sample, self.random_generator.uniform(*SCALES), self.specs)
 
 
@@ -66,8 +65,7 @@ class RandomCrop(Step):
         super().__init__(specs)
         self.size, self.guide = size, guide
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the cropped sample."""
+    def _change(self, sample: Sample) -> Sample:
         return crop(sample, *self._window(sample), *self.size)
 
     def _window(self, sample: Sample) -> tuple[int, int]:
@@ -86,16 +84,14 @@ class RandomCrop(Step):
 class Flip(Step):
     """Mirror left-right."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the mirrored sample."""
+    def _change(self, sample: Sample) -> Sample:
         return flip(sample, self.specs)
 
 
 class PhotometricDistortion(Step):
     """Change brightness, contrast, saturation and hue, each with probability one half."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the sample with its image distorted."""
+    def _change(self, sample: Sample) -> Sample:
         return {**sample, IMAGE: photometric(sample[IMAGE], draw_distortion(self.random_generator))}
 
 
@@ -106,8 +102,7 @@ class Pad(Step):
         super().__init__(specs)
         self.size, self.color = size, color
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the sample as ``pad`` does."""
+    def _change(self, sample: Sample) -> Sample:
         image = sample[IMAGE]
         if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise UserError(
@@ -124,13 +119,11 @@ class TrainPipeline:
 
     Args:
         size: (height, width) of windows and padding.
-        specs: task name -> TargetSpec of all label maps.
+        specs: of all label maps.
         guide: name of the class map that the crop rule reads; None takes the first window.
         color: of the image's padding, RGB in 0..1.
-        extras: image-only albumentations transforms, or compositions of such; they get the image as (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: a transform of ``extras`` that moves pixels: depth and normals would be wrong after it.
+        extras: image-only albumentations transforms, or compositions of such, of (H, W, 3) uint8 RGB; a UserError if one
+            moves pixels.
     """
 
     def __init__(
@@ -167,21 +160,14 @@ class TrainPipeline:
 
 
 def _check_extra(transform: object) -> None:
-    for leaf in _leaves(transform):
-        if not isinstance(leaf, A.ImageOnlyTransform | A.NoOp):
-            raise UserError(
-                f"data.extra_augmentations: {type(leaf).__name__} is no image-only transform of albumentations; one that "
-                "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
-            )
-
-
-def _leaves(transform: object) -> Iterator[object]:
-    """Yield the transforms inside compositions such as ``OneOf``."""
-    if isinstance(transform, A.BaseCompose):
+    if isinstance(transform, A.BaseCompose):  # such as ``OneOf``
         for inner in transform:
-            yield from _leaves(inner)
-    else:
-        yield transform
+            _check_extra(inner)
+    elif not isinstance(transform, A.ImageOnlyTransform | A.NoOp):
+        raise UserError(
+            f"data.extra_augmentations: {type(transform).__name__} is no image-only transform of albumentations; one that "
+            "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
+        )
 
 
 def draw_distortion(rng: np.random.Generator) -> Distortion:

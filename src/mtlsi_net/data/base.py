@@ -159,11 +159,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
         pipeline = TestPipeline(self.size, self.targets, self.pad_color)
         plain = self._training_dataset(reader, train_ids, pipeline)
+        scored_ids = _evenly(train_ids, self.max_train_scores or len(train_ids))
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self.scored_dataset(
-                reader, _evenly(train_ids, self.max_train_scores or len(train_ids)), pipeline, "train"
-            ),
+            "train_scored": self.scored_dataset(reader, scored_ids, pipeline, "train"),
             "train": self._augmented_dataset(train_ids) if self.augment else plain,
             "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
@@ -193,13 +192,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             groups = official.score_groups(ids)
         partial = sum("partial" in own for own in groups.values())
         if official is not None and test and partial and any(s.reference for s in self.targets.values()):
-            log.warning(
-                "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published",
-                self.root,
-                partial,
-                len(ids),
-                len(shipped_ids(official.reference_list)),
-            )
+            text = "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published"
+            log.warning(text, self.root, partial, len(ids), len(shipped_ids(official.reference_list)))
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 

@@ -50,10 +50,10 @@ class MapCache(ABC):
         """
         if self.folder is None or not all(source.is_file() for source in sources):
             return compute()
-        name = f"{sources[0].stem}_{_fingerprint(sources, also)}{self.suffix}"
-        path = self.folder / kind / name
-        kept = self.read(path)
-        if kept is not None:
+        states = [(str(source.resolve()), (state := source.stat()).st_size, state.st_mtime_ns) for source in sources]
+        fingerprint = hashlib.sha256(repr((VERSION, states, also)).encode()).hexdigest()[:16]
+        path = self.folder / kind / f"{sources[0].stem}_{fingerprint}{self.suffix}"
+        if (kept := self.read(path)) is not None:
             return kept
         values = compute()
         if self._writable:
@@ -66,12 +66,8 @@ class MapCache(ABC):
             with atomic_file(path, durable=False) as file:
                 self.write(file, values)
         except OSError as error:
-            log.warning(
-                "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=...",
-                self.folder,
-                error.strerror,
-                self.setting,
-            )
+            text = "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=..."
+            log.warning(text, self.folder, error.strerror, self.setting)
             self._writable = False
 
 
@@ -108,8 +104,3 @@ class DecodedCache(MapCache):
         except Exception:  # a damaged header ends in errors of many kinds, those of tokenize among them
             return None
         return values
-
-
-def _fingerprint(sources: Sequence[Path], also: object) -> str:
-    states = [(str(source.resolve()), (state := source.stat()).st_size, state.st_mtime_ns) for source in sources]
-    return hashlib.sha256(repr((VERSION, states, also)).encode()).hexdigest()[:16]

@@ -70,13 +70,15 @@ class NYUDReader(NYUDLayoutReader):
         "or set data.root to the folder that holds images/ and gt_sets/"
     )
 
-    def check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Refuse the 480x640 copy: its labels differ, and numbers on it cannot be compared."""
-        if size == WRONG_COPY:
+    def read_image(self, sample_id: str) -> Array:
+        """Return the image, as ``SampleReader``; refuse the 480x640 copy, whose labels differ."""
+        image = super().read_image(sample_id)
+        if image.shape[:2] == WRONG_COPY:
             raise UserError(
-                f"{path}: this is the 480x640 copy of NYUDv2 (NYUD_MT), not comparable with published numbers; "
-                f"{self.how_to_get}"
+                f"{self.files(IMAGE, sample_id)[0]}: this is the 480x640 copy of NYUDv2 (NYUD_MT), not comparable with "
+                f"published numbers; {self.how_to_get}"
             )
+        return image
 
 
 class NYUDLayoutDataModule(MultiTaskDataModule):

@@ -103,7 +103,8 @@ OFFICIAL = {
 def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
     """Say which of the circulating copies lies at ``root``, with images of ``sizes``, (height, width) each."""
     distinct = set(sizes)
-    found = {folder: _suffix(root / folder) for copy in official.copies for folder in copy.suffixes}
+    folders = {folder for copy in official.copies for folder in copy.suffixes}
+    found = {folder: next((path.suffix for path in (root / folder).glob("?*.*")), None) for folder in folders}
     for copy in official.copies:
         if any(found[folder] != suffix for folder, suffix in copy.suffixes.items()):
             continue
@@ -118,8 +119,3 @@ def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
     words = [f"without {', '.join(lacking)}"] if lacking else []
     words += [f"with other files in {', '.join(others)}"] if others else []
     return f"like {standard.name}, but {' and '.join(words)}"
-
-
-def _suffix(folder: Path) -> str | None:
-    """Return the suffix of the first file of ``folder``; None if it has none."""
-    return next((path.suffix for path in folder.glob("?*.*")), None)

@@ -1,4 +1,4 @@
-"""Read one file, check it, and say which file is wrong and what to do if it is."""
+"""Readers of single files, which check them and say which one is wrong and what to do."""
 
 from io import BytesIO
 from pathlib import Path
@@ -39,10 +39,8 @@ def read_target(path: Path, spec: TargetSpec) -> Array:
 def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
     """Return the pixels of a picture.
 
-    Args:
-        path: of the file.
-        mode: ``RGB`` (H, W, 3), converted; ``L`` (H, W), a single channel as stored; ``share`` (H, W), a single channel
-            of shares of 255, which only makes a difference for 1-bit pictures.
+    ``mode`` is ``RGB`` (H, W, 3), converted; ``L`` (H, W), a single channel as stored; or ``share`` (H, W), a single
+    channel of shares of 255, which only makes a difference for 1-bit pictures.
 
     Raises:
         UserError: the file is missing, truncated, no picture, or has several channels where one is wanted.
@@ -77,15 +75,11 @@ def _decode_plain_png(content: bytes, mode: str) -> NDArray[np.uint8] | None:
         return None
     flag = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
     buffer = np.frombuffer(content, np.uint8)
-    return cv2.imdecode(buffer, flag | cv2.IMREAD_IGNORE_ORIENTATION)  # type: ignore[return-value] # None if damaged
+    return cv2.imdecode(buffer, flag | cv2.IMREAD_IGNORE_ORIENTATION)  # None if it is damaged
 
 
 def read_stored_classes(path: Path, spec: TargetSpec) -> Array:
-    """Return a class map stored without offset, 255 invalid, (H, W, 1) uint8.
-
-    Raises:
-        UserError: the file is missing, truncated, of another kind, or holds classes the spec does not have.
-    """
+    """Return a class map stored without offset, 255 invalid, (H, W, 1) uint8; errors as in ``read_target``."""
     raw, classes = read_pixels(path, "L"), spec.num_classes or 0
     _check_classes(path, raw, (raw >= classes) & (raw != IGNORE), f"0 to {classes - 1}, and 255 (void)")
     return raw[..., None]

@@ -94,21 +94,15 @@ class SampleReader(ABC):
         """Return the first few files, relative to the root, and the number of the rest."""
         return shown(os.path.relpath(path, self.root) for path in files)
 
-    def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
-        """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""
-
     def read_image(self, sample_id: str) -> Array:
         """Return the image, (H, W, 3) uint8; a UserError if it cannot be read, or is of another copy of the data set."""
         (path,) = self.files(IMAGE, sample_id)
-        image = self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
-        self.check_size(path, (image.shape[0], image.shape[1]))
-        return image
+        return self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
         """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
 
-        Raises:
-            UserError: a file that cannot be read, holds values out of range, or has another size than its image.
+        A UserError if a file cannot be read, holds values out of range, or has another size.
         """
         spec, files = self.specs[name], self.files(name, sample_id)
         if self.allow_missing and not all(path.is_file() for path in files):
