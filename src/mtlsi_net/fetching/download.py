@@ -38,41 +38,32 @@ class Mirror:
     note: str | None = None
 
 
+@dataclass
 class Source:
     """The archive of one data set.
 
     Args:
         file: its name, beside the data set's folder.
-        mirrors: addresses in the order they are tried; a URL or the attributes of ``Mirror``.
+        mirrors: addresses in the order they are tried; a URL or the attributes of ``Mirror``, else a UserError.
         archive: a copy the user has, used instead; None: look beside the data set's folder.
-        size: bytes; None if not known.
         sha256: hexadecimal; None if not known.
-
-    Raises:
-        UserError: a mirror that is not described as above.
     """
 
-    def __init__(
-        self,
-        file: str,
-        mirrors: Sequence[str | Mapping[str, Any]] = (),
-        *,
-        archive: str | None = None,
-        size: int | None = None,
-        sha256: str | None = None,
-    ) -> None:
-        self.file, self.archive, self.size, self.sha256 = file, archive, size, sha256
-        self.mirrors = [_mirror(entry) for entry in mirrors]
+    file: str
+    mirrors: Sequence[str | Mapping[str, Any]] = ()
+    archive: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        self.addresses = [_mirror(entry) for entry in self.mirrors]
 
     def check(self, path: Path) -> None:
-        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has not the size or sha256 that are known."""
+        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has not the sha256 that is known."""
         try:
             with path.open("rb") as file:
                 start = file.read(512).lstrip().lower()
             if start.startswith((b"<!doctype html", b"<html")):
                 raise ArchiveError("is a web page instead of the archive; open the address in a browser")
-            if self.size is not None and (size := path.stat().st_size) != self.size:
-                raise ArchiveError(f"has {size} bytes instead of {self.size}")
             if self.sha256 is not None and (digest := sha256_of(path)) != self.sha256.lower():
                 raise ArchiveError(f"has sha256 {digest} instead of {self.sha256}")
         except OSError as error:
@@ -168,18 +159,10 @@ def is_taken(root: Path) -> bool:
 def install(
     source: Source, root: Path, lists: Sequence[str], transfer: Transfer, *, keep_archive: bool, progress: bool
 ) -> None:
-    """Unpack the archive to ``root``; download it first if it is neither given nor beside ``root``.
+    """Unpack the archive to ``root`` (see ``unpack``); download it first if it is neither given nor beside ``root``.
 
-    Args:
-        source: of the archive.
-        root: the folder to make.
-        lists: see ``unpack``.
-        transfer: fetches a URL to a file.
-        keep_archive: after a download.
-        progress: show progress bars.
-
-    Raises:
-        UserError: the archive that is there is no good, or no mirror has a good one.
+    ``transfer`` fetches a URL to a file, which is removed again unless ``keep_archive``. A UserError if the archive that is
+    there is no good, or no mirror has a good one.
     """
     archive = Path(source.archive or root.parent / source.file)
 
@@ -197,7 +180,7 @@ def install(
     if source.archive is not None:
         raise UserError(f"source.archive={source.archive} is no file; correct it, or leave it out to download")
     failures = []
-    for mirror in source.mirrors:
+    for mirror in source.addresses:
         try:
             if mirror.browser:
                 raise ArchiveError(f"needs a browser{f' ({mirror.note})' if mirror.note else ''}")
