@@ -1,7 +1,7 @@
-"""The training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
+"""Training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import albumentations as A
@@ -27,9 +27,9 @@ CROP_TRIES = 10
 
 
 class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
-    """An albumentations transform of whole samples; draws from ``random_generator``, and is left out unless ``p`` fires.
+    """An albumentations transform of whole samples (its masks share one rule, ours depend on each TargetSpec).
 
-    albumentations would hand over one array at a time, with one rule for all masks; ours depend on each TargetSpec.
+    Draws from ``random_generator``, and is left out unless ``p`` fires.
     """
 
     targets: ClassVar[Mapping[str, Any]] = {}  # no method for single arrays
@@ -38,20 +38,19 @@ class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type infor
         self.specs = dict(specs)
         super().__init__(p=p)
 
-    def change(self, sample: Sample) -> Sample:
+    def _change(self, sample: Sample) -> Sample:
         """Return the sample after this step; the one given is left as it is."""
         raise NotImplementedError
 
     def apply_with_params(self, params: dict[str, Any], *args: Any, **sample: Any) -> Sample:  # noqa: ANN401, ARG002 - albumentations' signature
         """Change the sample; albumentations calls this."""
-        return self.change(sample)
+        return self._change(sample)
 
 
 class RandomScale(Step):
     """Enlarge by a factor drawn evenly from ``SCALES``."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the scaled sample."""
+    def _change(self, sample: Sample) -> Sample:
         return scale(sample, self.random_generator.uniform(*SCALES), self.specs)
 
 
@@ -66,18 +65,15 @@ class RandomCrop(Step):
         super().__init__(specs)
         self.size, self.guide = size, guide
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the cropped sample."""
+    def _change(self, sample: Sample) -> Sample:
         return crop(sample, *self._window(sample), *self.size)
 
     def _window(self, sample: Sample) -> tuple[int, int]:
         slack = [max(have - want, 0) for have, want in zip(sample[IMAGE].shape[:2], self.size, strict=True)]
         window = (0, 0)
         for _ in range(CROP_TRIES + 1):
-            window = (
-                int(self.random_generator.integers(slack[0] + 1)),
-                int(self.random_generator.integers(slack[1] + 1)),
-            )
+            top, left = (int(self.random_generator.integers(room + 1)) for room in slack)
+            window = top, left
             if self.guide is None or slack == [0, 0]:
                 break
             if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
@@ -88,16 +84,14 @@ class RandomCrop(Step):
 class Flip(Step):
     """Mirror left-right."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the mirrored sample."""
+    def _change(self, sample: Sample) -> Sample:
         return flip(sample, self.specs)
 
 
 class PhotometricDistortion(Step):
     """Change brightness, contrast, saturation and hue, each with probability one half."""
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the sample with its image distorted."""
+    def _change(self, sample: Sample) -> Sample:
         return {**sample, IMAGE: photometric(sample[IMAGE], draw_distortion(self.random_generator))}
 
 
@@ -108,8 +102,7 @@ class Pad(Step):
         super().__init__(specs)
         self.size, self.color = size, color
 
-    def change(self, sample: Sample) -> Sample:
-        """Return the sample as ``pad`` does."""
+    def _change(self, sample: Sample) -> Sample:
         image = sample[IMAGE]
         if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise UserError(
@@ -126,13 +119,11 @@ class TrainPipeline:
 
     Args:
         size: (height, width) of windows and padding.
-        specs: task name -> TargetSpec of all label maps.
+        specs: of all label maps.
         guide: name of the class map that the crop rule reads; None takes the first window.
         color: of the image's padding, RGB in 0..1.
-        extras: image-only albumentations transforms, or compositions of such; they get the image as (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: a transform of ``extras`` that moves pixels: depth and normals would be wrong after it.
+        extras: image-only albumentations transforms, or compositions of such, of (H, W, 3) uint8 RGB; a UserError if one
+            moves pixels.
     """
 
     def __init__(
@@ -169,21 +160,14 @@ class TrainPipeline:
 
 
 def _check_extra(transform: object) -> None:
-    for leaf in _leaves(transform):
-        if not isinstance(leaf, A.ImageOnlyTransform | A.NoOp):
-            raise UserError(
-                f"data.extra_augmentations: {type(leaf).__name__} is no image-only transform of albumentations; one that "
-                "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
-            )
-
-
-def _leaves(transform: object) -> Iterator[object]:
-    """Yield the transforms inside compositions such as ``OneOf``."""
-    if isinstance(transform, A.BaseCompose):
+    if isinstance(transform, A.BaseCompose):  # such as ``OneOf``
         for inner in transform:
-            yield from _leaves(inner)
-    else:
-        yield transform
+            _check_extra(inner)
+    elif not isinstance(transform, A.ImageOnlyTransform | A.NoOp):
+        raise UserError(
+            f"data.extra_augmentations: {type(transform).__name__} is no image-only transform of albumentations; one that "
+            "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
+        )
 
 
 def draw_distortion(rng: np.random.Generator) -> Distortion:

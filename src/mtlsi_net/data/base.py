@@ -1,4 +1,4 @@
-"""What all data sets share: the data module around its splits."""
+"""Data module that all data sets share: splits, datasets and loaders."""
 
 import logging
 import os
@@ -26,6 +26,7 @@ from mtlsi_net.utils.ranks import Place, place
 log = logging.getLogger(__name__)
 
 DEV_SHARE = 0.1
+GUIDE = "semseg"
 
 
 class MultiTaskDataModule(L.LightningDataModule, ABC):
@@ -36,9 +37,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         targets: task name -> TargetSpec of the tasks to load.
         size: (height, width) that training crops and all padding go to.
         batch_size: samples of one optimiser step, over all processes.
-        micro_batch: most samples that a process takes at once; its share of a step is taken in parts of that size. None:
-            the whole share at once.
-        num_workers: loader processes for each loader; no more than there are cores.
+        micro_batch: most samples that a process takes at once, of its share of a step; None: the whole share.
+        num_workers: processes of each loader; no more than there are cores.
         seed: of order and augmentation; the same for all processes.
         augment: False trains on the test pipeline (padding only).
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
@@ -46,20 +46,15 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
         estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
-        crop_guide: class map that the crop rule reads; loaded even when its task is not trained. None: read it if its
-            task is trained, otherwise take every window.
-        crop_guide_name: that task's name.
+        crop_guide: class map of ``semseg``, which the crop rule reads; loaded even when that is not trained. None: read it
+            if it is trained, otherwise take every window.
         pad_color: mean RGB in 0..1.
-        allow_missing: an image without one task's label file contributes nothing to that task, instead of being an
-            error.
+        allow_missing: an image without one task's label file contributes nothing to that task; otherwise an error.
         label_share: task -> share of the training images, in (0, 1], whose label of it is used; the others count as
             missing. Chosen by ``seed``; a smaller share's are among a larger one's. Scoring sees all labels.
-        cache_dir: folder for what is computed from labels, outside ``root``; None: compute anew each time. Only data
-            sets with computed labels use it.
-        decoded_dir: folder for images and labels as arrays, outside ``root``, so that each file is decoded once; None:
-            decode each time.
-        files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout or add to
-            it. Only data sets in that layout use it.
+        cache_dir: folder outside ``root`` for labels that are computed; None: compute them anew each time.
+        decoded_dir: folder outside ``root`` for images and labels as arrays, so that each file is decoded once.
+        files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout.
         extra_augmentations: image-only albumentations transforms that training images go through after the protocol's.
         prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
     """
@@ -80,7 +75,6 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         batch_size: int,
         micro_batch: int | None = None,
         crop_guide: TargetSpec | None,
-        crop_guide_name: str = "semseg",
         num_workers: int = 0,
         seed: int = 0,
         augment: bool = True,
@@ -112,6 +106,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
         if estimate_images < 1:
             raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
+        if max_train_scores is not None and max_train_scores < 1:
+            raise UserError(f"data.max_train_scores={max_train_scores}; give at least 1, or null for all images")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
         self.label_share = dict(label_share or {})
@@ -125,9 +121,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             choose("label_share: task", name, self.targets)
             if not 0 < share <= 1:
                 raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
-        guides = {crop_guide_name: crop_guide} if augment and crop_guide is not None else {}
+        guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
-        self.guide = crop_guide_name if crop_guide_name in self.train_specs else None
         self.datasets: dict[str, MultiTaskDataset] = {}
         self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
 
@@ -164,9 +159,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
         pipeline = TestPipeline(self.size, self.targets, self.pad_color)
         plain = self._training_dataset(reader, train_ids, pipeline)
+        scored_ids = _evenly(train_ids, self.max_train_scores or len(train_ids))
         self.datasets = {
             "train_plain": plain,
-            "train_scored": self.scored_dataset(reader, self._scored(train_ids), pipeline, "train"),
+            "train_scored": self.scored_dataset(reader, scored_ids, pipeline, "train"),
             "train": self._augmented_dataset(train_ids) if self.augment else plain,
             "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
@@ -179,10 +175,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def scored_dataset(
         self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str, lacking: Sequence[str] = ()
     ) -> MultiTaskDataset:
-        """Return samples with references, for scoring as ``stage``.
-
-        ``lacking`` are ids that will have no score with a reference, for want of a prediction.
-        """
+        """Return samples with references, for scoring as ``stage``; those in ``lacking`` have no prediction to score."""
         names = [name for name, spec in reader.specs.items() if spec.reference]
         absent = {path.stem for name in names for path in reader.missing(name, ids)} | set(lacking)
         groups = self._score_groups([i for i in ids if i not in absent], stage) | dict.fromkeys(absent, ())
@@ -199,20 +192,16 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             groups = official.score_groups(ids)
         partial = sum("partial" in own for own in groups.values())
         if official is not None and test and partial and any(s.reference for s in self.targets.values()):
-            log.warning(
-                "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published",
-                self.root,
-                partial,
-                len(ids),
-                len(shipped_ids(official.reference_list)),
-            )
+            text = "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published"
+            log.warning(text, self.root, partial, len(ids), len(shipped_ids(official.reference_list)))
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
     def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
-        pipeline = TrainPipeline(self.size, self.train_specs, self.guide, self.pad_color, self.extra_augmentations)
+        guide = GUIDE if GUIDE in self.train_specs else None
+        pipeline = TrainPipeline(self.size, self.train_specs, guide, self.pad_color, self.extra_augmentations)
         return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
@@ -220,11 +209,6 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         for name, without in hidden.items():
             log.info("%s: %d of %d training images have their label", name, len(ids) - len(without), len(ids))
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
-
-    def _scored(self, ids: list[str]) -> list[str]:
-        if self.max_train_scores is not None and self.max_train_scores < 1:
-            raise UserError(f"data.max_train_scores={self.max_train_scores}; give at least 1, or null for all images")
-        return _evenly(ids, self.max_train_scores or len(ids))
 
     def _hold_out(self, ids: list[str]) -> tuple[list[str], list[str]]:
         if self.dev_list is None:
@@ -262,11 +246,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     @property
     def share(self) -> int:
-        """Samples of one optimiser step in this process.
-
-        Raises:
-            UserError: processes cannot share a batch evenly.
-        """
+        """Samples of one optimiser step in this process; a UserError if the processes cannot share it evenly."""
         size = place().size
         if self.batch_size % size:
             raise UserError(
@@ -277,11 +257,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     @property
     def micro_batches(self) -> int:
-        """Parts in which a process takes its share of a step.
-
-        Raises:
-            UserError: the share does not divide into them.
-        """
+        """Parts in which a process takes its share of a step; a UserError if it does not divide into them."""
         largest = self.share if self.micro_batch is None else self.micro_batch
         if largest < 1 or (self.share > largest and self.share % largest):
             raise UserError(

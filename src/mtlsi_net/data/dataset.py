@@ -14,7 +14,7 @@ from mtlsi_net.data.decoding import label_values, padding, target_values
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, reduce
-from mtlsi_net.specs import Batch, Reference, TargetSpec
+from mtlsi_net.specs import Batch, TargetSpec
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.heap import keep_freed_memory
 
@@ -26,10 +26,9 @@ class MultiTaskDataset(Dataset[Any]):
 
     Args:
         reader: of the files.
-        ids: samples.
-        pipeline: of transforms.
-        seed: of their draws.
-        scale: see ``MultiTaskDataModule``.
+        ids: of the samples.
+        pipeline: transforms, which draw from ``sample_rng``.
+        seed: see ``MultiTaskDataModule``, like ``scale``.
         groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
         hidden: task -> ids whose label is taken as missing.
     """
@@ -70,30 +69,22 @@ class MultiTaskDataset(Dataset[Any]):
     def _load(self, draw: Draw) -> dict[str, Any]:
         sample_id = self.ids[draw.sample]
         sample = self._read(sample_id)
-        references = self._references(sample_id, sample[IMAGE].shape)
+        height, width = sample[IMAGE].shape[:2]
+        references = {
+            name: self.reader.reference(name, sample_id, (height, width))._replace(groups=self.groups[sample_id])
+            for name, spec in self.reader.specs.items()
+            if self.groups is not None and spec.reference
+        }
         if self.scale != 1.0:
             sample = reduce(sample, self.scale, self.reader.specs)
         sample = self.pipeline(sample, sample_rng(self.seed, draw.epoch, sample_id))
-        return {
-            "image": torch.from_numpy(sample[IMAGE]),
-            "valid": torch.from_numpy(sample[VALID]),
-            "pad_color": torch.from_numpy(sample[PAD_COLOR]),
-            "id": sample_id,
-            "targets": {name: torch.from_numpy(sample[name]) for name in self.reader.specs},
-            "references": references,
-        }
+        maps = {name: torch.from_numpy(values) for name, values in sample.items()}
+        targets = {name: maps[name] for name in self.reader.specs}
+        parts = {"image": maps[IMAGE], "valid": maps[VALID], "pad_color": maps[PAD_COLOR], "targets": targets}
+        return {**parts, "id": sample_id, "references": references}
 
     def _read(self, sample_id: str) -> Sample:
         return self.reader.read(sample_id, without=[name for name, ids in self.hidden.items() if sample_id in ids])
-
-    def _references(self, sample_id: str, shape: tuple[int, ...]) -> dict[str, Reference]:
-        if self.groups is None:
-            return {}
-        return {
-            name: self.reader.reference(name, sample_id, (shape[0], shape[1]))._replace(groups=self.groups[sample_id])
-            for name, spec in self.reader.specs.items()
-            if spec.reference
-        }
 
 
 def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
@@ -104,11 +95,7 @@ def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signatur
 
 
 def collate(samples: Sequence[dict[str, Any]], specs: Mapping[str, TargetSpec]) -> Batch:
-    """Return samples of one size as a batch; a target that only some of them store in bytes becomes values.
-
-    Raises:
-        UserError: their sizes differ.
-    """
+    """Return samples of one size (else a UserError) as a batch; targets that only some store in bytes become values."""
     sizes = {tuple(sample["image"].shape[1:]) for sample in samples}
     if len(sizes) > 1:
         raise UserError(f"images of different sizes in one batch {sorted(sizes)}: set data.eval_batch_size=1")

@@ -3,7 +3,7 @@
 Loaders move bytes, a quarter of what floats take; float32 maps hold values already and pass through.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import cv2
@@ -64,19 +64,11 @@ def target_values(target: Tensor, spec: TargetSpec, outside: Tensor | None = Non
     return values if invalid is None else values.masked_fill_(invalid(values), IGNORE)
 
 
-def _zeros(values: Tensor) -> Tensor:
-    return values == 0
-
-
-def _short_vectors(values: Tensor) -> Tensor:
-    return values.square().sum(dim=1, keepdim=True) < MIN_NORMAL_LENGTH**2
-
-
-def _background_only(values: Tensor) -> Tensor:
-    return ~((values > 0) & (values != IGNORE)).flatten(1).any(dim=1).view(-1, 1, 1, 1)
-
-
-_INVALID = {"zero": _zeros, "short_vector": _short_vectors, "background_only": _background_only}
+_INVALID: dict[str, Callable[[Tensor], Tensor]] = {
+    "zero": lambda values: values == 0,
+    "short_vector": lambda values: values.square().sum(dim=1, keepdim=True) < MIN_NORMAL_LENGTH**2,
+    "background_only": lambda values: ~((values > 0) & (values != IGNORE)).flatten(1).any(dim=1).view(-1, 1, 1, 1),
+}
 
 
 def label_values(label: Array, spec: TargetSpec) -> Tensor:
@@ -90,10 +82,8 @@ def batch_values(batch: Batch, specs: Mapping[str, TargetSpec]) -> Batch:
     Targets without a spec are left as they are.
     """
     outside = padding(batch["valid"])
-    targets = {
-        name: target_values(target, specs[name], outside) if name in specs else target
-        for name, target in batch["targets"].items()
-    }
+    stored = {name: target for name, target in batch["targets"].items() if name in specs}
+    targets = batch["targets"] | {name: target_values(maps, specs[name], outside) for name, maps in stored.items()}
     rest = {key: value for key, value in batch.items() if key != "pad_color"}
     image = image_values(batch["image"], outside, batch["pad_color"]) if "pad_color" in batch else batch["image"]
     return cast(Batch, {**rest, "image": image, "targets": targets})

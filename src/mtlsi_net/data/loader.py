@@ -19,17 +19,13 @@ from mtlsi_net.utils.errors import UserError
 
 
 class ShareLoader(DataLoader[Batch]):
-    """Loads a process's whole share of a step as one batch and hands it out in parts of equal size.
+    """Loader of a process's whole share of a step as one batch, which it yields in ``parts`` of equal size.
 
-    Every one of several parts knows the labels of the whole share (``Batch.labelled``). A process without any sample
-    still hands out one empty batch: it has to take part in what all processes do together.
+    Every part knows the labels of the whole share (``Batch.labelled``). A process without any sample yields one empty
+    batch: it has to take part in what all processes do together. In training it counts what it yields: epoch and place
+    follow from that number, which Lightning keeps in checkpoints, so that a resumed run continues with the next sample.
 
-    In training it counts what it hands out: epoch and place follow from that number, which checkpoints keep (Lightning
-    calls ``state_dict`` and ``load_state_dict``), so that a resumed run continues with the next sample.
-
-    Args:
-        parts: of each batch; its size is a multiple.
-        options: of ``DataLoader``; ``sampler`` is an ``EpochSampler``.
+    ``options`` are ``DataLoader``'s; ``sampler`` is an ``EpochSampler``, the batch size a multiple of ``parts``.
     """
 
     def __init__(self, parts: int = 1, **options: Any) -> None:  # noqa: ANN401 - DataLoader's own
@@ -51,11 +47,7 @@ class ShareLoader(DataLoader[Batch]):
         return {"samples": self._handed * self._samples_of_part}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on after so many samples.
-
-        Raises:
-            UserError: this number of processes and batch size do not come to that number.
-        """
+        """Resume after so many samples; a UserError if they are no whole number of steps of this size."""
         self._handed, rest = divmod(state["samples"], self._samples_of_part)
         if rest:
             raise UserError(
@@ -99,22 +91,13 @@ class ShareLoader(DataLoader[Batch]):
 
 def empty_batch() -> Batch:
     """Return a batch of no images."""
-    return {
-        "image": torch.empty(0, 3, 1, 1),
-        "valid": torch.empty(0, 1, 1, 1, dtype=torch.bool),
-        "id": [],
-        "targets": {},
-        "references": {},
-    }
+    image, valid = torch.empty(0, 3, 1, 1), torch.empty(0, 1, 1, 1, dtype=torch.bool)
+    return {"image": image, "valid": valid, "id": [], "targets": {}, "references": {}}
 
 
 @contextmanager
 def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iterator[None]:
-    """Turn the crash of a data worker, of which torch reports only the process number, into an error that names its file.
-
-    Raises:
-        UserError: a worker crashed inside the context.
-    """
+    """Turn the crash of a data worker, of which torch reports only the process number, into a UserError with its file."""
     try:
         yield
     except RuntimeError as error:

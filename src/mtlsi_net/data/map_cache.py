@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mtlsi_net.utils.io import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,9 @@ VERSION = 2
 
 
 class MapCache(ABC):
-    """Keeps maps as files under ``folder``; does without where that cannot be read or written.
+    """Maps kept as files under ``folder``, made on first use; None, or where it cannot be written, makes them anew.
 
     An entry's name holds its sources' paths, sizes and times of change, so that it is not used once one changes.
-
-    Args:
-        folder: made on first use; None makes every map anew.
     """
 
     suffix: str
@@ -53,10 +50,10 @@ class MapCache(ABC):
         """
         if self.folder is None or not all(source.is_file() for source in sources):
             return compute()
-        name = f"{sources[0].stem}_{_fingerprint(sources, also)}{self.suffix}"
-        path = self.folder / kind / name
-        kept = self.read(path)
-        if kept is not None:
+        states = [(str(source.resolve()), (state := source.stat()).st_size, state.st_mtime_ns) for source in sources]
+        fingerprint = hashlib.sha256(repr((VERSION, states, also)).encode()).hexdigest()[:16]
+        path = self.folder / kind / f"{sources[0].stem}_{fingerprint}{self.suffix}"
+        if (kept := self.read(path)) is not None:
             return kept
         values = compute()
         if self._writable:
@@ -64,52 +61,34 @@ class MapCache(ABC):
         return values
 
     def _keep(self, path: Path, values: Map) -> None:
-        """Write under a name of this writer's own, then rename: no reader ever meets half a file."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    self.write(file, values)
-                os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp keeps files from others, who may share the folder
-                os.replace(temporary, path)
-            except OSError:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with atomic_file(path, durable=False) as file:
+                self.write(file, values)
         except OSError as error:
-            log.warning(
-                "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=...",
-                self.folder,
-                error.strerror,
-                self.setting,
-            )
+            text = "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=..."
+            log.warning(text, self.folder, error.strerror, self.setting)
             self._writable = False
 
 
 class LabelCache(MapCache):
-    """Keeps labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
+    """Labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
 
     suffix = ".png"
     setting = "data.cache_dir"
 
     def write(self, file: IO[bytes], values: Map) -> None:
         """Write a map of bytes."""
-        done, encoded = cv2.imencode(".png", values)
-        assert done, "PNG takes every 8-bit map"
-        file.write(encoded.tobytes())
+        file.write(cv2.imencode(".png", values)[1].tobytes())
 
     def read(self, path: Path) -> Map | None:
         """Return a map of bytes, (H, W)."""
-        try:
-            encoded = np.frombuffer(path.read_bytes(), np.uint8)
-        except OSError:
-            return None
-        decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+        decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         return None if decoded is None or decoded.ndim != 2 else decoded.astype(np.uint8)
 
 
 class DecodedCache(MapCache):
-    """Keeps images and labels as they are after decoding: as large as the arrays, and read in no time."""
+    """Images and labels as they are after decoding: as large as the arrays, and read in no time."""
 
     suffix = ".npy"
     setting = "data.decoded_dir"
@@ -121,23 +100,7 @@ class DecodedCache(MapCache):
     def read(self, path: Path) -> Map | None:
         """Return an array."""
         try:
-            with path.open("rb") as file:
-                values: Map = np.lib.format.read_array(file, allow_pickle=False)
+            values: Map = np.load(path, allow_pickle=False)
         except Exception:  # a damaged header ends in errors of many kinds, those of tokenize among them
             return None
         return values
-
-
-def _umask() -> int:
-    """Return the process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
-
-
-def _fingerprint(sources: Sequence[Path], also: object) -> str:
-    states = [(str(source.resolve()), (state := source.stat()).st_size, state.st_mtime_ns) for source in sources]
-    return hashlib.sha256(repr((VERSION, states, also)).encode()).hexdigest()[:16]

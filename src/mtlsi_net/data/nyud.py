@@ -24,14 +24,10 @@ WRONG_COPY = (480, 640)
 
 
 class NYUDLayoutReader(SampleReader):
-    """Reads ``images/<id>.png``, one label file for each task, and ``gt_sets/{train,val}.txt``.
+    """Reader of ``images/<id>.png``, one label file for each task, and ``gt_sets/{train,val}.txt``.
 
-    Args:
-        root: as in ``SampleReader``, like ``specs`` and ``allow_missing``.
-        files: task, or ``image``, -> [folder, suffix], where they differ from the layout or add to it.
-
-    Raises:
-        UserError: a task without a folder, or a folder given without a suffix.
+    ``files``: task, or ``image``, -> [folder, suffix], where they differ from the layout or add to it; a UserError if one
+    has another form.
     """
 
     how_to_get = "point data.root to a folder in the NYUDv2 layout (images/, gt_sets/, one folder for each task)"
@@ -74,22 +70,31 @@ class NYUDReader(NYUDLayoutReader):
         "or set data.root to the folder that holds images/ and gt_sets/"
     )
 
-    def check_size(self, path: Path, size: tuple[int, int]) -> None:
-        """Refuse the 480x640 copy: its labels differ, and numbers on it cannot be compared."""
-        if size == WRONG_COPY:
+    def read_image(self, sample_id: str) -> Array:
+        """Return the image, as ``SampleReader``; refuse the 480x640 copy, whose labels differ."""
+        image = super().read_image(sample_id)
+        if image.shape[:2] == WRONG_COPY:
             raise UserError(
-                f"{path}: this is the 480x640 copy of NYUDv2 (NYUD_MT), not comparable with published numbers; "
-                f"{self.how_to_get}"
+                f"{self.files(IMAGE, sample_id)[0]}: this is the 480x640 copy of NYUDv2 (NYUD_MT), not comparable with "
+                f"published numbers; {self.how_to_get}"
             )
+        return image
 
 
-class NYUDDataModule(MultiTaskDataModule):
+class NYUDLayoutDataModule(MultiTaskDataModule):
+    """Data in the NYUDv2 layout."""
+
+    reader_type: type[NYUDLayoutReader] = NYUDLayoutReader
+
+    def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:
+        """Return a reader of the folders that ``files`` names and of the layout's own."""
+        return self.reader_type(self.root, specs, allow_missing=self.allow_missing, files=self.files)
+
+
+class NYUDDataModule(NYUDLayoutDataModule):
     """NYUDv2: 795 training and 654 test images (called ``val``)."""
 
     official = "nyud"
     terms = "NYUDv2: no licence stated by its authors, in common use for research"
     dev_list = "nyud_dev"
-
-    def make_reader(self, specs: Mapping[str, TargetSpec]) -> NYUDLayoutReader:
-        """Return a reader that accepts the comparable copy only."""
-        return NYUDReader(self.root, specs, allow_missing=self.allow_missing, files=self.files)
+    reader_type = NYUDReader

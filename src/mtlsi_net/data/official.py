@@ -1,4 +1,4 @@
-"""What the copies behind published numbers hold (protocol page, sections 1 and 7.1)."""
+"""Facts of the copies behind published numbers (protocol page, sections 1 and 7.1)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,15 +101,10 @@ OFFICIAL = {
 
 
 def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
-    """Say which of the circulating copies lies at ``root``.
-
-    Args:
-        official: the data set.
-        root: its folder.
-        sizes: (height, width) found among its images.
-    """
+    """Say which of the circulating copies lies at ``root``, with images of ``sizes``, (height, width) each."""
     distinct = set(sizes)
-    found = {folder: _suffix(root / folder) for copy in official.copies for folder in copy.suffixes}
+    folders = {folder for copy in official.copies for folder in copy.suffixes}
+    found = {folder: next((path.suffix for path in (root / folder).glob("?*.*")), None) for folder in folders}
     for copy in official.copies:
         if any(found[folder] != suffix for folder, suffix in copy.suffixes.items()):
             continue
@@ -124,10 +119,3 @@ def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
     words = [f"without {', '.join(lacking)}"] if lacking else []
     words += [f"with other files in {', '.join(others)}"] if others else []
     return f"like {standard.name}, but {' and '.join(words)}"
-
-
-def _suffix(folder: Path) -> str | None:
-    """Return the suffix of the first file of ``folder``; None if it has none."""
-    if not folder.is_dir():
-        return None
-    return next((path.suffix for path in folder.iterdir() if path.suffix), None)

@@ -1,6 +1,6 @@
 """PASCAL-Context with five tasks (protocol page, section 1.3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ NO_NORMAL = np.uint8(128)
 
 
 class PascalReader(SampleReader):
-    """Reads the layout of ``PASCALContext.tar.gz`` (and ``PASCAL_MT.tgz``, the same inside).
+    """Reader of the layout of ``PASCALContext.tar.gz`` (and ``PASCAL_MT.tgz``, the same inside).
 
     Boundaries, the classes that have normals, and human parts are computed from ``.mat`` files and kept in ``cache``.
     """
@@ -67,30 +67,20 @@ class PascalReader(SampleReader):
         semseg: 0 background, 1..20, 255 void. human_parts: 0..6. saliency and boundary: 0, 255. normals:
         ``127.5 (n + 1)``, and ``NO_NORMAL``, which is nearly no vector, where there is none.
         """
-        read: dict[str, Callable[[list[Path], tuple[int, int]], Array]] = {
-            "semseg": self._semseg,
-            "human_parts": self._parts,
-            "saliency": self._saliency,
-            "normals": self._normals,
-            "boundary": self._boundary,
-        }
-        return read[name](self.files(name, sample_id), size)
+        files = self.files(name, sample_id)
+        if name == "semseg":
+            return read_stored_classes(files[0], self.specs[name])
+        if name == "human_parts":
+            return self.cache.get(name, files, lambda: read_parts(files[0], size), size)[..., None]
+        if name == "saliency":
+            return _binary(read_pixels(files[0], "share") >= SALIENT)
+        if name == "boundary":
+            return _binary(self.cache.get(name, files, lambda: boundaries(read_label_map(files[0]))))
+        return self._normals(files, size)
 
     def read_reference(self, name: str, sample_id: str) -> Reference:
         """Return the label map: published boundary scores compare with its regions, not with the training label."""
         return Reference(read_label_map(self.files(name, sample_id)[0])[None], "labels")
-
-    def _semseg(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return read_stored_classes(files[0], self.specs["semseg"])
-
-    def _parts(self, files: list[Path], size: tuple[int, int]) -> Array:
-        return self.cache.get("human_parts", files[:1], lambda: read_parts(files[0], size), size)[..., None]
-
-    def _saliency(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _binary(read_pixels(files[0], "share") >= SALIENT)
-
-    def _boundary(self, files: list[Path], size: tuple[int, int]) -> Array:  # noqa: ARG002 - one signature
-        return _binary(self.cache.get("boundary", files[:1], lambda: boundaries(read_label_map(files[0]))))
 
     def _normals(self, files: list[Path], size: tuple[int, int]) -> Array:
         normals = read_target(files[0], self.specs["normals"])

@@ -1,4 +1,4 @@
-"""What PASCAL-Context's label maps are made of (protocol page, section 1.3): pure functions and readers of ``.mat``."""
+"""Sources of PASCAL-Context's label maps (protocol page, section 1.3): pure functions and readers of ``.mat``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,11 +65,7 @@ def has_normals(label_map: LabelMap) -> Map:
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """Return the 459-class label map, (H, W); 0 stands for unlabelled.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds no such map.
-    """
+    """Return the 459-class label map, (H, W), 0 for unlabelled; a UserError if the file is missing or holds none."""
     label_map = load_mat(path, ("LabelMap",))[1]
     if label_map.ndim != 2 or label_map.dtype.kind not in "uif":
         raise UserError(
@@ -96,7 +92,7 @@ def read_parts(path: Path, size: tuple[int, int]) -> Map:
     """
     anno = load_mat(path, ("anno",))[1]
     try:
-        persons = [_person(thing) for thing in _elements(anno[0, 0][1]) if int(thing[1].item()) == PERSON]
+        persons = [_person(thing) for thing in anno[0, 0][1].ravel() if int(thing[1].item()) == PERSON]
     except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: 'anno' is not a PASCAL-Part structure ({error}); replace the file from its source"
@@ -116,20 +112,11 @@ def read_parts(path: Path, size: tuple[int, int]) -> Map:
 
 def _person(thing: Any) -> tuple[Map, list[tuple[str, Map]]]:  # noqa: ANN401 - a record of scipy's
     """Return mask, and name and mask of every part: fields class, class_ind, mask, parts; part_name, mask."""
-    return thing[2], [(str(piece[0].item()), piece[1]) for piece in _elements(thing[3])]
-
-
-def _elements(array: NDArray[Any]) -> Sequence[Any]:
-    """Return the records of a MATLAB struct array; an empty one may have any type."""
-    return list(array.ravel()) if array.size else []
+    return thing[2], [(str(piece[0].item()), piece[1]) for piece in thing[3].ravel()]
 
 
 def load_mat(path: Path, keys: Sequence[str]) -> tuple[str, NDArray[Any]]:
-    """Return the first of ``keys`` that a ``.mat`` file holds, and its value.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds none of them.
-    """
+    """Return the first of ``keys`` that a ``.mat`` file holds, and its value; a UserError if there is none."""
     try:
         with path.open("rb") as file:
             found = io.loadmat(file, variable_names=list(keys))

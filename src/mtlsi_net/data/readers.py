@@ -1,4 +1,4 @@
-"""Read one file, check it, and say which file is wrong and what to do if it is."""
+"""Readers of single files, which check them and say which one is wrong and what to do."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,6 @@ from mtlsi_net.data.transforms import Array
 from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.utils.errors import UserError
 
-MAX_DISTINCT_SHOWN = 5
 PNG_START, BIT_DEPTH_AND_COLOR = b"\x89PNG\r\n\x1a\n", slice(24, 26)
 PLAIN = {"RGB": bytes([8, 2]), "L": bytes([8, 0]), "share": bytes([8, 0])}
 """Bit depth and colour type of PNGs that need no conversion."""
@@ -28,25 +27,27 @@ def read_target(path: Path, spec: TargetSpec) -> Array:
     Raises:
         UserError: the file is missing, truncated, of another kind, or holds values outside the spec's range.
     """
-    decode = {"classes": _read_classes, "binary": _read_binary, "vector": _read_vectors, "scalar": _read_metres}
-    return decode[spec.kind](path, spec)
+    if spec.kind == "classes":
+        raw, classes = read_pixels(path, "L"), spec.num_classes or 0
+        _check_classes(path, raw, raw > classes, f"0 (unlabelled) to {classes}")
+        return (raw - np.uint8(1))[..., None]  # 0 wraps around to 255, which is invalid
+    if spec.kind == "scalar":
+        return _read_metres(path)
+    return read_pixels(path, "RGB") if spec.kind == "vector" else read_pixels(path, "share")[..., None]
 
 
 def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
     """Return the pixels of a picture.
 
-    Args:
-        path: of the file.
-        mode: ``RGB`` (H, W, 3), converted; ``L`` (H, W), a single channel as stored; ``share`` (H, W), a single channel
-            of shares of 255, which only makes a difference for 1-bit pictures.
+    ``mode`` is ``RGB`` (H, W, 3), converted; ``L`` (H, W), a single channel as stored; or ``share`` (H, W), a single
+    channel of shares of 255, which only makes a difference for 1-bit pictures.
 
     Raises:
         UserError: the file is missing, truncated, no picture, or has several channels where one is wanted.
     """
     try:
         content = path.read_bytes()
-        quick = _decode_plain_png(content, mode)
-        if quick is not None:
+        if (quick := _decode_plain_png(content, mode)) is not None:
             return quick
         with Image.open(BytesIO(content)) as image:
             if mode == "RGB":
@@ -73,50 +74,27 @@ def _decode_plain_png(content: bytes, mode: str) -> NDArray[np.uint8] | None:
     if content[: len(PNG_START)] != PNG_START or content[BIT_DEPTH_AND_COLOR] != PLAIN[mode]:
         return None
     flag = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
-    pixels: NDArray[np.uint8] | None = cv2.imdecode(
-        np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION
-    )
-    return pixels
-
-
-def _read_classes(path: Path, spec: TargetSpec) -> Array:
-    assert spec.num_classes is not None, "targets of kind 'classes' state num_classes"
-    raw = read_pixels(path, "L")
-    _check_classes(path, raw, raw > spec.num_classes, f"0 (unlabelled) to {spec.num_classes}")
-    return (raw - np.uint8(1))[..., None]  # 0 wraps around to 255, which is invalid
+    buffer = np.frombuffer(content, np.uint8)
+    return cv2.imdecode(buffer, flag | cv2.IMREAD_IGNORE_ORIENTATION)  # None if it is damaged
 
 
 def read_stored_classes(path: Path, spec: TargetSpec) -> Array:
-    """Return a class map stored without offset, 255 invalid, (H, W, 1) uint8.
-
-    Raises:
-        UserError: the file is missing, truncated, of another kind, or holds classes the spec does not have.
-    """
-    assert spec.num_classes is not None, "targets of kind 'classes' state num_classes"
-    raw = read_pixels(path, "L")
-    wrong = (raw >= spec.num_classes) & (raw != IGNORE)
-    _check_classes(path, raw, wrong, f"0 to {spec.num_classes - 1}, and 255 (void)")
+    """Return a class map stored without offset, 255 invalid, (H, W, 1) uint8; errors as in ``read_target``."""
+    raw, classes = read_pixels(path, "L"), spec.num_classes or 0
+    _check_classes(path, raw, (raw >= classes) & (raw != IGNORE), f"0 to {classes - 1}, and 255 (void)")
     return raw[..., None]
 
 
 def _check_classes(path: Path, raw: NDArray[Any], wrong: NDArray[np.bool_], allowed: str) -> None:
     if wrong.any():
-        shown = ", ".join(map(str, np.unique(raw[wrong])[:MAX_DISTINCT_SHOWN]))
+        values = ", ".join(map(str, np.unique(raw[wrong])[:5]))
         raise UserError(
-            f"{path}: class value {shown} found, but stored values go from {allowed}; "
+            f"{path}: class value {values} found, but stored values go from {allowed}; "
             "the file belongs to another label set, or the task's class list is too short"
         )
 
 
-def _read_binary(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
-    return read_pixels(path, "share")[..., None]
-
-
-def _read_vectors(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
-    return read_pixels(path, "RGB")
-
-
-def _read_metres(path: Path, spec: TargetSpec) -> Array:  # noqa: ARG001 - the readers share one signature
+def _read_metres(path: Path) -> Array:
     try:
         depth = np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mtlsi_net.data.room_materials import GAMMA, MaterialBook, random_color
 from mtlsi_net.data.room_rays import Floats
-from mtlsi_net.data.room_solids import Light, Piece
+from mtlsi_net.data.room_solids import Light, Piece, lean
 
 DARK_GLASS = 0.02
 
@@ -36,10 +36,8 @@ def pillow(rng: np.random.Generator, materials: MaterialBook, *, upright: bool =
     """Return a pillow lying on its origin, or leaning back with its middle in the origin."""
     piece, cloth = Piece().begin("pillow"), materials.fabric()
     if upright:
-        half, lean = rng.uniform(0.17, 0.23), 0.35
-        c, s = np.cos(lean), np.sin(lean)
-        axes = np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
-        piece.ellipsoid((0, 0, 0), (half, 0.09, half), cloth, axes=axes)
+        half = rng.uniform(0.17, 0.23)
+        piece.ellipsoid((0, 0, 0), (half, 0.09, half), cloth, axes=lean(0.35))
     else:
         piece.ellipsoid((0, 0, 0.06), (rng.uniform(0.26, 0.34), rng.uniform(0.18, 0.23), 0.08), cloth)
     return piece
@@ -153,10 +151,8 @@ def window(rng: np.random.Generator, materials: MaterialBook) -> Piece:
 
 def door(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     """Return a door 2.0 to 2.1 m high in its frame, with panels and a handle."""
-    piece, leaf = (
-        Piece().begin("door", casts=False),
-        materials.wood() if rng.random() < 0.5 else materials.plain(random_color(rng, (0.4, 0.95), 0.5)),
-    )
+    piece = Piece().begin("door", casts=False)
+    leaf = materials.wood() if rng.random() < 0.5 else materials.plain(random_color(rng, (0.4, 0.95), 0.5))
     frame = leaf if rng.random() < 0.5 else materials.finish()
     w, h, rim = rng.uniform(0.75, 0.95), rng.uniform(2.0, 2.1), 0.07
     piece.box((-w / 2, 0, 0), (w / 2, 0.03, h), leaf)

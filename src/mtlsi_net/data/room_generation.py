@@ -1,11 +1,8 @@
 """Writing generated rooms in the NYUDv2 on-disk layout (protocol page, section 1.2); a broken-off run continues."""
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +15,8 @@ from rich.progress import track
 
 from mtlsi_net.data.room_renderer import MIN_SIDE, RoomImage, render_room
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.processes import one_thread
+from mtlsi_net.utils.io import atomic_file
+from mtlsi_net.utils.processes import map_in_processes
 
 VERSION = 2
 """Counts up whenever the same seed gives other images."""
@@ -28,21 +26,10 @@ CAMERAS = "cameras"
 REQUEST, ALL_CAMERAS = "rooms.json", "cameras.json"
 MAX_IMAGES = 9999
 PNG_LEVEL = 4
-PART = ".part"
-
-Writer = Callable[[Path], None]
 
 
 def generate_rooms(
-    root: Path,
-    *,
-    train: int,
-    val: int,
-    height: int,
-    width: int,
-    seed: int,
-    workers: int = 0,
-    progress: bool = True,
+    root: Path, *, train: int, val: int, height: int, width: int, seed: int, workers: int = 0, progress: bool = True
 ) -> None:
     """Write ``train`` + ``val`` rooms to ``root``; what is there already is kept, so that a broken-off run continues.
 
@@ -65,15 +52,17 @@ def generate_rooms(
     root = Path(root)
     request = {"version": VERSION, "seed": seed, "height": height, "width": width, "train": train, "val": val}
     _check_numbers(request, workers)
-    with _writable(root), _alone(root):
+    with _locked(root):
         _claim(root, request)
-        todo = [index for index in range(train + val) if not _is_done(root, index)]
+        indices = range(train + val)
+        todo = [index for index in indices if not all(path.is_file() for path in _files(root, index).values())]
         job = partial(_make_image, root, seed, height, width)
         if not todo and (root / ALL_CAMERAS).is_file():
             return
-        count = min(workers or os.cpu_count() or 1, len(todo))
-        bar = track(_each(job, todo, count), "rooms", total=len(todo), disable=not (progress and todo))
-        for _ in bar:
+        if workers != 1 and len(todo) > 1:  # compiled here, so that the processes find the code in numba's cache
+            render_room(0, 0, MIN_SIDE, MIN_SIDE)
+        made = map_in_processes(job, todo, workers, chunk=1)
+        for _ in track(made, "rooms", total=len(todo), disable=not (progress and todo)):
             pass
         _finish(root, train, val)
 
@@ -92,35 +81,35 @@ def _check_numbers(request: dict[str, int], workers: int) -> None:
 
 
 @contextmanager
-def _writable(root: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a UserError."""
+def _locked(root: Path) -> Iterator[None]:
+    """Let one process at a time write ``root``; turn what the file system refuses into a UserError."""
     try:
-        yield
+        if (root / ALL_CAMERAS).is_file() and not os.access(root.parent, os.W_OK):
+            yield  # nobody can write here
+            return
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            yield
     except OSError as error:
         raise UserError(
-            f"{root}: rooms cannot be written ({error}); choose another root, or mend its permissions or free space"
+            f"{root}: rooms cannot be written ({error}); choose another root, or fix its permissions or free disk space"
         ) from error
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Wait until no other process writes ``root``; there is none where this one could not."""
-    if (root / ALL_CAMERAS).is_file() and not os.access(root.parent, os.W_OK):
-        yield
-        return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
-        yield
 
 
 def _claim(root: Path, request: dict[str, int]) -> None:
     """Make the folders and note what they are for; refuse a folder that was made for something else."""
     path = root / REQUEST
     if path.exists():
-        differ = _differences(path, request)
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} cannot be read; delete the folder or choose another root") from None
+        differ = [
+            f"{key} {found.get(key)} instead of {value}" for key, value in request.items() if found.get(key) != value
+        ]
         if differ:
             raise UserError(
-                f"{path}: the folder holds other rooms ({differ}); delete the folder or choose another root"
+                f"{path}: the folder holds other rooms ({', '.join(differ)}); delete the folder or choose another root"
             )
         return
     taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
@@ -129,19 +118,6 @@ def _claim(root: Path, request: dict[str, int]) -> None:
     for name in (*FOLDERS, CAMERAS, "gt_sets"):
         (root / name).mkdir(parents=True, exist_ok=True)
     _write_json(path, request)
-
-
-def _differences(path: Path, request: dict[str, int]) -> str:
-    """Return in words how a note differs from what is asked for; empty if it does not."""
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        return "its note cannot be read"
-    return ", ".join(
-        f"{key} {found.get(key)} instead of {value}" for key, value in request.items() if found.get(key) != value
-    )
 
 
 def _id(index: int) -> str:
@@ -153,36 +129,15 @@ def _files(root: Path, index: int) -> dict[str, Path]:
     return {name: root / name / f"{_id(index)}{suffix}" for name, suffix in {**FOLDERS, CAMERAS: ".json"}.items()}
 
 
-def _is_done(root: Path, index: int) -> bool:
-    return all(path.is_file() for path in _files(root, index).values())
-
-
-def _each(job: Callable[[int], None], todo: list[int], workers: int) -> Iterator[None]:
-    """Run ``job`` for all indices, in processes where there is more than one worker."""
-    if workers <= 1:
-        yield from map(job, todo)
-        return
-    # Compile here, so that the workers find the code in numba's cache instead of all compiling it.
-    render_room(0, 0, MIN_SIDE, MIN_SIDE)
-    # Not forked: the caller may hold threads (torch, OpenCV), which a fork would break.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
-            yield from pool.map(job, todo)
-    except BrokenProcessPool:
-        raise UserError(
-            "rooms: a rendering process died. In a script of your own, call generate_rooms below "
-            "`if __name__ == '__main__':`, or pass workers=1; otherwise memory ran out: pass fewer workers"
-        ) from None
-
-
 def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:
     """Render one image and write its files."""
     room = render_room(seed, index, height, width)
     files = _files(root, index)
     for name, pixels in encode(room).items():
-        _write(files[name], partial(_write_png, pixels=pixels))
-    _write(files["depth"], partial(_write_npy, values=room.depth))
+        stored = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        _write(files[name], cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])[1].tobytes())
+    with atomic_file(files["depth"], durable=False) as file:
+        np.save(file, room.depth)
     _write_json(files[CAMERAS], room.intrinsics)
 
 
@@ -196,39 +151,21 @@ def encode(room: RoomImage) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
     }
 
 
-def _write(path: Path, writer: Writer) -> None:
-    """Write a file so that it is there completely or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
-    writer(part)
-    os.replace(part, path)
-
-
-def _write_png(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    stored = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-    _, data = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
-    path.write_bytes(data.tobytes())
-
-
-def _write_npy(path: Path, values: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-    with path.open("wb") as file:
-        np.save(file, values)
+def _write(path: Path, content: bytes) -> None:
+    with atomic_file(path, durable=False) as file:
+        file.write(content)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write(path, lambda part: _write_text(part, json.dumps(value, indent=1) + "\n"))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    _write(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def _finish(root: Path, train: int, val: int) -> None:
     """Write the split lists, gather the cameras, and remove what a broken-off run left half-written."""
     ids = [_id(index) for index in range(train + val)]
     for split, part in (("train", ids[:train]), ("val", ids[train:])):
-        text = "\n".join(part) + "\n"
-        _write(root / "gt_sets" / f"{split}.txt", partial(_write_text, text=text))
-    for leftover in root.glob(f"*/*{PART}"):
+        _write(root / "gt_sets" / f"{split}.txt", ("\n".join(part) + "\n").encode())
+    for leftover in root.glob("*/*.tmp"):
         leftover.unlink()
     cameras = {i: json.loads((root / CAMERAS / f"{i}.json").read_text()) for i in ids}
     _write_json(root / ALL_CAMERAS, cameras)

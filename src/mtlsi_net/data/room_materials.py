@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlsi_net.data.room_rays import Floats, Ints, compiled
+from mtlsi_net.data.room_rays import Floats, Ints, Vector, compiled
 
 PLAIN, WOOD, PLANKS, TILES, STRIPES, SCENERY = range(6)
 
@@ -56,12 +56,7 @@ class MaterialBook:
         return np.array(self.records, dtype=MATERIAL)
 
     def _add(
-        self,
-        pattern: int,
-        colors: tuple[Floats, ...],
-        frequency: tuple[float, float, float],
-        gloss: float = 0.0,
-        emission: float = 0.0,
+        self, pattern: int, colors: tuple[Floats, ...], frequency: Vector, gloss: float = 0.0, emission: float = 0.0
     ) -> int:
         record = np.zeros((), MATERIAL)
         record["pattern"], record["gloss"], record["emission"] = pattern, gloss, emission

@@ -179,11 +179,6 @@ def _normal(g: Geometry, solid: int, side: int, point: Vector) -> Vector:
 
 
 @compiled
-def _along(o: Vector, d: Vector, t: float) -> Vector:
-    return o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
-
-
-@compiled
 def first_hit(g: Geometry, origins: Floats, directions: Floats) -> tuple[Floats, Ints, Floats]:
     """Return what rays meet first.
 
@@ -214,7 +209,8 @@ def first_hit(g: Geometry, origins: Floats, directions: Floats) -> tuple[Floats,
                     best, found = t, solid * FACES + side
         distance[ray], face[ray] = best, found
         if found != NO_HIT:
-            normal[ray] = _normal(g, found // FACES, found % FACES, _along(o, d, best))
+            point = (o[0] + best * d[0], o[1] + best * d[1], o[2] + best * d[2])
+            normal[ray] = _normal(g, found // FACES, found % FACES, point)
     return distance, face, normal
 
 

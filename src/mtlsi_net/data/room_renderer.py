@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.data.room_cameras import Camera, choose_camera
+from mtlsi_net.data.room_materials import surface_color
 from mtlsi_net.data.room_rays import FACES, Floats, Ints, compiled, first_hit
 from mtlsi_net.data.room_scenes import sample_scene
 from mtlsi_net.data.room_shading import Surfaces, develop, light_up
@@ -48,13 +49,8 @@ def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> 
 
     Different are: other instance; or other face with depth 5 % apart, or with normals more than 30 degrees apart, both
     between the two pixels and between the next ones to either side (a sliver of a pixel's width, such as the edge of a
-    door's panel, is no crease). Curved surfaces are one face and have no creases.
-
-    Args:
-        instances: (H, W).
-        faces: (H, W).
-        normals: (H, W, 3) unit vectors.
-        depth: (H, W) metres.
+    door's panel, is no crease). Curved surfaces are one face and have no creases. ``normals`` (H, W, 3) are unit vectors,
+    the other maps (H, W).
     """
     out = np.zeros(instances.shape, dtype=np.uint8)
     # Each pass looks along the second axis; the transposed view of ``out`` takes the results of the other direction.
@@ -106,11 +102,11 @@ class _View:
         return first_hit(self.surfaces.geometry, np.tile(self.camera.position, (len(rays), 1)), rays)
 
     def _color(self, rays: Floats, depth: Floats, face: Ints, normal: Floats, lighting: Floats) -> Floats:
-        solids = face // FACES
+        solids, surfaces = face // FACES, self.surfaces
         slant = np.abs(np.einsum("nc,nc->n", rays, normal)) / np.sqrt(np.einsum("nc,nc->n", rays, rays))
         footprint = depth / self.camera.fx / np.maximum(slant, 0.1)
-        albedo = self.surfaces.albedo(self.camera.position + depth[:, None] * rays, solids, footprint)
-        material = self.surfaces.materials
+        points, material = self.camera.position + depth[:, None] * rays, surfaces.materials
+        albedo = surface_color(points, solids, footprint, surfaces.geometry.to_unit, surfaces.halves, material)
         glow, gloss = material["emission"][solids, None], material["gloss"][solids, None]
         return albedo * (lighting[:, :3] + glow) + gloss * lighting[:, 3:]
 
@@ -144,14 +140,7 @@ def _mixed(faces: Ints) -> NDArray[np.bool_]:
 
 
 def render_room(seed: int, index: int, height: int, width: int) -> RoomImage:
-    """Return image ``index`` of the data set of ``seed``: a pure function of its arguments.
-
-    Args:
-        seed: of the data set, at least 0.
-        index: of the image, at least 0.
-        height: pixels, at least 16.
-        width: pixels, at least 16.
-    """
+    """Return image ``index`` of the data set of ``seed`` (both at least 0; sides of at least 16 pixels), a pure function."""
     rng = np.random.default_rng([seed, index])
     scene = sample_scene(rng)
     solids = scene.ordered()

@@ -28,6 +28,12 @@ GAP = 0.02
 SLACK = 1e-6
 
 
+def _moved(at: Vector, angle: float, right: float, ahead: float) -> tuple[float, float]:
+    """Return (x, y) of what lies ``right`` and ``ahead`` of a place as seen from there, turned by ``angle``."""
+    c, s = np.cos(angle), np.sin(angle)
+    return at[0] + c * right - s * ahead, at[1] + s * right + c * ahead
+
+
 class Room:
     """A room being furnished: keeps what is placed and refuses what would not fit."""
 
@@ -36,7 +42,7 @@ class Room:
         self.size = np.array([rng.uniform(2.9, 6.2), rng.uniform(3.2, 6.8), rng.uniform(2.3, 3.2)])
         self.obstacles: list[Floats] = []
         self.keep_free: list[Floats] = []
-        self.tops: list[tuple[Floats, float, float]] = []
+        self.tops: list[tuple[Vector, float, float]] = []
 
     def _fits(self, bounds: Floats) -> bool:
         if (bounds[0, :2] < -SLACK).any() or (bounds[1] > self.size + SLACK).any():
@@ -60,11 +66,9 @@ class Room:
             zone[0], zone[1] = zone[0] + np.minimum(ahead, 0), zone[1] + np.maximum(ahead, 0)
             self.keep_free.append(zone)
         self.piece.absorb(placed, (0.0, 0.0, 0.0))
-        turn = np.array([np.cos(angle), np.sin(angle)])
         for low, high in piece.tops:
-            x, y = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
-            center = np.array([at[0] + turn[0] * x - turn[1] * y, at[1] + turn[1] * x + turn[0] * y, at[2] + low[2]])
-            self.tops.append((center, angle, (high[0] - low[0]) / 2))
+            middle = _moved(at, angle, (low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
+            self.tops.append(((*middle, at[2] + low[2]), angle, (high[0] - low[0]) / 2))
         return True
 
     def at_wall(self, piece: Piece, *, height: float = 0.0, front: float = 0.0) -> tuple[Vector, float] | None:
@@ -87,9 +91,7 @@ class Room:
 
     def beside(self, piece: Piece, at: Vector, angle: float, offset: tuple[float, float], turn: float = 0.0) -> bool:
         """Put ``piece`` at ``offset`` (right, ahead) from another piece's place."""
-        c, s = np.cos(angle), np.sin(angle)
-        x, y = at[0] + c * offset[0] - s * offset[1], at[1] + s * offset[0] + c * offset[1]
-        return self.place(piece, (x, y, at[2]), angle + turn)
+        return self.place(piece, (*_moved(at, angle, *offset), at[2]), angle + turn)
 
     def anywhere(self, piece: Piece, *, turn: bool = True, solid: bool = True) -> tuple[Vector, float] | None:
         """Put ``piece`` somewhere on the floor; return its place, or None if none was free."""
@@ -103,6 +105,12 @@ class Room:
             if inside and self.place(piece, at, angle, solid=solid):
                 return at, angle
         return None
+
+    def some_at_walls(self, *makers: tuple[Maker, float]) -> None:
+        """Put pieces to walls, each with its probability."""
+        for maker, probability in makers:
+            if self.chance(probability):
+                self.at_wall(self.make(maker))
 
     def make(self, maker: Maker) -> Piece:
         """Return a new piece of the given kind."""
@@ -143,14 +151,10 @@ def _bedroom(room: Room) -> None:
             if room.chance(0.85):
                 room.beside(stand, at, angle, (side * (edge + 0.3 + room.rng.uniform(0, 0.08)), low[1] + 0.25))
         if room.chance(0.5):
-            ahead = room.rng.uniform(0.3, 1.0)
-            c, s = np.cos(angle), np.sin(angle)
-            mat_at = (at[0] - s * ahead, at[1] + c * ahead, 0.0)
-            room.place(room.make(fixtures.floor_mat), mat_at, angle, solid=False)
+            before = _moved(at, angle, 0.0, room.rng.uniform(0.3, 1.0))
+            room.place(room.make(fixtures.floor_mat), (*before, 0.0), angle, solid=False)
     room.at_wall(room.make(furniture.cabinet), front=0.3)
-    for maker, share in ((furniture.sideboard, 0.35), (furniture.bookshelf, 0.35), (furniture.armchair, 0.3)):
-        if room.chance(share):
-            room.at_wall(room.make(maker))
+    room.some_at_walls((furniture.sideboard, 0.35), (furniture.bookshelf, 0.35), (furniture.armchair, 0.3))
     if room.chance(0.4):
         _desk(room)
 
@@ -172,8 +176,7 @@ def _living_room(room: Room) -> None:
     if found:
         at, angle = found
         if room.chance(0.6):
-            c, s = np.cos(angle), np.sin(angle)
-            room.place(room.make(fixtures.floor_mat), (at[0] - 1.1 * s, at[1] + 1.1 * c, 0.0), angle, solid=False)
+            room.place(room.make(fixtures.floor_mat), (*_moved(at, angle, 0.0, 1.1), 0.0), angle, solid=False)
         room.beside(
             room.make(furniture.coffee_table), at, angle, (room.rng.uniform(-0.3, 0.3), room.rng.uniform(1.0, 1.3))
         )
@@ -182,9 +185,7 @@ def _living_room(room: Room) -> None:
             room.beside(room.make(fixtures.floor_lamp), at, angle, (room.rng.choice([-side, side]), 0.0))
     if room.chance(0.6):
         room.at_wall(room.make(furniture.sideboard), front=0.6)
-    for maker, share in ((furniture.bookshelf, 0.6), (furniture.armchair, 0.5), (furniture.cabinet, 0.4)):
-        if room.chance(share):
-            room.at_wall(room.make(maker))
+    room.some_at_walls((furniture.bookshelf, 0.6), (furniture.armchair, 0.5), (furniture.cabinet, 0.4))
 
 
 def _dining_room(room: Room) -> None:
@@ -199,17 +200,13 @@ def _dining_room(room: Room) -> None:
         for x, y, turn in (*spots, *ends):
             if room.chance(0.75):
                 room.beside(room.make(furniture.chair), *found, (x, y), turn + room.rng.normal(0, 0.15))
-    for maker, share in ((furniture.cabinet, 0.9), (furniture.bookshelf, 0.5), (furniture.sideboard, 0.3)):
-        if room.chance(share):
-            room.at_wall(room.make(maker))
+    room.some_at_walls((furniture.cabinet, 0.9), (furniture.bookshelf, 0.5), (furniture.sideboard, 0.3))
 
 
 def _office(room: Room) -> None:
     """Desks with chairs, shelves and cabinets."""
     _desk(room)
-    for maker, share in ((furniture.bookshelf, 0.9), (furniture.cabinet, 0.7), (furniture.bookshelf, 0.4)):
-        if room.chance(share):
-            room.at_wall(room.make(maker))
+    room.some_at_walls((furniture.bookshelf, 0.9), (furniture.cabinet, 0.7), (furniture.bookshelf, 0.4))
     if room.chance(0.4):
         room.anywhere(room.make(furniture.dining_table), turn=False)
     if room.chance(0.5):
@@ -250,7 +247,7 @@ def _small_things(room: Room) -> None:
             wide = thing.bounds()[1, 0] - thing.bounds()[0, 0]
             if wide > 0.9 * half * (1.2 if half > 0.35 else 2) or not room.chance(0.5):
                 continue
-            at = (center[0] + slot * half * np.cos(angle), center[1] + slot * half * np.sin(angle), center[2])
+            at = (*_moved(center, angle, slot * half, 0.0), center[2])
             room.place(thing, at, angle + room.rng.normal(0, 0.2))
     if room.chance(0.35):
         room.anywhere(room.make(fixtures.floor_lamp))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from mtlsi_net.data.room_materials import GAMMA, surface_color
+from mtlsi_net.data.room_materials import GAMMA, Records
 from mtlsi_net.data.room_rays import FACES, Floats, Geometry, Ints, Vector, compiled, first_hit, unblocked
 from mtlsi_net.data.room_solids import Light
 
@@ -66,11 +66,7 @@ class Surfaces:
 
     geometry: Geometry
     halves: Floats
-    materials: np.ndarray[Any, Any]
-
-    def albedo(self, points: Floats, solids: Ints, footprints: Floats) -> Floats:
-        """Return the colours of points, (N, 3) linear RGB."""
-        return surface_color(points, solids, footprints, self.geometry.to_unit, self.halves, self.materials)
+    materials: Records
 
 
 @compiled
@@ -208,13 +204,7 @@ def light_up(
 ) -> Floats:
     """Return (H * W, 6): diffuse light (before the surface's colour) and highlight (before its gloss), linear RGB.
 
-    Args:
-        surfaces: the scene's solids.
-        lights: its lights.
-        points: (H * W, 3) visible points, metres.
-        normals: (H * W, 3) their unit normals, towards the camera.
-        eye: (3,) the camera's position.
-        size: (H, W).
+    ``points`` (H * W, 3) are visible, in metres, with unit ``normals`` towards the camera, which stands at ``eye`` (3,).
     """
     lifted, samples = points + LIFT * normals, _samples(*size)
     total = np.zeros((len(points), 6))

@@ -45,6 +45,12 @@ def _turn(angle: float) -> Floats:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
+def lean(angle: float) -> Floats:
+    """Return the rotation about x by ``angle`` radians, which moves what is above to negative y."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
 class Piece:
     """A piece of furniture under construction: solids, each of the instance begun last."""
 
@@ -63,34 +69,25 @@ class Piece:
         return self
 
     def _add(
-        self,
-        shape: int,
-        center: Vector,
-        half: Vector,
-        material: int,
-        axes: Floats | None = None,
-        taper: float = 0.0,
-        glows: bool = False,
+        self, shape: int, center: Vector, half: Vector, material: int, axes: Floats | None, taper: float, glows: bool
     ) -> None:
-        turned, casts = np.eye(3) if axes is None else axes, self._casts and not glows
-        owner = len(self.labels) - 1
+        turned, casts, owner = np.eye(3) if axes is None else axes, self._casts and not glows, len(self.labels) - 1
         self.solids.append(Solid(shape, np.array(center), np.array(half), turned, material, owner, taper, casts))
 
     def box(self, low: Vector, high: Vector, material: int) -> None:
         """Add the box between two corners."""
         a, b = np.array(low), np.array(high)
-        self._add(BOX, tuple((a + b) / 2), tuple((b - a) / 2), material)
+        self._add(BOX, tuple((a + b) / 2), tuple((b - a) / 2), material, None, 0.0, False)
 
     def leaning_box(self, center: Vector, half: Vector, material: int, angle: float) -> None:
         """Add a box leaning backwards by ``angle`` radians, its top moving to negative y."""
-        c, s = np.cos(angle), np.sin(angle)
-        self._add(BOX, center, half, material, np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]))
+        self._add(BOX, center, half, material, lean(angle), 0.0, False)
 
     def ellipsoid(
         self, center: Vector, half: Vector, material: int, *, axes: Floats | None = None, glows: bool = False
     ) -> None:
         """Add an ellipsoid with half axes ``half``; what glows casts no shadow."""
-        self._add(ELLIPSOID, center, half, material, axes, glows=glows)
+        self._add(ELLIPSOID, center, half, material, axes, 0.0, glows)
 
     def cylinder(
         self, foot: Vector, radius: float, height: float, material: int, *, taper: float = 0.0, glows: bool = False

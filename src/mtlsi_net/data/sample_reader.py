@@ -20,16 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class SampleReader(ABC):
-    """Reads the samples of one data set from its files. Subclasses know the layout.
+    """Reader of one data set's files under ``root``, where nothing is written. Subclasses know the layout.
 
-    Args:
-        root: the data set's folder; nothing is written there.
-        specs: task name -> TargetSpec of the label maps to read.
-        allow_missing: an image without one task's label file gets a map of padding for it, which is invalid
-            throughout, instead of being an error.
-
-    Raises:
-        UserError: a task that this layout has no labels for.
+    ``specs`` (task name -> TargetSpec) are the label maps to read; a UserError if the layout has none for a task. With
+    ``allow_missing`` a missing label file gives a map that is invalid throughout, instead of an error.
     """
 
     how_to_get: str
@@ -57,19 +51,11 @@ class SampleReader(ABC):
         """Return one label map, (H, W, C), stored or decoded, of an image of ``size``; others are refused later on."""
 
     def read_reference(self, name: str, sample_id: str) -> Reference:
-        """Return what a task's scores compare with: boundaries as stored in the label file.
-
-        Raises:
-            UserError: a file that cannot be read.
-        """
+        """Return what a task's scores compare with: boundaries as stored in the label file."""
         return Reference(read_pixels(self.files(name, sample_id)[0], "share")[None], "boundaries")
 
     def ids(self, split: str) -> list[str]:
-        """Return the ids of ``train`` or ``val``.
-
-        Raises:
-            UserError: the list is missing, unreadable or empty, or names an id twice.
-        """
+        """Return the ids of ``train`` or ``val``; a UserError if they are missing, unreadable, none, or listed twice."""
         path = self.list_path(split)
         try:
             ids = path.read_text().split()
@@ -77,35 +63,25 @@ class SampleReader(ABC):
             what = f"{path} is missing" if self.root.is_dir() else f"data folder {self.root} does not exist"
             raise UserError(f"{what}; {self.how_to_get}") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); mend its permissions or replace it") from None
+            raise UserError(f"{path}: cannot be read ({error}); fix its permissions or replace it") from None
         if not ids:
             raise UserError(f"{path} lists no images; {self.how_to_get}")
-        twice = sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1)
-        if twice:
+        if twice := sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1):
             raise UserError(f"{path} lists some ids twice ({shown(twice)}); remove the repetitions")
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
-        """Return the files of ``image`` or a task that are not there; each folder is listed once.
-
-        Raises:
-            UserError: a folder may not be listed.
-        """
-        names = cache(names_in)
+        """Return the files of ``image`` or a task that are not there; a UserError if a folder may not be listed."""
+        names = cache(names_in)  # each folder is listed once
         files = (path for sample_id in ids for path in self.files(name, sample_id))
         return [path for path in files if path.name not in names(path.parent)]
 
     def check_files(self, ids: Sequence[str]) -> None:
-        """Check that every image has its file and one for each task.
-
-        Raises:
-            UserError: for each task, how many files are missing, and the first few.
-        """
+        """Raise a UserError that counts and names missing files, unless every image has its file and one for each task."""
         lacking = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
         if self.allow_missing:
             for name in lacking.keys() - {IMAGE}:
-                log.warning("%s: %d of %d images have no %s label", self.root, len(lacking[name]), len(ids), name)
-            lacking = {name: files for name, files in lacking.items() if name == IMAGE}
+                log.warning("%s: %d of %d images have no %s label", self.root, len(lacking.pop(name)), len(ids), name)
         if not lacking:
             return
         described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in lacking.items())
@@ -118,28 +94,17 @@ class SampleReader(ABC):
         """Return the first few files, relative to the root, and the number of the rest."""
         return shown(os.path.relpath(path, self.root) for path in files)
 
-    def check_size(self, path: Path, size: tuple[int, int]) -> None:  # noqa: B027 - a hook, empty where any size will do
-        """Raise a UserError for an image size that marks another copy of the data set; any size is fine here."""
-
     def read_image(self, sample_id: str) -> Array:
-        """Return the image, (H, W, 3) uint8.
-
-        Raises:
-            UserError: a file that cannot be read, or of another copy of the data set.
-        """
+        """Return the image, (H, W, 3) uint8; a UserError if it cannot be read, or is of another copy of the data set."""
         (path,) = self.files(IMAGE, sample_id)
-        image = self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
-        self.check_size(path, (image.shape[0], image.shape[1]))
-        return image
+        return self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
         """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
 
-        Raises:
-            UserError: a file that cannot be read, holds values out of range, or has another size than its image.
+        A UserError if a file cannot be read, holds values out of range, or has another size.
         """
-        spec = self.specs[name]
-        files = self.files(name, sample_id)
+        spec, files = self.specs[name], self.files(name, sample_id)
         if self.allow_missing and not all(path.is_file() for path in files):
             return no_label(spec, size)
         meaning = type(self).__qualname__, spec, size
@@ -151,8 +116,7 @@ class SampleReader(ABC):
     def reference(self, name: str, sample_id: str, size: tuple[int, int]) -> Reference:
         """Return the reference of one task for an image of ``size``; without annotators if its label is missing.
 
-        Raises:
-            UserError: a file that cannot be read, or has another size than its image.
+        A UserError if a file cannot be read, or has another size.
         """
         if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
             return Reference(np.empty((0, *size), np.uint8), "boundaries")
@@ -164,10 +128,7 @@ class SampleReader(ABC):
     def read(self, sample_id: str, without: Collection[str] = ()) -> Sample:
         """Return image and all label maps, untransformed, as ``transforms`` describes a sample.
 
-        The label files of the tasks in ``without`` are not read, as if they were missing.
-
-        Raises:
-            UserError: as ``read_image`` and ``read_target``.
+        Label files of the tasks in ``without`` are not read, as if missing; errors as in ``read_image``, ``read_target``.
         """
         image = self.read_image(sample_id)
         size = (image.shape[0], image.shape[1])
@@ -192,14 +153,10 @@ def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserEr
 
 
 def names_in(folder: Path) -> frozenset[str]:
-    """Return the names of the entries of ``folder``; empty if it does not exist.
-
-    Raises:
-        UserError: the folder may not be listed.
-    """
+    """Return the names of the entries of ``folder``, empty if there is none; a UserError if it may not be listed."""
     try:
         return frozenset(entry.name for entry in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from None
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); fix its permissions") from None

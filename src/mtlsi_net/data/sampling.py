@@ -1,4 +1,4 @@
-"""Which samples a process draws, in which order, and the random stream each of them gets."""
+"""Order of a process's samples, and the random stream of each."""
 
 import zlib
 from collections.abc import Iterator, Sequence

@@ -81,10 +81,9 @@ def flip(sample: Sample, specs: Specs) -> Sample:
 
 @dataclass(frozen=True)
 class Distortion:
-    """Parameters of one photometric distortion; None means the step does not fire.
+    """One photometric distortion; None leaves a step out.
 
-    brightness is added; contrast and saturation multiply; hue (of 180) is added; contrast_first puts contrast before
-    saturation and hue, otherwise it comes last.
+    Brightness and hue (of 180) are added, contrast and saturation multiply; contrast comes before saturation or last.
     """
 
     brightness: float | None = None
@@ -112,15 +111,13 @@ def photometric(image: Array, by: Distortion) -> NDArray[np.uint8]:
 
 def _look_up(pixels: NDArray[np.uint8], table: Floats) -> NDArray[np.uint8]:
     """Return each byte's entry of a table (256,), clipped and truncated."""
-    changed: NDArray[np.uint8] = cv2.LUT(pixels, table.clip(0, 255).astype(np.uint8))
-    return changed
+    return np.asarray(cv2.LUT(pixels, table.clip(0, 255).astype(np.uint8)), np.uint8)
 
 
 def _look_up_hsv(pixels: NDArray[np.uint8], channel: int, table: Floats) -> NDArray[np.uint8]:
     hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
     cv2.insertChannel(_look_up(cv2.extractChannel(hsv, channel), table), hsv, channel)
-    changed: NDArray[np.uint8] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    return changed
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
 
 def _inside(have: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, slice, slice]:
@@ -143,12 +140,12 @@ def _planes(array: Array, size: tuple[int, int], fill: Floats) -> Array:
 
 
 def pad(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
-    """Pad and turn into planes; ``decoding`` makes values of bytes and marks what is invalid (protocol, steps 6 to 8).
+    """Pad to at least ``size`` and turn into planes; ``decoding`` makes values of bytes (protocol, steps 6 to 8).
 
     Args:
         sample: image and at least the targets of ``specs``.
-        size: least (height, width).
-        specs: task name -> TargetSpec of the maps to return.
+        size: (height, width).
+        specs: of the maps to return.
         color: of the image's padding, RGB in 0..1.
 
     Returns:

@@ -39,11 +39,8 @@ def check_room(folder: Path, need: int, what: str) -> None:
 def unpack(archive: Path, lists: Sequence[str], root: Path, *, progress: bool) -> None:
     """Unpack the data set in ``archive`` to ``root``, which must not exist or be empty, and is never seen half full.
 
-    Args:
-        archive: a tar, compressed or not, or a zip.
-        lists: files that the data set must have, relative to its folder, with slashes.
-        root: the folder to make.
-        progress: show a progress bar.
+    The archive is a tar, compressed or not, or a zip. ``lists`` are files that the data set must have, relative to its
+    folder, with slashes.
 
     Raises:
         ArchiveError: damaged, unsafe, or another data set.

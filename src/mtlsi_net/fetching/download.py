@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 18
 MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP codes that a later attempt may not meet."""
+Transfer = Callable[[str, Path], None]
 
 
 @dataclass(frozen=True)
@@ -37,41 +38,32 @@ class Mirror:
     note: str | None = None
 
 
+@dataclass
 class Source:
     """The archive of one data set.
 
     Args:
         file: its name, beside the data set's folder.
-        mirrors: addresses in the order they are tried; a URL or the attributes of ``Mirror``.
+        mirrors: addresses in the order they are tried; a URL or the attributes of ``Mirror``, else a UserError.
         archive: a copy the user has, used instead; None: look beside the data set's folder.
-        size: bytes; None if not known.
         sha256: hexadecimal; None if not known.
-
-    Raises:
-        UserError: a mirror that is not described as above.
     """
 
-    def __init__(
-        self,
-        file: str,
-        mirrors: Sequence[str | Mapping[str, Any]] = (),
-        *,
-        archive: str | None = None,
-        size: int | None = None,
-        sha256: str | None = None,
-    ) -> None:
-        self.file, self.archive, self.size, self.sha256 = file, archive, size, sha256
-        self.mirrors = [_mirror(entry) for entry in mirrors]
+    file: str
+    mirrors: Sequence[str | Mapping[str, Any]] = ()
+    archive: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        self.addresses = [_mirror(entry) for entry in self.mirrors]
 
     def check(self, path: Path) -> None:
-        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has not the size or sha256 that are known."""
+        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has not the sha256 that is known."""
         try:
             with path.open("rb") as file:
                 start = file.read(512).lstrip().lower()
             if start.startswith((b"<!doctype html", b"<html")):
                 raise ArchiveError("is a web page instead of the archive; open the address in a browser")
-            if self.size is not None and (size := path.stat().st_size) != self.size:
-                raise ArchiveError(f"has {size} bytes instead of {self.size}")
             if self.sha256 is not None and (digest := sha256_of(path)) != self.sha256.lower():
                 raise ArchiveError(f"has sha256 {digest} instead of {self.sha256}")
         except OSError as error:
@@ -153,95 +145,74 @@ def _explain(error: Exception) -> tuple[str, bool]:
     return " ".join(f"transfer failed ({cause})".split()), isinstance(error, passing)
 
 
-@dataclass(frozen=True)
-class DatasetInstall:
-    """Where a data set shall lie (``root``), the lists it must have there, and how to get it."""
-
-    root: Path
-    lists: Sequence[str]
-    source: Source
-    fetch: Callable[[str, Path], None]
-    keep_archive: bool
-    progress: bool
-
-    @property
-    def archive(self) -> Path:
-        """The archive: the user's, or the file beside ``root``."""
-        return Path(self.source.archive or self.root.parent / self.source.file)
-
-    def is_taken(self) -> bool:
-        """Say whether anything is at ``root``; make the folder around it.
-
-        Raises:
-            UserError: it cannot be made, or something is at ``root`` that is no folder or may not be listed.
-        """
-        try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            return self.root.exists() and any(self.root.iterdir())
-        except OSError as error:
-            raise UserError(
-                f"data.root={self.root} is no folder that can be used ({error.strerror}); choose another place"
-            ) from None
-
-    def run(self) -> None:
-        """Unpack the archive to ``root``; download it first if it is not there.
-
-        Raises:
-            UserError: the archive that is there is no good, or no mirror has a good one.
-        """
-        if self.archive.is_file():
-            try:
-                self._unpack()
-            except ArchiveError as error:
-                raise UserError(
-                    f"{self.archive} {error}; remove it and run this again, or pass source.archive=FILE"
-                ) from None
-            return
-        if self.source.archive is not None:
-            raise UserError(f"source.archive={self.source.archive} is no file; correct it, or leave it out to download")
-        failures = []
-        for mirror in self.source.mirrors:
-            try:
-                self._download(mirror)
-            except ArchiveError as error:
-                failures.append(f"{mirror.url}: {error}")
-                log.info("%s", failures[-1])
-            else:
-                return
+def is_taken(root: Path) -> bool:
+    """Say whether anything is at ``root``, a folder, after making the one around it; a UserError if it cannot be used."""
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        return root.exists() and any(root.iterdir())
+    except OSError as error:
         raise UserError(
-            f"{self.source.file} could not be downloaded [{' | '.join(failures) or 'source.mirrors is empty'}]; "
-            f"get it by hand and put it at {self.archive}, or pass source.archive=FILE, and run this again; "
-            "other addresses: source.mirrors=\"['URL',...]\""
-        )
+            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
+        ) from None
 
-    def _unpack(self) -> None:
-        log.info("checking and unpacking %s", self.archive)
-        self.source.check(self.archive)
-        unpack(self.archive, self.lists, self.root, progress=self.progress)
 
-    def _download(self, mirror: Mirror) -> None:
-        if mirror.browser:
-            raise ArchiveError(f"needs a browser{f' ({mirror.note})' if mirror.note else ''}")
-        log.info("downloading %s", mirror.url)
-        self.fetch(mirror.url, self.archive)
+def install(
+    source: Source, root: Path, lists: Sequence[str], transfer: Transfer, *, keep_archive: bool, progress: bool
+) -> None:
+    """Unpack the archive to ``root`` (see ``unpack``); download it first if it is neither given nor beside ``root``.
+
+    ``transfer`` fetches a URL to a file, which is removed again unless ``keep_archive``. A UserError if the archive that is
+    there is no good, or no mirror has a good one.
+    """
+    archive = Path(source.archive or root.parent / source.file)
+
+    def check_and_unpack() -> None:
+        log.info("checking and unpacking %s", archive)
+        source.check(archive)
+        unpack(archive, lists, root, progress=progress)
+
+    if archive.is_file():
         try:
-            self._unpack()
+            check_and_unpack()
         except ArchiveError as error:
-            bad = self.archive.with_name(f"{self.archive.name}.bad")
-            os.replace(self.archive, bad)
-            raise ArchiveError(f"{error}; kept as {bad}") from None
-        if not self.keep_archive:
-            self.archive.unlink()
+            raise UserError(f"{archive} {error}; remove it and run this again, or pass source.archive=FILE") from None
+        return
+    if source.archive is not None:
+        raise UserError(f"source.archive={source.archive} is no file; correct it, or leave it out to download")
+    failures = []
+    for mirror in source.addresses:
+        try:
+            if mirror.browser:
+                raise ArchiveError(f"needs a browser{f' ({mirror.note})' if mirror.note else ''}")
+            log.info("downloading %s", mirror.url)
+            transfer(mirror.url, archive)
+            check_and_unpack()
+        except ArchiveError as error:
+            failures.append(f"{mirror.url}: {error}{_put_aside(archive)}")
+            log.info("%s", failures[-1])
+        else:
+            if not keep_archive:
+                archive.unlink()
+            return
+    raise UserError(
+        f"{source.file} could not be downloaded [{' | '.join(failures) or 'source.mirrors is empty'}]; "
+        f"get it by hand and put it at {archive}, or pass source.archive=FILE, and run this again; "
+        "other addresses: source.mirrors=\"['URL',...]\""
+    )
+
+
+def _put_aside(archive: Path) -> str:
+    """Rename a bad archive, if one was fetched; return words that say so."""
+    if not archive.is_file():
+        return ""
+    bad = archive.replace(archive.with_name(f"{archive.name}.bad"))
+    return f"; kept as {bad}"
 
 
 def download(cfg: DictConfig) -> int:
     """Bring the data set to ``cfg.data.root``, unless something is there, and verify what is there then.
 
-    Returns:
-        The exit code: the verdict's level, or 0 with ``cfg.verify`` off.
-
-    Raises:
-        UserError: nothing is known of where this data set can be had, or no way there led to it.
+    Returns the exit code: the verdict's level, or 0 with ``cfg.verify`` off. A UserError if it cannot be had.
     """
     check_complete(cfg)
     if cfg.get("source") is None:
@@ -251,10 +222,9 @@ def download(cfg: DictConfig) -> int:
     module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets={})
     reader = module.make_reader({})
     lists = [reader.list_path(split).relative_to(reader.root).as_posix() for split in SPLITS]
-    transfer: Callable[[str, Path], None] = instantiate(cfg.connection)
-    install = DatasetInstall(reader.root.resolve(), lists, source, transfer, cfg.keep_archive, cfg.progress)
-    if install.is_taken():
-        log.info("%s is not empty and stays as it is; for a new copy choose another place: data.root=...", install.root)
+    root, transfer = reader.root.resolve(), instantiate(cfg.connection)
+    if is_taken(root):
+        log.info("%s is not empty and stays as it is; for a new copy choose another place: data.root=...", root)
     else:
-        install.run()
+        install(source, root, lists, transfer, keep_archive=cfg.keep_archive, progress=cfg.progress)
     return int(verify(cfg).level) if cfg.verify else 0

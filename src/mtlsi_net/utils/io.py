@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,22 +13,24 @@ from typing import IO, Any
 
 
 @contextmanager
-def atomic_file(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, keep: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that replaces it once it is complete and on the disk.
 
     Args:
         path: of the file; whoever opens it, at whatever moment, finds a complete one.
         keep: another name under which the replaced file stays.
+        durable: False for what can be made again: it need not be on the disk yet, and several may write it at once.
 
     Raises:
         OSError: it cannot be written; ``path`` stays as it was.
     """
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(".tmp" if durable else f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         if keep is not None and path.exists():
             _add_name(path, keep)
         os.replace(temporary, path)
@@ -35,6 +38,8 @@ def atomic_file(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     with suppress(OSError):  # not every file system syncs folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -18,27 +18,33 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-def map_in_processes(job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0) -> Iterator[Outcome]:
+def map_in_processes(
+    job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0, chunk: int = CHUNK
+) -> Iterator[Outcome]:
     """Yield ``job(item)`` of every item, in order.
 
     Args:
         job: a function that can be pickled.
-        items: of which every process takes a few at a time.
+        items: of which every process takes ``chunk`` at a time.
         workers: processes; 0 means one for each core, 1 none but this one.
+        chunk: more than 1 where one item takes little time.
 
     Raises:
         UserError: a process died.
     """
-    count = min(workers or os.cpu_count() or 1, (len(items) - 1) // CHUNK + 1)
+    count = min(workers or os.cpu_count() or 1, (len(items) - 1) // chunk + 1)
     if count <= 1:
         yield from map(job, items)
         return
     context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
     try:
         with ProcessPoolExecutor(count, context, initializer=one_thread) as pool:
-            yield from pool.map(job, items, chunksize=CHUNK)
+            yield from pool.map(job, items, chunksize=chunk)
     except BrokenProcessPool:
-        raise UserError("a process died, probably for want of memory; set workers=1") from None
+        raise UserError(
+            "a process died, probably for want of memory: set workers=1; in a script of your own, call this below "
+            "`if __name__ == '__main__':`"
+        ) from None
 
 
 def one_thread() -> None:

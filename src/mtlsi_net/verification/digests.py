@@ -15,6 +15,7 @@ from rich.progress import track
 from mtlsi_net.data.sample_reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,7 @@ def manifest_text(digests: Mapping[str, str]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, str]:
-    """Return the digests of a manifest by path.
-
-    Raises:
-        UserError: missing, unreadable, or a line that is not a digest and a path.
-    """
+    """Return the digests of a manifest by path; a UserError if it is missing, or a line holds something else."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -61,23 +58,14 @@ def describe_data(reader: SampleReader, cache: Path) -> dict[str, Any]:
     """Return one sha256 for all files that ``reader`` reads, and one for each kind of them.
 
     ``manifest_sha256`` is what ``verify_data`` reports for the same tasks; ``parts`` has it for the split lists, the
-    images and each task alone, so that runs of different tasks can be compared in those they share.
-
-    Args:
-        reader: of the tasks that are read.
-        cache: folder that digests are kept in; where it cannot be written, all files are read anew each time.
-
-    Raises:
-        UserError: a split list that cannot be read.
+    images and each task alone, so that runs of different tasks can be compared in those they share. Digests are kept in
+    the folder ``cache``, if that can be written. A UserError if a split list cannot be read.
     """
     parts = data_files(reader)
     digests = find_digests(reader.root, {name: path for files in parts.values() for name, path in files.items()}, cache)
     own = {part: {name: digests[name] for name in files if name in digests} for part, files in parts.items()}
-    return {
-        "manifest_sha256": text_sha256(manifest_text(digests)),
-        "files": len(digests),
-        "parts": {part: text_sha256(manifest_text(lines)) for part, lines in own.items()},
-    }
+    sums = {part: text_sha256(manifest_text(lines)) for part, lines in own.items()}
+    return {"manifest_sha256": text_sha256(manifest_text(digests)), "files": len(digests), "parts": sums}
 
 
 def listed_ids(reader: SampleReader) -> list[str]:
@@ -99,14 +87,9 @@ def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
 def find_digests(
     root: Path, files: Mapping[str, Path], cache: Path, *, anew: bool = False, progress: bool = True
 ) -> dict[str, str]:
-    """Return the sha256 of every file that can be read, on all cores where it is not known yet.
+    """Return the sha256 of every file (name -> path) that can be read, on all cores where it is not known yet.
 
-    Args:
-        root: the data set's folder.
-        files: name -> path.
-        cache: folder that digests are kept in.
-        anew: read every file, whatever is known.
-        progress: show a progress bar.
+    They are kept by ``root`` in the folder ``cache``; ``anew`` reads every file, whatever is known.
     """
     place = cache / f"{text_sha256(str(root.resolve()))[:16]}.json"
     kept, states = _read(place), _states(files)
@@ -147,11 +130,9 @@ def _read(place: Path) -> dict[str, str | None]:
 
 
 def _write(place: Path, kept: Mapping[str, str | None]) -> None:
-    """Write under a name of this process's own, then rename: no reader ever meets half a file."""
-    temporary = place.with_suffix(f".{os.getpid()}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(kept))
-        os.replace(temporary, place)
+        with atomic_file(place, durable=False) as file:
+            file.write(json.dumps(kept).encode())
     except OSError as error:
         log.warning("%s: digests cannot be kept (%s); every run reads all files", place.parent, error.strerror)

@@ -1,4 +1,4 @@
-"""Findings about a copy of a data set: what keeps it from being compared, and what keeps it from being used."""
+"""Findings about a copy of a data set: reasons not to compare it with others, or not to use it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,18 +66,12 @@ def check_labels(
         classes = (specs[name].num_classes or 0) if facts.histogram else 0
         unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
+        zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none"
+        far = f"reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)"
         table = (
             (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "not a single valid pixel"),
-            (
-                scalar and facts.invalid,
-                Level.DIFFERS,
-                f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none",
-            ),
-            (
-                scalar and facts.high >= farthest,
-                Level.DIFFERS,
-                f"reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)",
-            ),
+            (scalar and facts.invalid, Level.DIFFERS, zeros),
+            (scalar and facts.high >= farthest, Level.DIFFERS, far),
             (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
             (unseen, Level.NOTE, f"{len(unseen)} classes never occur ({shown(unseen)})"),
             (len(facts.stored) > 1, Level.NOTE, f"files of several types ({kinds})"),
@@ -93,8 +87,5 @@ def compare_manifests(name: str, earlier: Mapping[str, str], now: Mapping[str, s
         "added": now.keys() - earlier.keys(),
     }
     words = ", ".join(f"{len(paths)} {what} ({shown(sorted(paths))})" for what, paths in table.items() if paths)
-    return (
-        Finding(Level.DIFFERS, f"files differ from {name}: {words}")
-        if words
-        else Finding(Level.NOTE, f"equal to {name}")
-    )
+    level, text = (Level.DIFFERS, f"files differ from {name}: {words}") if words else (Level.NOTE, f"equal to {name}")
+    return Finding(level, text)

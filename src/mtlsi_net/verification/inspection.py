@@ -53,14 +53,9 @@ class LabelFacts:
 
 @dataclass
 class ImageFacts:
-    """What one sample's files hold.
+    """What one sample's files hold, where they can be read: (height, width) and type of the image, and its labels.
 
-    Attributes:
-        sample_id: its id.
-        size: (height, width); None if the image cannot be read at all.
-        stored: type of the image file's values.
-        labels: facts of the labels that could be read.
-        errors: one line for each file that cannot be used, naming it.
+    ``errors`` has one line for each file that cannot be used.
     """
 
     sample_id: str
@@ -102,19 +97,18 @@ def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
     planes = label_values(label, spec).numpy()
     valid = (planes != IGNORE).all(axis=0)
     values = planes[:, valid]
-    facts = LabelFacts(images=1, pixels=valid.size, invalid=int(valid.size - valid.sum()))
-    if values.size:
-        facts.low, facts.high = float(values.min()), float(values.max())
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    facts = LabelFacts(1, low, high, pixels=valid.size, invalid=int(valid.size - valid.sum()))
     if spec.kind == "binary":
         facts.soft = int(((values != 0) & (values != 1)).sum())
     if spec.kind == "classes":
-        classes, counts = np.unique(values.astype(int), return_counts=True)
-        facts.histogram = Counter(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+        counts = np.bincount(values.astype(int).ravel())
+        facts.histogram = Counter({index: int(counts[index]) for index in np.flatnonzero(counts).tolist()})
     return facts
 
 
 def stored_type(path: Path) -> str:
-    """Return the type of the values in a file that has been read already: ``uint8 RGB``, ``float32``, ``struct``."""
+    """Return the type of a readable file's values: ``uint8 RGB``, ``float32``, ``struct``."""
     if path.suffix == ".npy":
         return str(np.load(path, mmap_mode="r").dtype)
     if path.suffix == ".mat":

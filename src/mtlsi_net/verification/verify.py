@@ -58,20 +58,16 @@ class VerifyResult:
 def verify(cfg: DictConfig) -> VerifyResult:
     """Read every file of ``cfg.data``; write report, manifest and contact sheet to ``cfg.paths.run_dir``.
 
-    Raises:
-        UserError: there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
+    A UserError if there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
     """
     check_complete(cfg)
     folder = Path(cfg.paths.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))
     tasks = assemble.build_tasks(cfg)
-    module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(
-        targets={name: task.target for name, task in tasks.items()},
-        allow_missing=False,
-        cache_dir=None,
-        decoded_dir=None,
-    )
+    targets = {name: task.target for name, task in tasks.items()}
+    build = instantiate(cfg.data, _convert_="all")
+    module: MultiTaskDataModule = build(targets=targets, allow_missing=False, cache_dir=None, decoded_dir=None)
     official = OFFICIAL.get(module.official or "")
     reader, found = _open(module, official)
     ids = listed_ids(reader)
@@ -90,10 +86,8 @@ def verify(cfg: DictConfig) -> VerifyResult:
     found += _findings(reader, images, labels, sizes, official, cfg.image_size)
     if earlier is not None:
         found.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
-    result = VerifyResult(
-        max((finding.level for finding in found), default=Level.NOTE),
-        sorted(found, key=lambda finding: -finding.level),
-    )
+    found.sort(key=lambda finding: -finding.level)
+    result = VerifyResult(found[0].level if found else Level.NOTE, found)
     report = {
         "root": str(reader.root.resolve()),
         "verdict": VERDICTS[result.level],

@@ -203,7 +203,7 @@ BAD_FILES = [
     (
         lambda root: (root / "gt_sets" / "train.txt").write_bytes(b"\xff\xfe\x80"),
         "train.txt: cannot be read",
-        "mend its permissions or replace it",
+        "fix its permissions or replace it",
     ),
     (lambda root: (root / "gt_sets" / "train.txt").unlink(), "train.txt is missing", GET),
 ]
@@ -227,7 +227,7 @@ def test_folders_and_lists_without_permission_are_named(root, monkeypatch, metho
     monkeypatch.setattr(Path, method, refuse)
     with pytest.raises(UserError) as error:
         data_module(root)
-    assert re.fullmatch(f".*{what}.*Permission denied.*; mend its permissions.*", str(error.value)), error.value
+    assert re.fullmatch(f".*{what}.*Permission denied.*; fix its permissions.*", str(error.value)), error.value
 
 
 def test_an_image_without_permission_is_named(root, monkeypatch):

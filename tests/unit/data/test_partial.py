@@ -144,7 +144,7 @@ def test_a_share_of_one_tasks_labels_trains_and_all_of_them_score(augment, tmp_p
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        ("{normal: 0.5}", "data.label_share: task=normal is not known; did you mean 'normals'"),
+        ("{normal: 0.5}", "label_share: task=normal is not known; did you mean 'normals'"),
         ("{normals: 0}", "data.label_share.normals=0; give more than 0 and at most 1"),
         ("{normals: 5}", "data.label_share.normals=5; give"),
     ],

@@ -257,7 +257,7 @@ BAD_FILES = [
         "val.txt lists some ids twice",
         "remove the repetitions",
     ),
-    (lambda root: (root / SPLIT).write_bytes(b"\xff\xfe\x80"), "val.txt: cannot be read", "mend its permissions"),
+    (lambda root: (root / SPLIT).write_bytes(b"\xff\xfe\x80"), "val.txt: cannot be read", "fix its permissions"),
     (lambda root: (root / SPLIT).unlink(), "val.txt is missing", GET),
 ]
 
