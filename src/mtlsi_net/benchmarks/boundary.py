@@ -20,8 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mtlsi_net.benchmarks.tables import spread, write_csv
-from mtlsi_net.boundary_scoring.files import read_prediction, read_reference
-from mtlsi_net.boundary_scoring.images import Job, count_image
+from mtlsi_net.boundary_scoring.files import Job, count_image, read_prediction, read_reference
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.record import describe_run
@@ -106,7 +105,7 @@ def throughput(job: Job, preset: Preset) -> float:
 def compile_seconds(job: Job) -> dict[str, float]:
     """Return the seconds that a new process needs for one image, without and with a cache of compiled code."""
     program = (
-        "import sys; from pathlib import Path; from mtlsi_net.boundary_scoring.images import count_image; "
+        "import sys; from pathlib import Path; from mtlsi_net.boundary_scoring.files import count_image; "
         "from mtlsi_net.metrics.boundary.presets import make_preset; "
         "count_image((Path(sys.argv[1]), [Path(sys.argv[2])]), make_preset('nyud'))"
     )
