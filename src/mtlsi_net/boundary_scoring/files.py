@@ -68,14 +68,9 @@ def choose_ids(
 ) -> dict[str, tuple[str, ...]]:
     """Return the ids to score, and which of ``specs.SCORE_GROUPS`` each counts in.
 
-    On a published data set the ids are those of its test list; what is not predicted of it makes the score a partial
-    one. Elsewhere every prediction needs a ground truth and every ground truth a prediction.
-
-    Args:
-        predictions: id -> file.
-        truths: id -> files, of those ids that have some.
-        others: names of ground truths that belong to no prediction.
-        data_set: key of ``OFFICIAL`` whose rules the preset follows, if any.
+    On a published data set (``data_set``, of ``OFFICIAL``) the ids are those of its test list; what is not predicted of it
+    makes the score a partial one. Elsewhere every prediction needs a ground truth and every ground truth a prediction;
+    ``others`` are names of ground truths of no prediction.
 
     Raises:
         UserError: files are missing or in excess, or some ids are not in the official list.

@@ -137,8 +137,8 @@ def _draw_curve(path: Path, counts: Counts, preset: Preset, result: BoundaryResu
         axes.annotate(f"F={f:.1f}", (1, f / (2 - f)), (2, 0), textcoords="offset points", fontsize=6, color="tab:green")
     drawn = counts[:, 3] > 0  # without a predicted pixel precision is a convention
     axes.plot(recall[drawn], precision[drawn], color="tab:red")
-    at, p, r = (result.scores[score_name(key, group)] for key in ("threshold", "precision", "recall"))
-    axes.plot([r], [p], "o", color="tab:red", label=f"{result.name} {result.value:.4f} at {at:.3g}")
+    at, y, x = (result.scores[score_name(key, group)] for key in ("threshold", "precision", "recall"))
+    axes.plot([x], [y], "o", color="tab:red", label=f"{result.name} {result.value:.4f} at {at:.3g}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title, aspect="equal")
     axes.legend(loc="lower left")
     figure.savefig(path, dpi=120)
