@@ -1,7 +1,7 @@
-"""Scoring: a trained module on a split, a checkpoint from its file alone, and a network of somebody else's."""
+"""Evaluation: a module on a split, a checkpoint from its file alone, and a network from outside."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.trainer import build_module, build_scored_module, build_trainer, open_run
 from mtlsi_net.utils.config_checks import as_list, check_complete
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import UserError, choose
 from mtlsi_net.utils.io import write_json
 from mtlsi_net.utils.model_size import measure_size
 from mtlsi_net.utils.ranks import is_first
@@ -67,10 +67,7 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class Restored:
-    """A network with its weights, ready to be examined: configuration, data, module, and a folder for findings.
-
-    ``label`` says in tables where the weights come from.
-    """
+    """A network with its weights, ready to be examined, and the run folder; ``label`` names the weights in tables."""
 
     label: str
     run: DictConfig
@@ -105,7 +102,12 @@ def restore(cfg: DictConfig) -> Restored:
     folder, config = open_run(run)
 
     trained = assemble.build_tasks(run)
-    tasks = _scored_tasks(trained, cfg.get("without", []))
+    without = list(cfg.get("without", []))
+    for name in without:
+        choose("without", name, trained)
+    tasks = {name: task for name, task in trained.items() if name not in without}
+    if not tasks:
+        raise UserError(f"without={without} leaves no task to score")
     data = assemble.build_data(run, tasks)
     network = assemble.build_network(run, trained)
     module = build_module(run, network, trained, priors=checkpoint["priors"], config=config)
@@ -113,23 +115,6 @@ def restore(cfg: DictConfig) -> Restored:
     module.tasks = tasks
     log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
     return Restored(str(cfg.ckpt), run, folder, tasks, data, module)
-
-
-def _scored_tasks(trained: Mapping[str, Task], without: Sequence[str]) -> dict[str, Task]:
-    """Return the tasks to score.
-
-    Raises:
-        UserError: one to leave out is not there, or none is left.
-    """
-    for name in without:
-        if name not in trained:
-            raise UserError(
-                f"without={list(without)}: the checkpoint has no task {name!r}; {nearest_names(name, trained)}"
-            )
-    tasks = {name: task for name, task in trained.items() if name not in without}
-    if not tasks:
-        raise UserError(f"without={list(without)} leaves no task to score")
-    return tasks
 
 
 def assemble_external(cfg: DictConfig) -> Restored:

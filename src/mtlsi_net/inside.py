@@ -1,4 +1,4 @@
-"""What a network looks at while it predicts: its tokens' assignments and its gates, caught on the way."""
+"""Recorder of what a network attends to while it predicts: its tokens' assignments and its gates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from mtlsi_net.interventions import hooked
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.semantic_decoder import Gate
 
 
 @dataclass
-class Inside:
-    """Caught from the forward passes inside ``watching``, on the CPU.
+class Activations:
+    """Recorded from the forward passes inside ``record_activations``, on the CPU.
 
     Attributes:
         assignments: (B, T, M, h, w) of each pass: where each token looks; sums to 1 over positions.
@@ -25,37 +27,29 @@ class Inside:
 
 
 @contextmanager
-def watching(network: nn.Module) -> Iterator[Inside]:
-    """Catch what the parts of ``network`` do inside the context; what it has no part for stays empty."""
-    seen = Inside()
+def record_activations(network: nn.Module) -> Iterator[Activations]:
+    """Record activations of ``network`` inside the context; those of parts it does not have stay empty."""
+    recorded = Activations()
 
-    def look_at_tokens(stage: nn.Module, args: tuple[Tensor, Tensor | None]) -> None:
+    def record_tokens(stage: nn.Module, args: tuple[Tensor, Tensor | None]) -> None:
         assert isinstance(stage, SemanticTokenDistiller)
         x, valid = args
         assignment = stage.assignment(stage.norm(x), valid)
-        seen.assignments.append(torch.unflatten(assignment, 3, x.shape[3:]).float().cpu())
+        recorded.assignments.append(torch.unflatten(assignment, 3, x.shape[3:]).float().cpu())
 
-    def look_at_gate(gate: nn.Module, args: tuple[Tensor, Tensor]) -> None:
+    def record_gate(gate: nn.Module, args: tuple[Tensor, Tensor]) -> None:
         assert isinstance(gate, Gate)
-        seen.gates.append(gate.weights(*args).mean(-1).float().cpu())
+        recorded.gates.append(gate.weights(*args).mean(-1).float().cpu())
 
-    handles = [
-        m.register_forward_pre_hook(look_at_tokens) for m in network.modules() if isinstance(m, SemanticTokenDistiller)
-    ]
-    handles += [m.register_forward_pre_hook(look_at_gate) for m in network.modules() if isinstance(m, Gate)]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    def attach(network: nn.Module) -> list[RemovableHandle]:
+        parts = {SemanticTokenDistiller: record_tokens, Gate: record_gate}
+        return [m.register_forward_pre_hook(h) for m in network.modules() for t, h in parts.items() if isinstance(m, t)]
+
+    with hooked(network, attach):
+        yield recorded
 
 
 def most_focused(assignment: Tensor, count: int) -> list[tuple[int, float]]:
-    """Return the tokens that look at the fewest positions, with that number (exp of the entropy).
-
-    Args:
-        assignment: (M, h, w) of one task.
-        count: of tokens to name.
-    """
+    """Return the ``count`` tokens of one task's (M, h, w) that look at the fewest positions, and how many: exp(entropy)."""
     spread = -torch.special.xlogy(assignment, assignment).sum((-1, -2))
     return [(k, float(spread[k].exp())) for k in spread.argsort()[:count].tolist()]

@@ -1,4 +1,4 @@
-"""Interventions on a trained network: what passes between two of its parts is changed, and nothing else."""
+"""Interventions on a trained network: hooks that change what passes between two of its parts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,9 +68,9 @@ def shares_context(network: nn.Module) -> bool:
 
 @contextmanager
 def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
-    """Have the hooks in place inside the context."""
+    """Keep the hooks on the network inside the context."""
     with ExitStack() as stack:
         for intervene in interventions:
             for handle in intervene(network):
-                stack.callback(handle.remove)
+                stack.enter_context(handle)
         yield

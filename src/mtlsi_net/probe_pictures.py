@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from mtlsi_net.inside import most_focused, watching
+from mtlsi_net.inside import most_focused, record_activations
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.specs import Batch
@@ -78,7 +78,7 @@ def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
     """Draw, for the first image, where the most focused tokens of every task look."""
     network = module.network
     assert isinstance(network, DenseNetwork)
-    with watching(network) as seen:
+    with record_activations(network) as seen:
         module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
     assignment, stride = seen.assignments[0][0], network.canvas.stride  # (T, M, h, w)
     image = batch["image"][0].permute(1, 2, 0).numpy()

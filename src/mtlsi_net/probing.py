@@ -1,8 +1,7 @@
-"""Diagnostics of a trained network, without training: does a block do anything, and what (our choice of measures)."""
+"""Probe of a trained network, without training: does a block do anything, and what (our choice of measures)."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Subset
-from torch.utils.hooks import RemovableHandle
 
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.evaluation import Restored, restore
+from mtlsi_net.inside import record_activations
 from mtlsi_net.interventions import (
     Intervention,
     context_of_another_image,
@@ -34,7 +32,7 @@ from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.models.semantic_decoder import Gate
 from mtlsi_net.probe_pictures import draw_gate, draw_matrices, draw_tokens
 from mtlsi_net.record import describe_scores
-from mtlsi_net.specs import Batch
+from mtlsi_net.specs import Batch, Prediction
 from mtlsi_net.tasks.scores import Scores, TaskMetrics, postprocess
 from mtlsi_net.trainer import build_trainer
 from mtlsi_net.utils.errors import UserError
@@ -46,7 +44,9 @@ DISTANCES = (2, 4, 8, 16, 32)
 """Upper ends of the distance classes, in pixels of the network's input; the last class is open."""
 
 
-# -- measures -------------------------------------------------------------------------------------------------------
+def _forward(module: MultiTaskModule, batch: Batch) -> Prediction:
+    prediction: Prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
+    return prediction
 
 
 @torch.no_grad()
@@ -55,8 +55,7 @@ def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Int
     metrics = TaskMetrics(module.tasks)
     with hooked(module.network, *interventions):
         for batch in batches:
-            prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
-            values = postprocess(module.tasks, prediction.final)
+            values = postprocess(module.tasks, _forward(module, batch).final)
             metrics.update({name: value.cpu() for name, value in values.items()}, batch)
     return metrics.compute()
 
@@ -71,26 +70,14 @@ def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, fl
     return found
 
 
-@dataclass
-class TokenStatistics:
-    """How tokens look at an image.
-
-    Attributes:
-        cosine: task -> mean cosine between two of its tokens as read by the decoder; 1 is collapsed.
-        positions: task -> exp(entropy) of a token's assignment: how many positions it effectively looks at, mean.
-        positions_of_image: valid positions of an image, mean.
-    """
-
-    cosine: dict[str, float]
-    positions: dict[str, float]
-    positions_of_image: float
-
-
 @torch.no_grad()
-def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> TokenStatistics:
-    """Measure the tokens of a network that has a ``SemanticTokenDistiller``."""
-    distiller = module.network.get_submodule("distiller")
-    assert isinstance(distiller, SemanticTokenDistiller)
+def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return how the tokens of a network with a ``SemanticTokenDistiller`` look at an image.
+
+    ``cosine``: task -> mean cosine between two of its tokens as read by the decoder; 1 is collapsed. ``positions``: task ->
+    exp(entropy) of a token's assignment: how many positions it effectively looks at, mean. ``positions_of_image``: valid
+    positions of an image, mean.
+    """
     names, cosines, effective, sizes = list(module.tasks), [], [], []
 
     def look(stage: nn.Module, args: tuple[Tensor, Tensor | None], tokens: Tensor) -> None:
@@ -104,13 +91,13 @@ def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> Token
         real = x.shape[-1] * x.shape[-2] if valid is None else valid.flatten(1).sum(1).float().mean().item()
         sizes.append(real)
 
-    with hooked(module.network, lambda network: [network.get_submodule("distiller").register_forward_hook(look)]):
+    with module.network.get_submodule("distiller").register_forward_hook(look):
         for batch in batches:
-            module(batch["image"].to(module.device), batch["valid"].to(module.device))
-    cosine, positions = (torch.cat(found).mean(0).tolist() for found in (cosines, effective))
-    return TokenStatistics(
-        dict(zip(names, cosine, strict=True)), dict(zip(names, positions, strict=True)), float(np.mean(sizes))
+            _forward(module, batch)
+    cosine, positions = (
+        dict(zip(names, torch.cat(values).mean(0).tolist(), strict=True)) for values in (cosines, effective)
     )
+    return {"cosine": cosine, "positions": positions, "positions_of_image": float(np.mean(sizes))}
 
 
 @torch.no_grad()
@@ -120,33 +107,21 @@ def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
     Classes end at ``DISTANCES``; NaN where a class holds no position. Needs the boundary task's labels.
     """
     assert isinstance(module.network, DenseNetwork)
-    names, stride = list(module.tasks), module.network.canvas.stride
-    gates: list[Tensor] = []
-
-    def look(gate: nn.Module, args: tuple[Tensor, Tensor]) -> None:
-        assert isinstance(gate, Gate)
-        gates.append(gate.weights(*args).mean(-1).float().cpu())  # (B, T, h, w)
-
-    def attach(network: nn.Module) -> list[RemovableHandle]:
-        return [m.register_forward_pre_hook(look) for m in network.modules() if isinstance(m, Gate)]
-
-    total = np.zeros((len(names), len(DISTANCES) + 1))
+    total = np.zeros((len(module.tasks), len(DISTANCES) + 1))
     count = np.zeros(len(DISTANCES) + 1)
-    with hooked(module.network, attach):
-        for batch in batches:
-            gates.clear()
-            module(batch["image"].to(module.device), batch["valid"].to(module.device))
-            weights = torch.stack(gates).mean(0).numpy()
-            grid = weights.shape[-2:]
-            distance, real = distance_to_boundary(batch, grid, stride)
-            kind = np.digitize(distance, DISTANCES)
-            for k in range(len(DISTANCES) + 1):
-                inside = (kind == k) & real
-                count[k] += inside.sum()
-                total[:, k] += weights.transpose(1, 0, 2, 3)[:, inside].sum(1)
+    for batch in batches:
+        with record_activations(module.network) as recorded:
+            _forward(module, batch)
+        weights = torch.stack(recorded.gates).mean(0).numpy()  # (B, T, h, w)
+        distance, real = distance_to_boundary(batch, weights.shape[-2:], module.network.canvas.stride)
+        kind = np.digitize(distance, DISTANCES)
+        for k in range(len(count)):
+            inside = (kind == k) & real
+            count[k] += inside.sum()
+            total[:, k] += weights.transpose(1, 0, 2, 3)[:, inside].sum(1)
     with np.errstate(invalid="ignore"):
         means = total / count
-    return {name: row.tolist() for name, row in zip(names, means, strict=True)}
+    return dict(zip(module.tasks, means.tolist(), strict=True))
 
 
 def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,17 +154,14 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
     cosines, norms = [], []
     for batch in batches:
         on_device = {name: target.to(module.device) for name, target in batch["targets"].items()}
-        final, aux = module.losses(
-            module(batch["image"].to(module.device), batch["valid"].to(module.device)), on_device
-        )
+        final, aux = module.losses(_forward(module, batch), on_device)
         rows = []
         losses = module.weighting.join(final, aux).values()
         for factor, loss in zip(module.weighting.factors, losses, strict=True):
-            weighted = factor * loss
-            found = (
-                torch.autograd.grad(weighted, parameters, retain_graph=True, allow_unused=True) if parameters else []
-            )
-            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in found if g is not None)]))
+            gradients: Sequence[Tensor | None] = ()
+            if parameters:
+                gradients = torch.autograd.grad(factor * loss, parameters, retain_graph=True, allow_unused=True)
+            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in gradients if g is not None)]))
         matrix = torch.stack(rows)
         norms.append(matrix.norm(dim=1))
         unit = matrix / matrix.norm(dim=1, keepdim=True)
@@ -199,41 +171,25 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
     return torch.stack(cosines).nanmean(0).numpy(), seen.where(seen > 0, torch.nan).nanmean(0).numpy()
 
 
-# -- the whole probe ------------------------------------------------------------------------------------------------
-
-
 def probe(cfg: DictConfig) -> dict[str, Any]:
     """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
     restored = restore(cfg)
-    restored.folder.create(restored.folder.pictures)
+    folder = restored.folder
+    folder.create(folder.pictures)
     if not isinstance(restored.module.network, DenseNetwork):
         raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
-    folder = restored.folder
-    trainer = build_trainer(restored.run, folder)
-    module = restored.module.eval().to(trainer.strategy.root_device)
+    module = restored.module.eval().to(build_trainer(restored.run, folder).strategy.root_device)
     if restored.data.eval_batch_size < 2:
         raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
     batches = _batches(restored, "val", cfg.images)
-    names = list(module.tasks)
     found: dict[str, Any] = {"images": sum(len(b["id"]) for b in batches), "skipped": {}}
-    found["baseline"] = baseline = score(module, batches)
-
-    plan = _plan(module.network, names, found["skipped"])
-    effects = {
-        label: harm(module, baseline, score(module, batches, intervene))
-        for label, intervene in track(plan.items(), "interventions", transient=True)
-    }
-    for part in ("context", "tokens"):
-        rows = {s: effects[f"{part} without {s}"] for s in names if f"{part} without {s}" in effects}
-        if rows:
-            found[f"{part}_influence"] = rows
-    found["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
+    found["baseline"] = score(module, batches)
+    _measure_interventions(module, batches, found)
     _measure_blocks(restored, batches, found)
     cosines, norms = gradient_cosines(module, _batches(restored, "train_scored", cfg.gradient_images))
-    found["gradient_cosines"] = {
-        a: dict(zip(names, row, strict=True)) for a, row in zip(names, cosines.tolist(), strict=True)
-    }
-    found["gradient_norms"] = dict(zip(names, norms.tolist(), strict=True))
+    rows = (dict(zip(module.tasks, row, strict=True)) for row in cosines.tolist())
+    found["gradient_cosines"] = dict(zip(module.tasks, rows, strict=True))
+    found["gradient_norms"] = dict(zip(module.tasks, norms.tolist(), strict=True))
 
     _write(found, folder.root)
     write_json(folder.record, describe_scores(restored.run, restored.data, restored.tasks, {}))
@@ -251,12 +207,25 @@ def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
     count = min(count, len(dataset)) // size * size
     if count == 0:
         raise UserError(f"{split}: {len(dataset)} images, {size} in a batch; ask for at least that many images")
-    chosen = [index * len(dataset) // count for index in range(count)]
     draws = list(loader.sampler)
-    collate = loader.collate_fn
-    picked = Subset(dataset, [draws[index] for index in chosen])
-    batches = (collate([picked[k] for k in range(i, i + size)]) for i in range(0, count, size))
-    return [batch_values(batch, restored.data.targets) for batch in batches]
+    samples = [dataset[draws[index * len(dataset) // count]] for index in range(count)]
+    return [
+        batch_values(loader.collate_fn(samples[i : i + size]), restored.data.targets) for i in range(0, count, size)
+    ]
+
+
+def _measure_interventions(module: MultiTaskModule, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+    names = list(module.tasks)
+    plan = _plan(module.network, names, found["skipped"])
+    effects = {
+        label: harm(module, found["baseline"], score(module, batches, intervene))
+        for label, intervene in track(plan.items(), "interventions", transient=True)
+    }
+    for part in ("context", "tokens"):
+        rows = {name: effects[f"{part} without {name}"] for name in names if f"{part} without {name}" in effects}
+        if rows:
+            found[f"{part}_influence"] = rows
+    found["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
 
 
 def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Intervention]:
@@ -284,8 +253,7 @@ def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> 
 def _measure_blocks(restored: Restored, batches: Sequence[Batch], found: dict[str, Any]) -> None:
     module, network = restored.module, restored.module.network
     if isinstance(getattr(network, "distiller", None), SemanticTokenDistiller):
-        statistics = token_statistics(module, batches)
-        found["tokens"] = vars(statistics)
+        found["tokens"] = token_statistics(module, batches)
         draw_tokens(module, batches[0], restored.folder.pictures / "tokens.png")
     else:
         found["skipped"]["tokens"] = "this network has no semantic token distiller"

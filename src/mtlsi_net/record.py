@@ -89,22 +89,14 @@ def describe_scores(
     seconds: Mapping[str, float],
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Return all that a result must carry to be repeated, and to be compared with others.
+    """Return ``describe_run``, and all that scores of ``tasks`` on ``data`` must carry to be compared with others.
 
-    Args:
-        run: the run's configuration; its ``seed`` and ``paths`` are read.
-        data: what was scored.
-        tasks: name -> Task.
-        seconds: durations by name.
-        command: that repeats the run; None: this process's own.
+    Of ``run``, the run's configuration, ``seed`` and ``paths`` are read.
     """
     return describe_run(run.seed, seconds, command) | {
         "protocol": PROTOCOL,
         "metrics": {name: task.variant() for name, task in tasks.items()},
-        "main": {
-            name: {"metric": task.main_metric, "higher_is_better": task.higher_is_better}
-            for name, task in tasks.items()
-        },
+        "main": {n: {"metric": t.main_metric, "higher_is_better": t.higher_is_better} for n, t in tasks.items()},
         "data": _describe(data, digest_cache(run)),
     }
 

@@ -10,36 +10,29 @@ from mtlsi_net.tasks.scores import ClassScores, Scores
 from mtlsi_net.utils.io import write_csv, write_text
 from mtlsi_net.utils.run_folder import RunFolder
 
-Rows = Mapping[str, Scores]
 
+def publish(rows: Mapping[str, Scores], tasks: Mapping[str, Task], title: str, folder: RunFolder) -> None:
+    """Print every row's main metric for each task; keep the table as Markdown in the run folder.
 
-def _columns(rows: Rows, tasks: Mapping[str, Task]) -> list[tuple[str, str, str]]:
-    arrows = {True: "↑", False: "↓"}
+    Args:
+        rows: label -> scores.
+        tasks: the columns.
+        title: of the printed table.
+        folder: of the run.
+    """
     scores = next(iter(rows.values()))
     keys = {name: task.main_key(scores[name]) for name, task in tasks.items()}
-    return [(name, keys[name], f"{name} {keys[name]} {arrows[task.higher_is_better]}") for name, task in tasks.items()]
-
-
-def _cells(rows: Rows, tasks: Mapping[str, Task]) -> list[list[str]]:
-    columns = _columns(rows, tasks)
-    return [[label, *(f"{scores[name][key]:.4g}" for name, key, _ in columns)] for label, scores in rows.items()]
-
-
-def print_table(rows: Rows, tasks: Mapping[str, Task], title: str) -> None:
-    """Print every row's main metric for each task."""
-    table = Table(title=title)
-    table.add_column("")
-    for *_, heading in _columns(rows, tasks):
+    arrows = {name: "↑" if task.higher_is_better else "↓" for name, task in tasks.items()}
+    headings = ["", *(f"{name} {key} {arrows[name]}" for name, key in keys.items())]
+    cells = [[label, *(f"{own[name][key]:.4g}" for name, key in keys.items())] for label, own in rows.items()]
+    table = Table("", title=title)
+    for heading in headings[1:]:
         table.add_column(heading, justify="right")
-    for cells in _cells(rows, tasks):
-        table.add_row(*cells)
+    for row in cells:
+        table.add_row(*row)
     Console().print(table)
-
-
-def publish(rows: Rows, tasks: Mapping[str, Task], title: str, folder: RunFolder) -> None:
-    """Print the table and keep it as Markdown in the run folder."""
-    print_table(rows, tasks, title)
-    write_text(folder.table, markdown_table(rows, tasks))
+    lines = [headings, ["---", *["---:"] * len(keys)], *cells]
+    write_text(folder.table, "".join(f"| {' | '.join(line)} |\n" for line in lines))
 
 
 def write_classes(scores: Mapping[str, ClassScores], folder: RunFolder) -> None:
@@ -63,10 +56,3 @@ def print_classes(scores: ClassScores) -> None:
         for name, values in classes.items():
             table.add_row(name, f"{values['IoU']:.4g}", f"{values['pixels']:.0f}")
         Console().print(table)
-
-
-def markdown_table(rows: Rows, tasks: Mapping[str, Task]) -> str:
-    """Return the same table as Markdown."""
-    headings = ["", *(heading for *_, heading in _columns(rows, tasks))]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *_cells(rows, tasks)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

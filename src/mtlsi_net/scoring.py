@@ -1,13 +1,12 @@
-"""Saved predictions, anybody's, against the labels of a data set: from configuration to run folder."""
+"""Scoring of saved predictions, whoever made them, against a data set's labels: from configuration to run folder."""
 
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 import torch
 from omegaconf import DictConfig
@@ -23,7 +22,7 @@ from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import print_classes, publish, write_classes
-from mtlsi_net.specs import IGNORE
+from mtlsi_net.specs import IGNORE, Batch
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.image_sums import write_image_sums
 from mtlsi_net.tasks.scores import Scores, TaskMetrics
@@ -35,7 +34,8 @@ from mtlsi_net.utils.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-Size = tuple[int, int]
+AHEAD = 4
+"""Images for each thread that are read before they are scored."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,12 @@ class _Predictions:
     labels: MultiTaskDataset
     one_based: bool
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """The images to score."""
-        return self.labels.ids
-
-    def missing(self) -> dict[str, list[str]]:
-        """Return task -> ids without prediction, of the tasks that lack any."""
-        lacking = {name: [i for i in self.ids if files.path(i) is None] for name, files in self.files.items()}
-        return {name: ids for name, ids in lacking.items() if ids}
-
-    def add_to(self, metrics: TaskMetrics, index: int) -> None:
-        """Feed the metrics with one image's predictions, of the tasks that have one."""
-        specs = self.labels.reader.specs
+    def read(self, index: int) -> tuple[dict[str, Tensor], Batch]:
+        """Return one image's predictions, (1, C, H, W) of the tasks that have one, and its labels as a batch."""
+        specs, sample_id = self.labels.reader.specs, self.labels.ids[index]
         batch = batch_values(collate([self.labels[Draw(0, index)]], specs), specs)
-        paths = {name: path for name, files in self.files.items() if (path := files.path(self.ids[index]))}
-        metrics.update(
-            {name: self._value(path, name, batch["targets"][name][0]) for name, path in paths.items()}, batch
-        )
+        paths = {name: path for name, files in self.files.items() if (path := files.path(sample_id))}
+        return {name: self._value(path, name, batch["targets"][name][0]) for name, path in paths.items()}, batch
 
     def _value(self, path: Path, name: str, label: Tensor) -> Tensor:
         """Return a prediction, (1, C, H, W), of a label (C, H, W)."""
@@ -103,9 +91,12 @@ def score(cfg: DictConfig) -> ScoreResult:
         )
     folder, _ = open_run(cfg)
     predictions = _find(cfg)
-    missing = predictions.missing()
-    _check_missing(missing, predictions, allowed=cfg.allow_missing)
-    metrics = _measure(predictions, cfg.workers or os.cpu_count() or 1, progress=cfg.progress)
+    missing = _check_missing(predictions, allowed=cfg.allow_missing)
+    metrics = TaskMetrics(predictions.tasks, keep_images=True)  # scores on threads of its own
+    count = len(predictions.labels.ids)
+    read = _read_ahead(predictions, count, cfg.workers or os.cpu_count() or 1)
+    for values, batch in track(read, "scoring", count, transient=True, disable=not cfg.progress):
+        metrics.update(values, batch)
 
     scores, classes, stage = metrics.compute(), metrics.compute_classes(), predictions.data.val_stage
     write_json(folder.metrics, {"last": {stage: scores}})
@@ -115,7 +106,7 @@ def score(cfg: DictConfig) -> ScoreResult:
     found = {
         "folder": str(cfg.pred),
         "files": {name: files.pattern for name, files in predictions.files.items()},
-        "images": len(predictions.ids),
+        "images": count,
         "missing": {name: len(ids) for name, ids in missing.items()},
     }
     record = describe_scores(cfg, predictions.data, predictions.tasks, seconds)
@@ -127,7 +118,7 @@ def score(cfg: DictConfig) -> ScoreResult:
 
 
 def _find(cfg: DictConfig) -> _Predictions:
-    """Look for predictions of every task; those without any are left out, aloud."""
+    """Look for predictions of every task; those without any are skipped with a warning."""
     root, tasks = Path(cfg.pred), assemble.build_tasks(cfg)
     if not root.is_dir():
         raise UserError(f"pred={root} is no folder; give the one that holds the predictions")
@@ -156,48 +147,37 @@ def _looked_for(task: str) -> str:
     return f"folder {' or '.join(names_of(task))}, files <id>_{task}.*"
 
 
-def _check_missing(missing: Mapping[str, Sequence[str]], predictions: _Predictions, *, allowed: bool) -> None:
-    total = len(predictions.ids)
-    for name, ids in missing.items():
-        if len(ids) == total:
-            pattern = predictions.files[name].pattern
+def _check_missing(predictions: _Predictions, *, allowed: bool) -> dict[str, list[str]]:
+    """Return task -> ids without prediction, of the tasks that lack some; it is an error unless ``allowed``."""
+    everything, missing = predictions.labels.ids, {}
+    for name, files in predictions.files.items():
+        ids = [sample_id for sample_id in everything if files.path(sample_id) is None]
+        if ids and len(ids) == len(everything):
             raise UserError(
-                f"{name}: none of the {total} images has a prediction {pattern}, e.g. {ids[0]}; check the names"
+                f"{name}: none of the {len(ids)} images has a prediction {files.pattern}, e.g. {ids[0]}; check the names"
             )
+        if ids:
+            missing[name] = ids
+    total = len(everything)
     if missing and not allowed:
         words = "; ".join(f"{name}: {len(ids)} of {total}, {shown(ids)}" for name, ids in missing.items())
         raise UserError(f"predictions are missing ({words}); allow_missing=true scores the images that have one")
     for name, ids in missing.items():
         log.warning("%s: scored on %d of %d images; without %s", name, total - len(ids), total, shown(ids))
+    return missing
 
 
-def _measure(predictions: _Predictions, workers: int, *, progress: bool) -> TaskMetrics:
-    """Read and count on several threads, each with metrics of its own; return all of them in one."""
-    metrics = [TaskMetrics(predictions.tasks, keep_images=True) for _ in range(workers)]
-    free: SimpleQueue[TaskMetrics] = SimpleQueue()
-    for one in metrics:
-        free.put(one)
-
-    def add(index: int) -> None:
-        one = free.get()
-        try:
-            predictions.add_to(one, index)
-        finally:  # another thread may wait for it
-            free.put(one)
-
+def _read_ahead(predictions: _Predictions, count: int, workers: int) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+    """Yield the predictions and labels of all images in order, read on several threads, a bounded number ahead."""
     with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(add, range(len(predictions.ids)))
-        for _ in track(done, "scoring", len(predictions.ids), transient=True, disable=not progress):
-            pass
-    for other in metrics[1:]:
-        metrics[0].merge(other)
-    return metrics[0]
+        for first in range(0, count, AHEAD * workers):
+            yield from pool.map(predictions.read, range(first, min(first + AHEAD * workers, count)))
 
 
-def _check_size(path: Path, have: Sequence[int], size: Sequence[int], padded_to: Size) -> None:
+def _check_size(path: Path, have: Sequence[int], size: Sequence[int], padded_to: Sequence[int]) -> None:
     if have[:2] == size[:2]:
         return
-    padded = tuple(max(side, want) for side, want in zip(size[:2], padded_to, strict=True))
+    padded = tuple(map(max, size[:2], padded_to))
     hint = ""
     if have[:2] == padded:
         top, left = ((big - small) // 2 for big, small in zip(padded, size[:2], strict=True))

@@ -1,7 +1,6 @@
 """The demo page in a real browser: an image goes in, every task's result comes out."""
 
 import sys
-import types
 
 import pytest
 from helpers.browser import BROWSER, open_page
@@ -69,6 +68,5 @@ def test_a_port_in_use_is_told(checkpoint, monkeypatch):
             raise OSError("Cannot find empty port in range: 7860-7860")
 
     monkeypatch.setattr(demo_page, "build_page", lambda model: Page())  # noqa: ARG005
-    monkeypatch.setattr(demo_page, "_gradio", lambda: types.ModuleType("gradio"))
     with pytest.raises(UserError, match="port=7860 cannot be used"):
         demo_page.serve(compose_config(f"ckpt={checkpoint}", "port=7860", "device=cpu", name="demo"))

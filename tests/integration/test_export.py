@@ -69,9 +69,9 @@ def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
 
 
 def test_nan_is_a_difference(checkpoint, tmp_path, monkeypatch):
-    write, run = exporting._KINDS["torch_export"]
+    write, run = exporting._FORMATS["torch_export"]
     monkeypatch.setitem(
-        exporting._KINDS, "torch_export", (write, lambda path, image: [y * np.nan for y in run(path, image)])
+        exporting._FORMATS, "torch_export", (write, lambda path, image: [y * np.nan for y in run(path, image)])
     )
     with pytest.raises(UserError, match="depth differs from PyTorch by nan"):
         exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")
@@ -114,11 +114,11 @@ def test_safetensors_is_a_folder_to_load(checkpoint, tmp_path):
 
 
 def test_a_graph_that_computes_something_else_is_removed(checkpoint, tmp_path, monkeypatch):
-    run = exporting._KINDS["torch_export"][1]
+    run = exporting._FORMATS["torch_export"][1]
     monkeypatch.setitem(
-        exporting._KINDS,
+        exporting._FORMATS,
         "torch_export",
-        (exporting._KINDS["torch_export"][0], lambda path, image: [y + 0.01 for y in run(path, image)]),
+        (exporting._FORMATS["torch_export"][0], lambda path, image: [y + 0.01 for y in run(path, image)]),
     )
     with pytest.raises(UserError, match=r"m\.pt2 was removed: depth differs from PyTorch by .*tolerance=0\.001"):
         exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")

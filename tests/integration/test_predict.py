@@ -107,7 +107,7 @@ def test_fewer_tasks_give_the_same_results(trained, model, image, options):
         again.predict(image, **options)["normals"].value, whole["normals"].value, rtol=1e-5, atol=1e-5
     )
     assert list(mtlsi_net.load(trained.checkpoint, tasks="depth", device="cpu").tasks) == ["depth"]
-    with pytest.raises(UserError, match="no task 'dept'; did you mean 'depth'"):
+    with pytest.raises(UserError, match="tasks=dept is not known; did you mean 'depth'"):
         mtlsi_net.load(trained.checkpoint, tasks=["dept"])
     with pytest.raises(UserError, match="leaves nothing to predict"):
         mtlsi_net.load(trained.checkpoint, tasks=[])

@@ -223,12 +223,12 @@ def test_token_statistics_are_those_of_the_assignment(restored):
     valid[:, :, :6] = True  # 48x64 images on a canvas of 64x64
     assignment = distiller.assignment(distiller.norm(seen["fusion"]), valid)
     entropy = -(assignment * assignment.clamp(min=1e-30).log()).sum(-1)
-    assert found.positions["depth"] == pytest.approx(entropy.exp()[:, 1].mean().item(), rel=1e-4)
+    assert found["positions"]["depth"] == pytest.approx(entropy.exp()[:, 1].mean().item(), rel=1e-4)
     tokens = seen["distiller"].unflatten(2, (4, -1))[:, 0, 1]
     pairs = torch.nn.functional.cosine_similarity(tokens[:, :, None], tokens[:, None], dim=-1)
     off = pairs[:, ~torch.eye(pairs.shape[1], dtype=torch.bool)]
-    assert found.cosine["depth"] == pytest.approx(off.mean().item(), abs=1e-4)
-    assert found.positions_of_image == 48
+    assert found["cosine"]["depth"] == pytest.approx(off.mean().item(), abs=1e-4)
+    assert found["positions_of_image"] == 48
 
 
 def test_softmax_attention_has_no_context_to_take_away():

@@ -132,7 +132,7 @@ def test_missing_predictions_are_named_or_counted(nyud, peers, tmp_path, caplog)
     assert result.scores["depth"] == pytest.approx(nyud.scores["depth"], rel=1e-6)
 
 
-def test_a_task_without_predictions_is_left_out_aloud(nyud, peers, tmp_path, caplog):
+def test_a_task_without_predictions_is_skipped_with_a_warning(nyud, peers, tmp_path, caplog):
     shutil.rmtree(peers / "edge")
     with caplog.at_level(logging.WARNING):
         result = scored(nyud, peers, tmp_path / "out")

@@ -103,7 +103,7 @@ def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_pa
 
     with pytest.raises(UserError, match=r"depth: 6, depth/0001.npy.*with a checkpoint: without=\[depth\]"):
         evaluation()
-    with pytest.raises(UserError, match="no task 'dept'; did you mean 'depth'"):
+    with pytest.raises(UserError, match="without=dept is not known; did you mean 'depth'"):
         evaluation("without=[dept]")
     ours = json.loads(evaluation("without=[depth]").folder.metrics.read_text())["last"]["val"]
     theirs = json.loads(run.folder.metrics.read_text())["last"]["val"]

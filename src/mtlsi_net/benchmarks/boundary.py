@@ -12,8 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mtlsi_net.benchmarks.report import Report, box_plot, quartiles, take_turns
-from mtlsi_net.boundary_scoring.files import read_prediction, read_reference
-from mtlsi_net.boundary_scoring.images import Job, count_image
+from mtlsi_net.boundary_scoring.files import Job, count_image, read_prediction, read_reference
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.utils.errors import UserError
@@ -74,7 +73,7 @@ def throughput(job: Job, preset: Preset) -> float:
 def compile_seconds(job: Job) -> dict[str, float]:
     """Return the seconds that a new process needs for one image, without and with a cache of compiled code."""
     program = (
-        "import sys; from pathlib import Path; from mtlsi_net.boundary_scoring.images import count_image; "
+        "import sys; from pathlib import Path; from mtlsi_net.boundary_scoring.files import count_image; "
         "from mtlsi_net.metrics.boundary.presets import make_preset; "
         "count_image((Path(sys.argv[1]), [Path(sys.argv[2])]), make_preset('nyud'))"
     )

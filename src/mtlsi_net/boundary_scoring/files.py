@@ -1,7 +1,7 @@
-"""Which pictures are scored against which ground truths, and how both are read."""
+"""Pairs of predicted and true boundary maps: which files belong together, how they are read, and one pair's counts."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,17 @@ from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.data.pascal_labels import load_mat, read_label_map
 from mtlsi_net.data.readers import read_pixels
 from mtlsi_net.data.sample_reader import names_in
+from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset
+from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.specs import Reference
 from mtlsi_net.utils.errors import UserError, shown
 
+Job = tuple[Path, list[Path]]
+"""Files of a prediction and of its ground truth."""
+
 FEW = 8
+"""Ground truths that are looked at to tell maps of segments from boundaries."""
 SMALLEST = 3
 """Pixels on a side below which non-maximum suppression has no neighbours to look at."""
 
@@ -62,65 +68,46 @@ def choose_ids(
 ) -> dict[str, tuple[str, ...]]:
     """Return the ids to score, and which of ``specs.SCORE_GROUPS`` each counts in.
 
-    On a published data set the ids are those of its test list; what is not predicted of it makes the score a partial
-    one. Elsewhere every prediction needs a ground truth and every ground truth a prediction.
-
-    Args:
-        predictions: id -> file.
-        truths: id -> files, of those ids that have some.
-        others: names of ground truths that belong to no prediction.
-        data_set: key of ``OFFICIAL`` whose rules the preset follows, if any.
+    On a published data set (``data_set``, of ``OFFICIAL``) the ids are those of its test list; what is not predicted of it
+    makes the score a partial one. Elsewhere every prediction needs a ground truth and every ground truth a prediction;
+    ``others`` are names of ground truths of no prediction.
 
     Raises:
         UserError: files are missing or in excess, or some ids are not in the official list.
     """
     official = set(OFFICIAL[data_set].ids("val")) if data_set else set()
-    strange = sorted(predictions.keys() - official) if official & predictions.keys() else []
-    if strange:
-        raise UserError(
-            f"{len(strange)} predictions are not in the official test list of {data_set} ({shown(strange)}); remove them"
-        )
-    lacking = sorted(predictions.keys() - truths.keys())
-    if lacking:
-        raise UserError(f"{len(lacking)} predictions have no ground truth ({shown(lacking)}); add it or remove them")
-    if data_set and official & predictions.keys():
-        return OFFICIAL[data_set].score_groups(sorted(predictions))
-    if others:
-        raise UserError(
-            f"{len(others)} ground truths have no prediction ({shown(others)}); add it, or name the images to score with "
-            "ids=FILE"
-        )
+    published = data_set if official & predictions.keys() else None
+    if published:
+        extra = predictions.keys() - official
+        _refuse(extra, f"predictions are not in the official test list of {data_set}", "remove them")
+    _refuse(predictions.keys() - truths.keys(), "predictions have no ground truth", "add it or remove them")
+    if published:
+        return OFFICIAL[published].score_groups(sorted(predictions))
+    _refuse(others, "ground truths have no prediction", "add it, or name the images to score with ids=FILE")
     return dict.fromkeys(sorted(predictions), ("",))
 
 
-def read_ids(path: Path) -> list[str]:
-    """Return the ids that a text file lists, separated by white space.
+def _refuse(names: Collection[str], what: str, remedy: str) -> None:
+    """Raise a UserError that counts and names ``names``, if there are any."""
+    if names:
+        raise UserError(f"{len(names)} {what} ({shown(sorted(names))}); {remedy}")
+
+
+def check_ids(predictions: Collection[str], path: Path) -> None:
+    """Check that ``predictions`` are those of the ids that a text file lists, separated by white space.
 
     Raises:
-        UserError: it cannot be read, or lists none.
+        UserError: the file cannot be read or lists none, or one side lacks an id.
     """
     try:
-        ids = path.read_text().split()
+        ids = set(path.read_text().split())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"ids={path} cannot be read ({error}); give a text file with one id a line") from None
     if not ids:
         raise UserError(f"ids={path} lists no image; give a text file with one id a line")
-    return ids
-
-
-def restrict(predictions: Mapping[str, Path], ids: Sequence[str]) -> dict[str, Path]:
-    """Return the predictions of the listed ids.
-
-    Raises:
-        UserError: one is missing, or a prediction is not in the list.
-    """
-    for names, what in (
-        (sorted(set(ids) - predictions.keys()), "listed ids have no prediction"),
-        (sorted(predictions.keys() - set(ids)), "predictions are not in the list of ids"),
-    ):
-        if names:
-            raise UserError(f"{len(names)} {what} ({shown(names)}); make predictions and list agree")
-    return dict(predictions)
+    remedy = "make predictions and list agree"
+    _refuse(ids.difference(predictions), "listed ids have no prediction", remedy)
+    _refuse(set(predictions) - ids, "predictions are not in the list of ids", remedy)
 
 
 def read_prediction(path: Path) -> NDArray[np.uint8]:
@@ -145,11 +132,17 @@ def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
     """
     if paths[0].suffix == ".mat":
         return _read_mat(paths[0])
-    maps = [read_pixels(path, "L" if preset.truth == "labels" else "share") for path in paths]
-    _check_sizes(paths[0], maps)
+    maps = _stacked(paths[0], [read_pixels(path, "L" if preset.truth == "labels" else "share") for path in paths])
     if preset.truth == "labels":
-        return Reference(np.stack(maps), "labels")
-    return Reference(np.stack([_binary(path, stored) for path, stored in zip(paths, maps, strict=True)]), "boundaries")
+        return Reference(maps, "labels")
+    for path, stored in zip(paths, maps, strict=True):
+        values = set(np.unique(stored).tolist())
+        if not (values <= {0, 1} or values <= {0, 255}):
+            raise UserError(
+                f"{path}: ground truth holds {len(values)} values ({shown(map(str, sorted(values)))}); boundaries are 0 "
+                "and 255 (if these are maps of segments, set truth=labels)"
+            )
+    return Reference(np.where(maps > 0, np.uint8(255), np.uint8(0)), "boundaries")
 
 
 def check_kind(truths: Iterable[Sequence[Path]], preset: Preset) -> None:
@@ -166,21 +159,14 @@ def check_kind(truths: Iterable[Sequence[Path]], preset: Preset) -> None:
         )
 
 
-def _check_sizes(path: Path, maps: Sequence[NDArray[Any]]) -> None:
+def _stacked(path: Path, maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return annotators' maps (H, W) as one array (A, H, W)."""
     sizes = sorted({stored.shape for stored in maps})
     if len(sizes) > 1:
-        raise UserError(f"{path}: annotators' maps differ in size ({', '.join(map(str, sizes))}); mend the files")
-
-
-def _binary(path: Path, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return boundaries stored as {0, 1} or {0, 255} as {0, 255}."""
-    values = np.unique(stored)
-    if not (set(values.tolist()) <= {0, 1} or set(values.tolist()) <= {0, 255}):
         raise UserError(
-            f"{path}: ground truth holds {values.size} values ({shown(map(str, values))}); boundaries are 0 and 255 "
-            "(if these are maps of segments, set truth=labels)"
+            f"{path}: annotators' maps differ in size ({', '.join(map(str, sizes))}); store them at one size"
         )
-    return np.where(stored > 0, np.uint8(255), np.uint8(0))
+    return np.stack(maps)
 
 
 def _read_mat(path: Path) -> Reference:
@@ -189,10 +175,20 @@ def _read_mat(path: Path) -> Reference:
     if key == "LabelMap":
         return Reference(read_label_map(path)[None], "labels")
     try:
-        maps = [np.asarray(annotation["Boundaries"][0, 0]) for annotation in stored.ravel()]
+        maps = _stacked(path, [np.asarray(annotation["Boundaries"][0, 0]) for annotation in stored.ravel()])
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: 'groundTruth' is not BSDS's structure ({error}); replace the file") from None
-    if not maps:
-        raise UserError(f"{path}: 'groundTruth' has no annotator; replace the file")
-    _check_sizes(path, maps)
-    return Reference(np.where(np.stack(maps) > 0, np.uint8(255), np.uint8(0)), "boundaries")
+    return Reference(np.where(maps > 0, np.uint8(255), np.uint8(0)), "boundaries")
+
+
+def count_image(job: Job, preset: Preset) -> Counts | str:
+    """Return one image's (thresholds, 4) counts, or in words what is wrong with its files."""
+    prediction, truth = job
+    try:
+        soft, reference = read_prediction(prediction), read_reference(truth, preset)
+        if soft.shape != reference.maps.shape[1:]:
+            sizes = " and ".join(f"{height}x{width}" for height, width in (soft.shape, reference.maps.shape[1:]))
+            raise UserError(f"{prediction} and {truth[0]} differ in size ({sizes}); predictions are never resized")
+    except UserError as error:
+        return str(error)
+    return count_matches(soft, true_boundaries(reference, preset), preset)

@@ -1,35 +1,40 @@
-"""Folders of boundary maps and ground truths, from configuration to scores on disk."""
+"""Scoring folders of boundary maps against ground truths: from configuration to scores, tables and a plot on disk."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mtlsi_net.boundary_scoring import files, report
-from mtlsi_net.boundary_scoring.images import count_image
+from mtlsi_net.boundary_scoring import files
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
-from mtlsi_net.metrics.boundary.scores import Counts
+from mtlsi_net.metrics.boundary.scores import Counts, f_measure, precision_recall
 from mtlsi_net.metrics.boundary.tally import Tally
 from mtlsi_net.record import describe_run
 from mtlsi_net.specs import SCORE_GROUPS, score_name
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError, shown
-from mtlsi_net.utils.io import write_json
+from mtlsi_net.utils.io import write_csv, write_json
 from mtlsi_net.utils.processes import map_in_processes
+
+matplotlib.use("Agg")
 
 log = logging.getLogger(__name__)
 
 DATA_SETS = {"nyud": "nyud", "pascal": "pascal", "pascal_mti": "pascal"}
 """Preset -> published data set whose test list makes the score."""
 CHANGES = ("max_dist", "nms", "thin", "compare", "thresholds", "truth")
+COUNTS = ("cntR", "sumR", "cntP", "sumP")
+ISO_F = np.arange(0.1, 1, 0.1)
 
 
 @dataclass(frozen=True)
@@ -52,55 +57,55 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
     preset = make_preset(cfg.preset, {key: OmegaConf.to_object(cfg)[key] for key in CHANGES})  # type: ignore[index, call-overload] # a mapping
     predictions = files.predictions_in(Path(cfg.pred))
     if cfg.ids is not None:
-        predictions = files.restrict(predictions, files.read_ids(Path(cfg.ids)))
+        files.check_ids(predictions, Path(cfg.ids))
     truths, others = files.truths_in(Path(cfg.gt), predictions)
     groups = files.choose_ids(predictions, truths, [] if cfg.ids else others, DATA_SETS.get(cfg.preset))
-
     files.check_kind([truths[sample_id] for sample_id in groups], preset)
-    jobs = [(predictions[sample_id], truths[sample_id]) for sample_id in groups]
-    counted = track(
-        map_in_processes(partial(count_image, preset=preset), jobs, cfg.workers),
-        "boundaries",
-        total=len(jobs),
-        transient=True,
-        disable=not cfg.progress,
-    )
-    found = _sound(dict(zip(groups, counted, strict=True)))
+    found = _count({sample_id: (predictions[sample_id], truths[sample_id]) for sample_id in groups}, preset, cfg)
     tally = Tally(preset)
     for sample_id, counts in found.items():
         tally.add(counts, groups[sample_id])
     scores = tally.scores()
     group = next(group for group in SCORE_GROUPS if score_name("odsF", group) in scores)
-    result = BoundaryResult(score_name("odsF", group), scores[score_name("odsF", group)], scores, Path(cfg.out))
+    index, name = SCORE_GROUPS.index(group), score_name("odsF", group)
     if group == "partial":
         published = shipped_ids(OFFICIAL[DATA_SETS[cfg.preset]].reference_list)
         log.warning(
             "%d images count, of the %d that are published; without %s: the score is called odsF_partial",
-            tally.images[SCORE_GROUPS.index(group)],
+            tally.images[index],
             len(published),
             shown(sorted(set(published) - groups.keys())) or "none",
         )
-    _write(result, group, {"counts": tally.total[SCORE_GROUPS.index(group)], "images": found}, preset, cfg)
+    result = BoundaryResult(name, scores[name], scores, Path(cfg.out))
+    _write(result, group, tally.total[index], found, preset, cfg)
     _print(result, preset, cfg)
     return result
 
 
-def _sound(found: Mapping[str, Counts | str]) -> dict[str, Counts]:
-    wrong = [outcome for outcome in found.values() if isinstance(outcome, str)]
+def _count(jobs: Mapping[str, files.Job], preset: Preset, cfg: DictConfig) -> dict[str, Counts]:
+    """Return every image's (thresholds, 4) counts.
+
+    Raises:
+        UserError: names the images whose files cannot be used.
+    """
+    work = map_in_processes(partial(files.count_image, preset=preset), list(jobs.values()), cfg.workers)
+    counted = list(track(work, "boundaries", total=len(jobs), transient=True, disable=not cfg.progress))
+    wrong = [outcome for outcome in counted if isinstance(outcome, str)]
     if wrong:
-        raise UserError(f"{len(wrong)} of {len(found)} images cannot be scored: {shown(wrong, '; ')}")
-    return {sample_id: outcome for sample_id, outcome in found.items() if not isinstance(outcome, str)}
+        raise UserError(f"{len(wrong)} of {len(jobs)} images cannot be scored: {shown(wrong, '; ')}")
+    return {key: counts for key, counts in zip(jobs, counted, strict=True) if not isinstance(counts, str)}
 
 
-def _write(result: BoundaryResult, group: str, found: dict[str, Any], preset: Preset, cfg: DictConfig) -> None:
+def _write(
+    result: BoundaryResult, group: str, total: Counts, found: Mapping[str, Counts], preset: Preset, cfg: DictConfig
+) -> None:
     folder = result.folder
     folder.mkdir(parents=True, exist_ok=True)
-    report.write_counts(folder / "counts.csv", found["counts"], preset)
-    report.write_images(folder / "per_image.csv", found["images"], preset)
-    best = {key: result.scores[score_name(key, group)] for key in ("odsF", "threshold", "precision", "recall")}
-    report.draw_curve(
-        folder / "precision_recall.png", found["counts"], preset, result.name, best, f"{cfg.pred} ({cfg.preset})"
-    )
+    rows = ((t, *row) for t, row in zip(preset.thresholds, total.tolist(), strict=True))
+    write_csv(folder / "counts.csv", ("threshold", *COUNTS), rows)
+    images = (_best_row(sample_id, counts, preset) for sample_id, counts in found.items())
+    write_csv(folder / "per_image.csv", ("id", "threshold", "F", "precision", "recall", *COUNTS), images)
+    _draw_curve(folder / "precision_recall.png", total, preset, result, group, f"{cfg.pred} ({cfg.preset})")
     summary = {
         **result.scores,
         "preset": cfg.preset,
@@ -110,6 +115,33 @@ def _write(result: BoundaryResult, group: str, found: dict[str, Any], preset: Pr
         "run": describe_run(0, {}),
     }
     write_json(folder / "summary.json", summary)
+
+
+def _best_row(sample_id: str, counts: Counts, preset: Preset) -> tuple[object, ...]:
+    """Return one image's F, precision, recall and counts at its own best threshold."""
+    precision, recall = precision_recall(counts, preset.interpolate)
+    f = f_measure(precision, recall)
+    at = int(np.argmax(f))
+    scores = (f"{value:.6f}" for value in (f[at], precision[at], recall[at]))
+    return sample_id, preset.thresholds[at], *scores, *counts[at].tolist()
+
+
+def _draw_curve(path: Path, counts: Counts, preset: Preset, result: BoundaryResult, group: str, title: str) -> None:
+    """Draw precision over recall of (thresholds, 4) counts on lines of equal F, the point of the main score marked."""
+    precision, recall = precision_recall(counts, preset.interpolate)
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    for f in ISO_F:
+        r = np.linspace(f / (2 - f), 1, 100)  # precision reaches 1 at the left end
+        axes.plot(r, f * r / (2 * r - f), color="tab:green", linewidth=0.5, alpha=0.6)
+        axes.annotate(f"F={f:.1f}", (1, f / (2 - f)), (2, 0), textcoords="offset points", fontsize=6, color="tab:green")
+    drawn = counts[:, 3] > 0  # without a predicted pixel precision is a convention
+    axes.plot(recall[drawn], precision[drawn], color="tab:red")
+    at, y, x = (result.scores[score_name(key, group)] for key in ("threshold", "precision", "recall"))
+    axes.plot([x], [y], "o", color="tab:red", label=f"{result.name} {result.value:.4f} at {at:.3g}")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title, aspect="equal")
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=120)
 
 
 def _print(result: BoundaryResult, preset: Preset, cfg: DictConfig) -> None:

@@ -1,6 +1,6 @@
-"""Predictions that anybody saved: where they lie, and what is in them."""
+"""Saved predictions, whoever made them: where they lie, and how they are read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,9 @@ def names_of(task: str) -> tuple[str, ...]:
 
 
 def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]) -> PredictionFiles | None:
-    """Return where a task's predictions lie under ``root``; None if nowhere.
+    """Return where a task's predictions of the images ``ids`` lie under ``root``; None if nowhere.
 
     Either in a folder of their own, ``<name>/<id>.png``, or with all others, ``<id>_<name>.png``.
-
-    Args:
-        root: folder of predictions.
-        task: name of the task.
-        spec: of its target.
-        ids: of the images to be scored.
 
     Raises:
         UserError: there are several such places, or a folder may not be listed.
@@ -105,7 +99,7 @@ def read_prediction(path: Path, spec: TargetSpec, *, one_based: bool = False) ->
 
 
 def _read_floats(path: Path, channels: int) -> Floats:
-    values = _READERS[path.suffix](path)
+    values = _read_array(path)
     if channels == 1 and values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or values.shape[2] != channels or values.dtype.kind != "f":
@@ -117,28 +111,19 @@ def _read_floats(path: Path, channels: int) -> Floats:
     return np.where(np.isfinite(values), values, np.nan).astype(np.float32)
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def _read_array(path: Path) -> NDArray[Any]:
+    """Return the array of a ``.npy`` file; of a ``.mat`` file the one under ``MAT_KEY``, or its only matrix."""
     try:
-        values: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read as .npy ({error}); save it again") from None
-    return values
-
-
-def _read_mat(path: Path) -> NDArray[Any]:
-    try:
-        found = io.loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError, io.matlab.MatReadError) as error:
-        raise UserError(f"{path}: cannot be read as .mat ({error}); save it again, as version 7 or older") from None
-    matrices = {key: value for key, value in found.items() if isinstance(value, np.ndarray) and value.ndim == 2}
-    if MAT_KEY in matrices:
-        return matrices[MAT_KEY]
-    if len(matrices) != 1:
+        stored = np.load(path, allow_pickle=False) if path.suffix == ".npy" else io.loadmat(path)
+    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, io.matlab.MatReadError) as error:
+        how = ", as version 7 or older" if path.suffix == ".mat" else ""
+        raise UserError(f"{path}: cannot be read as {path.suffix} ({error}); save it again{how}") from None
+    if isinstance(stored, np.ndarray):
+        return stored
+    matrices = {key: value for key, value in stored.items() if isinstance(value, np.ndarray) and value.ndim == 2}
+    if MAT_KEY not in matrices and len(matrices) != 1:
         keys = ", ".join(sorted(matrices)) or "none"
         raise UserError(
             f"{path}: expected a key {MAT_KEY!r} or a single matrix, found {keys}; name the key {MAT_KEY!r}"
         )
-    return next(iter(matrices.values()))
-
-
-_READERS: dict[str, Callable[[Path], NDArray[Any]]] = {".npy": _read_npy, ".mat": _read_mat}
+    return matrices.get(MAT_KEY, next(iter(matrices.values())))

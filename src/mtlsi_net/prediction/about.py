@@ -1,4 +1,4 @@
-"""Where a model comes from, in words and figures: kept with it, printed, and written on its card."""
+"""Model card: where a model comes from, what it predicts, its scores and licences."""
 
 import json
 from collections.abc import Mapping
@@ -33,10 +33,9 @@ def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, 
     folder = RunFolder(path.parent.parent)
     if path.parent.name != folder.checkpoints.name or path.name not in WEIGHTS:
         return about
-    record, scores = _read(folder.record), _read(folder.metrics)
+    record, scores = (_read(file) for file in (folder.record, folder.metrics))
     about |= {key: record[key] for key in ("commit", "hardware") if key in record}
-    stages = scores.get(WEIGHTS[path.name]) or {}
-    if stages:
+    if stages := scores.get(WEIGHTS[path.name]):
         stage = "val" if "val" in stages else next(iter(stages))
         about |= {"scores": stages[stage], "scored_on": stage}
     return about
@@ -44,20 +43,16 @@ def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def describe_tasks(tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Return what each task's numbers mean: kind, unit and class names with their colours."""
     return {
-        name: {
-            "kind": task.target.kind,
-            "unit": UNITS[task.target.kind],
-            "classes": list(task.class_names),
-        }
+        name: {"kind": task.target.kind, "unit": UNITS[task.target.kind], "classes": list(task.class_names)}
         for name, task in tasks.items()
     }
 
@@ -80,18 +75,15 @@ def model_card(about: Mapping[str, Any], tasks: Mapping[str, Task]) -> str:
         "",
         "| task | result |",
         "|---|---|",
-        *(f"| {name} | {_what(task)} |" for name, task in tasks.items()),
+        *(f"| {name} | {UNITS[task.target.kind]}{_classes(task)} |" for name, task in tasks.items()),
     ]
     scores: Mapping[str, Mapping[str, float]] = about.get("scores") or {}
-    kept = {name: tasks[name] for name in scores if name in tasks}
-    if kept:
+    mains = {name: tasks[name].main_key(scores[name]) for name in scores if name in tasks}
+    if mains:
         lines += ["", f"Scores on `{about.get('scored_on')}`, as fractions, metres and degrees:", ""]
         lines += ["| task | metric | value |", "|---|---|---:|"]
-        lines += [
-            f"| {name} | {key} | {scores[name][key]:.4g} |"
-            for name, task in kept.items()
-            for key in _keys(task, scores[name])
-        ]
+        values = {name: scores[name][key] for name, key in mains.items()}
+        lines += [f"| {name} | {mains[name]} | {value:.4g} |" for name, value in values.items() if value is not None]
     facts = {"experiment": "experiment", "steps": "step", "seed": "seed", "commit": "commit"}
     lines += ["", "How it was made:", ""]
     lines += [f"- {words}: {about[key]}" for words, key in facts.items() if about.get(key) is not None]
@@ -101,11 +93,5 @@ def model_card(about: Mapping[str, Any], tasks: Mapping[str, Task]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _what(task: Task) -> str:
-    classes = f": {', '.join(task.class_names)}" if task.class_names else ""
-    return UNITS[task.target.kind] + classes
-
-
-def _keys(task: Task, scores: Mapping[str, float]) -> list[str]:
-    main = task.main_key(scores)
-    return [main] if scores[main] is not None else []
+def _classes(task: Task) -> str:
+    return f": {', '.join(task.class_names)}" if task.class_names else ""

@@ -1,4 +1,4 @@
-"""A local page to try a model on: drop an image, slide between it and each task's result."""
+"""Demo page to try a model on: drop an image, slide between it and each task's result."""
 
 import html
 import logging
@@ -13,10 +13,10 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from mtlsi_net.prediction.command import keep
+from mtlsi_net.prediction.command import load_model
 from mtlsi_net.prediction.files import write_result
 from mtlsi_net.prediction.images import read_image
-from mtlsi_net.prediction.model import Model, load
+from mtlsi_net.prediction.model import Model
 from mtlsi_net.tasks.colors import Legend
 from mtlsi_net.utils.config_checks import check_complete
 from mtlsi_net.utils.errors import UserError
@@ -37,37 +37,27 @@ def serve(cfg: DictConfig) -> None:
         UserError: a model that cannot be loaded, a port in use, or gradio is not installed.
     """
     check_complete(cfg)
-    model = load(cfg.ckpt, None, cfg.device, cfg.precision, cfg.trust)
-    keep(model, cfg.keep)
-    page = build_page(model)
+    page = build_page(load_model(cfg))
     try:
-        page.launch(
-            server_name=cfg.host,
-            server_port=cfg.port,
-            inbrowser=cfg.browser,
-            share=cfg.share,
-            prevent_thread_lock=True,
-            quiet=True,
-        )
+        options = {"server_name": cfg.host, "server_port": cfg.port, "inbrowser": cfg.browser, "share": cfg.share}
+        page.launch(**options, prevent_thread_lock=True, quiet=True)
     except OSError as error:
         raise UserError(f"port={cfg.port} cannot be used ({error}); choose another, or null for any") from None
-    log.info("licences: %s", in_words(model.about.get("licences", {})))
     log.info("open %s in a browser; Ctrl-C ends it", page.local_url)
     page.block_thread()
 
 
-def _gradio() -> Any:  # noqa: ANN401 - a module of an extra
+def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
+    """Return the page, not yet served.
+
+    Raises:
+        UserError: gradio is not installed.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
     except ImportError:
         raise UserError("the demo page needs gradio: pip install 'mtlsi-net[demo]'") from None
-    return gradio
-
-
-def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
-    """Return the page, not yet served."""
-    gradio = _gradio()
     about = model.about
     title = f"{about.get('network', 'Network')} on {about.get('backbone', 'its encoder')}"
     kept = tempfile.TemporaryDirectory(prefix="mtlsi_demo_")  # gone with the page

@@ -1,7 +1,7 @@
-"""Predictions against labels, as pictures."""
+"""Error maps: pictures of predictions against labels."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,7 @@ ERRORS_IN_VIEW = 0.95
 
 
 class LabelFolder:
-    """Labels of one's own in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
-
-    Args:
-        root: with the tasks' folders.
-        tasks: whose labels are wanted.
+    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
 
     Raises:
         UserError: no such folder, or none of the tasks has a folder in it.
@@ -40,9 +36,9 @@ class LabelFolder:
         if not root.is_dir():
             raise UserError(f"labels={root} is no folder; give one with a folder of labels for each task")
         self.reader = NYUDLayoutReader(root, {name: task.target for name, task in tasks.items()}, allow_missing=True)
-        folders = {name: self.reader.files(name, "x")[0].parent for name in tasks}
-        if not any(folder.is_dir() for folder in folders.values()):
-            expected = ", ".join(sorted(folder.name for folder in folders.values()))
+        folders = {self.reader.files(name, "x")[0].parent for name in tasks}
+        if not any(folder.is_dir() for folder in folders):
+            expected = ", ".join(sorted(folder.name for folder in folders))
             raise UserError(f"labels={root} holds none of the folders {expected}")
 
     def read(self, stem: str, size: tuple[int, int]) -> dict[str, Tensor]:
@@ -51,12 +47,9 @@ class LabelFolder:
         Raises:
             UserError: a label that cannot be read, or of another size.
         """
-        found = {}
-        for name, spec in self.reader.specs.items():
-            label = label_values(self.reader.read_target(name, stem, size), spec)
-            if (label != IGNORE).any():
-                found[name] = label
-        return found
+        specs = self.reader.specs
+        labels = {name: label_values(self.reader.read_target(name, stem, size), spec) for name, spec in specs.items()}
+        return {name: label for name, label in labels.items() if (label != IGNORE).any()}
 
 
 def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> None:
@@ -80,42 +73,31 @@ def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:
 
     classes: right or wrong. scalar: absolute error in metres. vector: angle in degrees. binary: absolute difference.
     """
+    value, kind = result.value, result.task.target.kind
     invalid = (label == IGNORE).any(0, keepdim=True)
-    return _ERRORS[result.task.target.kind](result.value, label, invalid)
-
-
-def _classes(value: Tensor, label: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
-    wrong = ((value.long() != label.long()) & ~invalid)[0].numpy()
-    picture = np.where(wrong[..., None], np.array(WRONG), np.array(RIGHT)).astype(np.uint8)
-    picture[invalid[0].numpy()] = INVALID_COLOR
-    share = 100 * wrong.sum() / max(1, int((~invalid).sum()))
-    return picture, Legend(((f"wrong: {share:.1f} %", WRONG), ("right", RIGHT), ("no label", INVALID_COLOR)))
-
-
-def _scaled(error: Tensor, invalid: Tensor, unit: str, least: float) -> tuple[Pixels, Legend]:
-    """Draw an error (1, H, W); the scale reaches ``ERRORS_IN_VIEW`` of it, in two digits."""
-    high = float(np.quantile(error[~invalid].numpy(), ERRORS_IN_VIEW)) if (~invalid).any() else least
-    digits = 1 - math.floor(math.log10(max(high, least)))
-    high = math.ceil(max(high, least) * 10**digits) / 10**digits
+    if kind == "classes":
+        return _class_errors((value.long() != label.long()) & ~invalid, invalid)
+    if kind == "vector":
+        cosine = torch.nn.functional.cosine_similarity(value, label, dim=0)[None]
+        error, unit, least = torch.rad2deg(cosine.clamp(-1, 1).acos()), "degrees", 1.0
+    else:
+        error, unit, least = (value - label).abs(), "m", 0.01
+    high = _scale_end(error[~invalid], least)
+    if kind == "binary":
+        high, unit = 1.0, ""
     return color_scalars(torch.where(invalid, float(IGNORE), error), 0, high), scalar_legend(0, high, unit)
 
 
-def _scalar(value: Tensor, label: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
-    return _scaled((value - label).abs(), invalid, "m", 0.01)
+def _class_errors(wrong: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
+    """Draw (1, H, W) masks of wrong and of invalid pixels."""
+    picture = np.where(wrong[0, ..., None].numpy(), WRONG, RIGHT).astype(np.uint8)
+    picture[invalid[0].numpy()] = INVALID_COLOR
+    share = 100 * wrong.sum().item() / max(1, int((~invalid).sum()))
+    return picture, Legend(((f"wrong: {share:.1f} %", WRONG), ("right", RIGHT), ("no label", INVALID_COLOR)))
 
 
-def _vector(value: Tensor, label: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
-    cosine = torch.nn.functional.cosine_similarity(value, label, dim=0)[None]
-    return _scaled(torch.rad2deg(cosine.clamp(-1, 1).acos()), invalid, "degrees", 1)
-
-
-def _binary(value: Tensor, label: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
-    return color_scalars(torch.where(invalid, float(IGNORE), (value - label).abs()), 0, 1), scalar_legend(0, 1, "")
-
-
-_ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Pixels, Legend]]] = {
-    "classes": _classes,
-    "scalar": _scalar,
-    "vector": _vector,
-    "binary": _binary,
-}
+def _scale_end(errors: Tensor, least: float) -> float:
+    """Return what ``ERRORS_IN_VIEW`` of the errors do not exceed, at ``least``, rounded up to two digits."""
+    high = max(least, float(np.quantile(errors.numpy(), ERRORS_IN_VIEW))) if len(errors) else least
+    digits = 1 - math.floor(math.log10(high))
+    return math.ceil(high * 10**digits) / 10**digits

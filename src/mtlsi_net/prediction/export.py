@@ -1,4 +1,4 @@
-"""One graph with normalisation and post-processing inside, for programs without this suite, checked against PyTorch."""
+"""Export: one graph with normalisation and post-processing inside, for programs without this suite, checked against PyTorch."""
 
 import importlib.util
 import json
@@ -18,11 +18,10 @@ from torch.export import Dim, ExportedProgram
 from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.models.network import DenseNetwork
 from mtlsi_net.prediction.about import describe_tasks
-from mtlsi_net.prediction.command import keep
-from mtlsi_net.prediction.model import Model, load
+from mtlsi_net.prediction.command import load_model
+from mtlsi_net.prediction.model import Model
 from mtlsi_net.utils.config_checks import as_list, check_complete
 from mtlsi_net.utils.errors import UserError, choose
-from mtlsi_net.utils.licences import in_words
 from mtlsi_net.utils.logs import quiet
 from mtlsi_net.utils.run_folder import RunFolder
 from mtlsi_net.utils.weights import brief
@@ -32,30 +31,20 @@ log = logging.getLogger(__name__)
 OPSET = 20
 BATCH = 2
 """Of the example that dynamic graphs are traced with: a batch of one would be taken for a constant."""
-LARGEST_FILE = 1_900_000_000
-"""Bytes of weights that an ONNX file holds itself (its format ends at 2 GiB); more lie in a file beside it."""
 LEAST = 2
 """Windows along a side of an exported graph: torch takes a single one for a constant, and its format refuses it."""
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
 
 
 class Graph(nn.Module):
-    """A model as one function of the image alone.
-
-    Args:
-        model: on the CPU.
-    """
+    """A model, on the CPU, as one function of the image alone."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return each task's post-processed values (B, C, H, W), in the order of the tasks.
-
-        Args:
-            image: (B, 3, H, W) float32, RGB in [0, 1].
-        """
+        """Return each task's post-processed values (B, C, H, W) of (B, 3, H, W) float32, RGB in [0, 1]."""
         outputs = self.model(image)
         return tuple(task.postprocess(outputs[name]) for name, task in self.model.tasks.items())
 
@@ -68,55 +57,39 @@ def export(cfg: DictConfig) -> Path:
     """
     check_complete(cfg)
     suffix = choose("format", str(cfg.format), SUFFIXES)
-    if cfg.format == "onnx":
-        _check_onnx()
-    model = load(cfg.ckpt, None, "cpu", "32-true", cfg.trust)
-    keep(model, cfg.keep)
-    size = _fixed_size(model, cfg.size)
-    path = Path(_name(cfg.ckpt) if cfg.out is None else cfg.out)
-    if not path.name.endswith(suffix):  # torch opens its own format under no other name
-        path = path.with_name(f"{path.name}{suffix}")
-    _check_place(path, Path(cfg.ckpt))
-    log.info("licences: %s", in_words(model.about.get("licences", {})))
+    for package in ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"format=onnx needs {package}: pip install 'mtlsi-net[export]'")
+    model = load_model(cfg)
+    sides = list(model.size) if cfg.size is None else as_list(cfg.size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"size={sides}: give [height, width] in pixels")
+    path = _destination(cfg, suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if cfg.format == "safetensors":
             model.save_pretrained(path)
         else:
-            _write_graph(model, path, str(cfg.format), str(cfg.dynamic).lower(), size, cfg.tolerance)
+            _write_graph(model, path, cfg, (sides[0], sides[1]))
     except OSError as error:
         raise UserError(f"out={path} cannot be written ({error.strerror or error}); choose another place") from None
     log.info("written: %s", path)
     return path
 
 
-def _check_onnx() -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"format=onnx needs {package}: pip install 'mtlsi-net[export]'")
-
-
-def _name(ckpt: str) -> str:
-    """Return a name for what comes out: that of the run folder, or of the folder itself."""
-    path = Path(ckpt).resolve()
-    return (path if path.is_dir() else path.parent.parent).name or "model"
-
-
-def _check_place(path: Path, source: Path) -> None:
-    """Refuse to write over the model itself, or into a run's folder.
+def _destination(cfg: DictConfig, suffix: str) -> Path:
+    """Return where to write: ``cfg.out``, or the name of the run's or the model's folder; with ``suffix``.
 
     Raises:
-        UserError: ``path`` is such a place.
+        UserError: it is the model itself, or a run's folder.
     """
-    if path.resolve() == source.resolve() or RunFolder(path).config.is_file():
+    source = Path(cfg.ckpt).resolve()
+    path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
+    if not path.name.endswith(suffix):  # torch opens its own format under no other name
+        path = path.with_name(f"{path.name}{suffix}")
+    if path.resolve() == source or RunFolder(path).config.is_file():
         raise UserError(f"out={path} is a trained model's own folder; give another")
-
-
-def _fixed_size(model: Model, size: Sequence[int] | None) -> tuple[int, int]:
-    sides = list(model.size) if size is None else as_list(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise UserError(f"size={sides}: give [height, width] in pixels")
-    return sides[0], sides[1]
+    return path
 
 
 def size_multiple(model: Model) -> int:
@@ -128,8 +101,8 @@ def size_multiple(model: Model) -> int:
     return math.lcm(canvas.multiple, *windows)
 
 
-def _write_graph(model: Model, path: Path, kind: str, dynamic: str, size: tuple[int, int], tolerance: float) -> None:
-    wanted = choose("dynamic", dynamic, {"auto": (True, False), "true": (True,), "false": (False,)})
+def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int]) -> None:
+    wanted = choose("dynamic", str(cfg.dynamic).lower(), {"auto": (True, False), "true": (True,), "false": (False,)})
     name = model.about.get("backbone") or type(model.network).__name__
     for attempt in wanted:
         try:
@@ -142,9 +115,9 @@ def _write_graph(model: Model, path: Path, kind: str, dynamic: str, size: tuple[
                 raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
             log.warning("%s cannot be exported for any size (%s): for %dx%d alone", name, reason, *size)
     facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
-    write, run = _KINDS[kind]
+    write, run = _FORMATS[cfg.format]
     write(program, path, list(model.tasks), facts)
-    _check(model, path, run, facts, tolerance)
+    _check(model, path, run, facts, cfg.tolerance)
 
 
 def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[ExportedProgram, dict[str, Any]]:
@@ -168,27 +141,15 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
 
 
 def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    import onnx
-
     with warnings.catch_warnings(), quiet("onnxscript"), quiet("onnx_ir"):
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=list(names), verbose=False
         )
     assert converted is not None
-    proto = converted.model_proto
-    for key, value in facts.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
-    weights = sum(p.numel() * p.element_size() for p in [*program.parameters(), *program.buffers()])
-    large = weights > LARGEST_FILE
-    _data_file(path).unlink(missing_ok=True)  # onnx would append to it
-    onnx.save(proto, path, save_as_external_data=large, location=_data_file(path).name if large else None)
-
-
-def _data_file(path: Path) -> Path:
-    """Return where an ONNX file that is too large for its format has its weights."""
-    return path.with_name(f"{path.name}.data")
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    converted.model.metadata_props.update(texts)
+    converted.save(path)  # beyond what the format holds, weights lie in a file beside it, <name>.data
 
 
 def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
@@ -210,7 +171,7 @@ def _run_program(path: Path, image: Tensor) -> list[np.ndarray]:
         return [output.numpy() for output in module(image)]
 
 
-_KINDS = {"onnx": (_write_onnx, _run_onnx), "torch_export": (_write_program, _run_program)}
+_FORMATS = {"onnx": (_write_onnx, _run_onnx), "torch_export": (_write_program, _run_program)}
 
 
 def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], tolerance: float) -> None:  # noqa: ANN401
@@ -224,23 +185,20 @@ def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], toleran
     if facts["batch"] == "any":
         shapes = [(1, 3, 2 * multiple, 3 * multiple), (3, 3, 3 * multiple, 2 * multiple)]
     largest = dict.fromkeys(model.tasks, 0.0)
+    classes = {name for name, task in model.tasks.items() if task.target.kind == "classes"}
     for shape in shapes:
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expected = graph(image)
-        for (name, task), found, value in zip(model.tasks.items(), run(path, image), expected, strict=True):
+        for name, found, value in zip(model.tasks, run(path, image), expected, strict=True):
             ours = value.numpy()
-            classes = task.target.kind == "classes"
-            off = float((found != ours).mean()) if classes else float(np.abs(found - ours).max())
+            off = (found != ours).mean() if name in classes else np.abs(found - ours).max()
             largest[name] = float(np.maximum(largest[name], off))  # NaN stays
-    described = ", ".join(
-        f"{name} {off:.1%} of pixels" if model.tasks[name].target.kind == "classes" else f"{name} {off:.1e}"
-        for name, off in largest.items()
-    )
-    log.info("largest difference to PyTorch: %s", described)
+    described = (f"{n} {off:.1%} of pixels" if n in classes else f"{n} {off:.1e}" for n, off in largest.items())
+    log.info("largest difference to PyTorch: %s", ", ".join(described))
     for name, off in largest.items():
-        if not off <= (0.001 if model.tasks[name].target.kind == "classes" else tolerance):  # NaN is not
-            for file in (path, _data_file(path)):
+        if not off <= (0.001 if name in classes else tolerance):  # NaN is not
+            for file in (path, path.with_name(f"{path.name}.data")):
                 file.unlink(missing_ok=True)
             raise UserError(
                 f"{path} was removed: {name} differs from PyTorch by {off:.2e}, more than tolerance={tolerance}"

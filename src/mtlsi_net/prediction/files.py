@@ -1,15 +1,13 @@
-"""Results on disk, in formats that other programs read; ``python -m mtlsi_net.score`` reads them too."""
+"""Files of results, in formats that other programs read; ``python -m mtlsi_net.score`` reads them too."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mtlsi_net.prediction.about import describe_tasks
 from mtlsi_net.prediction.result import TaskResult
-from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.io import write_json
 
 MILLIMETRES = 1000
 FARTHEST = 65535
@@ -22,51 +20,26 @@ def write_result(result: TaskResult, stem: Path) -> list[Path]:
     classes: 8-bit PNG of 0, 1, ... with a palette. scalar: ``.npy``, float32 metres, and 16-bit PNG of millimetres. vector:
     ``.npy``, float32 (H, W, 3) unit vectors, and PNG of 127.5 (n + 1). binary: 8-bit PNG, trunc(255 * probability).
     """
-    return _WRITERS[result.task.target.kind](result, stem)
-
-
-def _classes(result: TaskResult, stem: Path) -> list[Path]:
-    image = Image.fromarray(result.numpy().astype(np.uint8))
-    palette = getattr(result.task, "palette", None)
-    if palette is not None:
-        image.putpalette(palette.flatten().tolist())
-    return [_save(image, stem)]
-
-
-def _scalar(result: TaskResult, stem: Path) -> list[Path]:
-    metres = result.numpy().astype(np.float32)
-    millimetres = (metres * MILLIMETRES).round().clip(0, FARTHEST).astype(np.uint16)
-    return [_save_array(metres, stem), _save(Image.fromarray(millimetres), stem)]
-
-
-def _vector(result: TaskResult, stem: Path) -> list[Path]:
-    vectors = result.numpy().astype(np.float32)
-    image = Image.fromarray(((vectors + 1) * 127.5).round().clip(0, 255).astype(np.uint8))
-    return [_save_array(vectors, stem), _save(image, stem)]
-
-
-def _binary(result: TaskResult, stem: Path) -> list[Path]:
-    return [_save(Image.fromarray((result.numpy() * 255).clip(0, 255).astype(np.uint8)), stem)]
-
-
-def _save(image: Image.Image, stem: Path) -> Path:
-    path = stem.with_name(f"{stem.name}.png")
-    image.save(path, compress_level=3)
-    return path
-
-
-def _save_array(array: np.ndarray, stem: Path) -> Path:
-    path = stem.with_name(f"{stem.name}.npy")
-    np.save(path, array)
-    return path
-
-
-_WRITERS = {"classes": _classes, "scalar": _scalar, "vector": _vector, "binary": _binary}
-
-
-def write_meaning(tasks: Mapping[str, Task], path: Path) -> None:
-    """Write what the numbers in the files mean: units and class names, as JSON."""
-    write_json(path, describe_tasks(tasks))
+    array, kind = result.numpy(), result.task.target.kind
+    if kind in ("scalar", "vector"):
+        array = array.astype(np.float32)
+    if kind == "classes":
+        picture = Image.fromarray(array.astype(np.uint8))
+        palette = getattr(result.task, "palette", None)
+        if palette is not None:
+            picture.putpalette(palette.flatten().tolist())
+    elif kind == "scalar":
+        picture = Image.fromarray((array * MILLIMETRES).round().clip(0, FARTHEST).astype(np.uint16))
+    elif kind == "vector":
+        picture = Image.fromarray(((array + 1) * 127.5).round().clip(0, 255).astype(np.uint8))
+    else:
+        picture = Image.fromarray((array * 255).clip(0, 255).astype(np.uint8))
+    files = [stem.with_name(f"{stem.name}.png")]
+    picture.save(files[0], compress_level=3)
+    if kind in ("scalar", "vector"):
+        files.insert(0, stem.with_name(f"{stem.name}.npy"))
+        np.save(files[0], array)
+    return files
 
 
 def name_results(images: Sequence[Path]) -> dict[Path, str]:
@@ -91,5 +64,4 @@ def name_results(images: Sequence[Path]) -> dict[Path, str]:
 
 
 def _repeated(names: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+    return {name for name, count in Counter(names).items() if count > 1}

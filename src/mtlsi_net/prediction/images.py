@@ -1,6 +1,5 @@
-"""Anybody's pictures as RGB."""
+"""Reading of images of any kind as RGB bytes."""
 
-from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mtlsi_net.utils.errors import UserError
 
 Pixels = NDArray[np.uint8]
+AnyImage = Image.Image | Pixels | str | Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 """Files of a folder that are taken for images; a file that is named is tried whatever it is called."""
@@ -20,34 +20,26 @@ PAPER = (255, 255, 255)
 
 
 def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
-    """Return the images that a path, a folder (with its subfolders) or a glob names, sorted.
-
-    Args:
-        source: path, folder or glob.
-        without: folder whose files are left out: that of results, which may lie among the images.
+    """Return the images that a path, a folder (with its subfolders, except ``without``, of results) or a glob names, sorted.
 
     Raises:
         UserError: it names none.
     """
     path = Path(source)
     if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        found = sorted(file for file in inside if without is None or not _lies_in(file, without))
-        if not found:
-            raise UserError(f"input={source}: the folder holds no image ({' '.join(SUFFIXES)})")
-        return found
-    if path.exists():
+        files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        problem = f"the folder holds no image ({' '.join(SUFFIXES)})"
+    elif path.exists():
         return [path]
-    if not has_magic(str(source)):
+    elif has_magic(str(source)):
+        files, problem = (Path(name) for name in glob(str(source), recursive=True)), "no file matches"
+    else:
         raise UserError(f"input={source} does not exist; give an image, a folder, or a glob in quotes")
-    found = sorted(file for name in glob(str(source), recursive=True) if (file := Path(name)).is_file())
-    if not found:
-        raise UserError(f"input={source}: no file matches")
-    return found
-
-
-def _lies_in(file: Path, folder: Path) -> bool:
-    return folder.resolve() in file.resolve().parents
+    excluded = without.resolve() if without is not None and path.is_dir() else None
+    images = sorted(file for file in files if file.is_file() and excluded not in file.resolve().parents)
+    if not images:
+        raise UserError(f"input={source}: {problem}")
+    return images
 
 
 def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
@@ -56,37 +48,24 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
     Rotation by EXIF is undone; grey, palettes, CMYK become RGB; 16 bits become 8 (the upper byte); floats in [0, 1] go to
     0..255; transparent parts show white; of an animation the first frame counts.
 
-    Args:
-        path: of the file.
-        max_megapixels: larger pictures are refused before anything is decoded.
-
     Raises:
-        UserError: the file is missing, empty, no picture, truncated, or larger than allowed.
+        UserError: the file is missing, empty, no picture, truncated, or larger than ``max_megapixels``, which is checked
+            before anything is decoded.
     """
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty (0 bytes)")
         with Image.open(path) as image:
-            _check_size(path, image.size, max_megapixels)
+            if image.width * image.height > max_megapixels * 1e6:
+                size = f"{image.width}x{image.height} pixels, more than max_megapixels={max_megapixels:g}"
+                raise UserError(f"{path} has {size}; raise it if you trust the file")
             return np.asarray(to_rgb(ImageOps.exif_transpose(image), str(path)))
-    except Image.DecompressionBombError:
-        raise UserError(
-            f"{path} has more pixels than Pillow decodes; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        ) from None
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is not an image in any known format; convert it to PNG or JPEG") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); it may be damaged") from None
-
-
-def _check_size(path: Path, size: Sequence[int], max_megapixels: float) -> None:
-    if size[0] * size[1] > max_megapixels * 1e6:
-        raise UserError(
-            f"{path} has {size[0]}x{size[1]} pixels, more than max_megapixels={max_megapixels:g}; raise it if you trust the "
-            "file"
-        )
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
@@ -109,7 +88,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     return image.convert("RGB")
 
 
-def as_pixels(image: "Image.Image | NDArray[np.uint8] | str | Path") -> Pixels:
+def as_pixels(image: AnyImage) -> Pixels:
     """Return what a user holds as (H, W, 3) RGB bytes: a path, a PIL image, or an array.
 
     Raises:
@@ -119,12 +98,7 @@ def as_pixels(image: "Image.Image | NDArray[np.uint8] | str | Path") -> Pixels:
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-    if (
-        image.dtype != np.uint8
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] != 3)
-        or not image.size
-    ):
+    if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2 or not image.size:
         raise UserError(
             f"image is {image.dtype} of shape {image.shape}; give bytes (uint8), (H, W, 3) RGB or (H, W) grey"
         )

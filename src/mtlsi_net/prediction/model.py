@@ -1,4 +1,4 @@
-"""A trained network in the user's hands: one object that loads, predicts, and is saved and shared."""
+"""Trained model for users: one object that loads, predicts, and is saved and shared."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -8,29 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from PIL import Image
 from torch import Tensor, nn
 
 from mtlsi_net import assemble
 from mtlsi_net.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.data.transforms import IMAGENET_MEAN
 from mtlsi_net.prediction.about import describe_checkpoint, model_card
-from mtlsi_net.prediction.images import Pixels, as_pixels
+from mtlsi_net.prediction.images import AnyImage, Pixels, as_pixels
 from mtlsi_net.prediction.result import Result, TaskResult
-from mtlsi_net.prediction.views import Raw, Viewing, see
+from mtlsi_net.prediction.views import Maps, Viewing, predict_tta
 from mtlsi_net.utils.config_checks import as_list
-from mtlsi_net.utils.errors import UserError, nearest_names
+from mtlsi_net.utils.errors import UserError, choose
 from mtlsi_net.utils.logs import quiet
 from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.trusted import check_targets, trusting
+from mtlsi_net.utils.weights import brief
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUILT_FROM = ("model", "backbone", "tasks")
 """Parts of a run's configuration that make its network."""
-
-AnyImage = Image.Image | NDArray[np.uint8] | str | Path
 
 
 class Model(nn.Module, PyTorchModelHubMixin):
@@ -92,10 +89,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
             UserError: a name that is no task of the model, or none.
         """
         for name in names:
-            if name not in self.tasks:
-                raise UserError(
-                    f"tasks={list(names)}: the model has no task {name!r}; {nearest_names(name, self.tasks)}"
-                )
+            choose("tasks", name, self.tasks)
         kept = [name for name in self.tasks if name in names]
         if not kept:
             raise UserError("tasks=[] leaves nothing to predict; name at least one")
@@ -110,13 +104,13 @@ class Model(nn.Module, PyTorchModelHubMixin):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, image: Tensor, valid: Tensor | None = None) -> Raw:
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Maps:
         """Return task -> raw outputs (B, K, H, W) of (B, 3, H, W) images in [0, 1]; see ``specs.Prediction.final``."""
         final = self.network(image, valid).final
         return {name: final[name] for name in self.tasks}
 
     @torch.no_grad()
-    def raw(self, image: Tensor, valid: Tensor) -> Raw:
+    def raw(self, image: Tensor, valid: Tensor) -> Maps:
         """Return ``forward`` in float32, computed on the model's device in its number format."""
         kind = self.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
@@ -137,13 +131,11 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
         """Predict for images (H, W, 3) of one size, whole ones in one batch."""
-        values = see(self, np.stack(images) if len(images) > 1 else images[0][None], viewing)
+        values = predict_tta(self, np.stack(images), viewing)
         return [
             Result(image, {name: TaskResult(self.tasks[name], value[name]) for name in self.tasks})
             for image, value in zip(images, values, strict=True)
         ]
-
-    # -- saved and shared -------------------------------------------------------------------------------------------
 
     @classmethod
     def _from_pretrained(cls, **options: Any) -> "Model":  # noqa: ANN401 - the mixin's signature
@@ -193,10 +185,7 @@ def load(
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device={device} cannot be used ({str(error).splitlines()[0]})") from None
     chosen = assemble.choose_precision(precision, "gpu" if model.device.type == "cuda" else "cpu")
-    formats = {"32-true": None, "bf16-mixed": torch.bfloat16}
-    if chosen not in formats:
-        raise UserError(f"precision={precision} is not known; use auto, {' or '.join(formats)}")
-    model.autocast = formats[chosen]
+    model.autocast = choose("precision", chosen, {"32-true": None, "bf16-mixed": torch.bfloat16})
     return model
 
 
@@ -207,9 +196,9 @@ def _load_checkpoint(path: Path) -> Model:
     if "size" not in data:
         raise UserError(f"checkpoint {path} does not say how large its training images were (data.size)")
     parts = {key: run.get(key) for key in BUILT_FROM}
-    for part, setting in (("backbone", "weights_file"), ("model", "weights_file")):
-        if setting in (parts[part] or {}):
-            parts[part] = {**parts[part], setting: None}  # type: ignore[dict-item]
+    for part in ("backbone", "model"):
+        if "weights_file" in (parts[part] or {}):
+            parts[part] = {**parts[part], "weights_file": None}  # type: ignore[dict-item]
     model = Model(
         **parts,  # type: ignore[arg-type]
         size=[int(side) for side in data["size"]],
@@ -218,8 +207,8 @@ def _load_checkpoint(path: Path) -> Model:
         pad_color=list(data.get("pad_color") or IMAGENET_MEAN),
         about=describe_checkpoint(path, checkpoint),
     )
-    state = {key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items()}
-    own = {key: value for key, value in state.items() if f"network.{key}" in checkpoint["state_dict"]}
+    state, prefix = checkpoint["state_dict"], "network."
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     load_weights(model.network, own, f"checkpoint {path}")
     return model
 
@@ -230,7 +219,6 @@ def _load_folder(path: Path) -> Model:
     except UserError:
         raise
     except Exception as error:  # the file decides what goes wrong, and where
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{path} cannot be loaded ({reason}); it needs {CONFIG} and {WEIGHTS} of save_pretrained"
+            f"{path} cannot be loaded ({brief(error)}); it needs {CONFIG} and {WEIGHTS} of save_pretrained"
         ) from None

@@ -1,4 +1,4 @@
-"""A page to look through: every image's sheet, with links to its files."""
+"""Index page: every image's sheet, with links to its files."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,9 @@ figcaption { margin-bottom: .3rem } figcaption b { margin-right: .8rem } figcapt
 def write_page(
     path: Path, names: Sequence[str], tasks: Sequence[str], skipped: Mapping[str, str], *, pictures: bool
 ) -> None:
-    """Write the page; pictures are loaded as one scrolls to them.
+    """Write the HTML file, beside ``sheets/`` and ``pictures/``, of the results called ``names``.
 
-    Args:
-        path: of the HTML file, beside ``sheets/`` and ``pictures/``.
-        names: of the images' results.
-        tasks: predicted.
-        skipped: file -> why it has no results.
-        pictures: whether each task has a picture of its own.
+    ``skipped`` is file -> why it has no results; ``pictures`` whether each task has a picture of its own.
     """
     figures = "\n".join(_figure(name, tasks, pictures=pictures) for name in names)
     lost = "".join(f'<li class="skipped">{html.escape(reason)}</li>' for reason in skipped.values())

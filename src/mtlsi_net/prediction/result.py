@@ -1,6 +1,6 @@
-"""What a prediction is in the user's hands."""
+"""Results of a prediction, as users get them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,26 +43,12 @@ class TaskResult:
         return Image.fromarray(self.pixels())
 
 
-@dataclass(frozen=True)
-class Result(Mapping[str, TaskResult]):
-    """All tasks' predictions for one image: ``result["depth"].numpy()``.
+class Result(dict[str, TaskResult]):
+    """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``."""
 
-    Attributes:
-        image: (H, W, 3) RGB, upright.
-        results: task -> prediction.
-    """
-
-    image: Pixels
-    results: Mapping[str, TaskResult]
-
-    def __getitem__(self, name: str) -> TaskResult:
-        return self.results[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
+    def __init__(self, image: Pixels, results: Mapping[str, TaskResult]) -> None:
+        super().__init__(results)
+        self.image = image
 
     def to_pil(self) -> Image.Image:
         """Return the image and all predictions with their legends on one sheet."""

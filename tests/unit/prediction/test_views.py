@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from mtlsi_net.prediction import views
-from mtlsi_net.prediction.views import Viewing, see, window_starts
+from mtlsi_net.prediction.views import Viewing, predict_tta, window_starts
 from mtlsi_net.tasks.boundary import BoundaryTask
 from mtlsi_net.tasks.depth import DepthTask
 from mtlsi_net.tasks.normals import NormalsTask
@@ -78,7 +78,7 @@ def assert_near(values, expected, atol):
 @pytest.mark.parametrize("size", [(24, 32), (20, 31), (1, 1), (7, 32)])
 def test_an_image_within_the_training_size_goes_through_once(mode, size):
     network, image = Pixelwise(), smooth(*size)
-    (values,) = see(network, image[None], Viewing(mode))
+    (values,) = predict_tta(network, image[None], Viewing(mode))
     assert network.seen == [(1, 3, 24, 32)]
     assert_near(values, plain(image), atol=1e-6)
     assert values["semseg"].dtype == torch.uint8
@@ -96,13 +96,13 @@ def test_views_agree_where_answers_depend_on_pixels_alone(mode, size, options):
             return {name: y for name, y in super().raw(image, valid).items() if name != "depth"}
 
     image = smooth(*size)
-    (values,) = see(Unscaled(), image[None], Viewing(mode, batch_size=2, **options))
+    (values,) = predict_tta(Unscaled(), image[None], Viewing(mode, batch_size=2, **options))
     assert_near(values, {k: v for k, v in plain(image).items() if k != "depth"}, atol=0.12)
 
 
 def test_sliding_windows_equal_the_image_exactly():
     image = smooth(61, 90)
-    (values,) = see(Pixelwise(), image[None], Viewing("sliding", overlap=0.4))
+    (values,) = predict_tta(Pixelwise(), image[None], Viewing("sliding", overlap=0.4))
     zoom = 90 / 32  # of a window's view over the whole image's
     expected = plain(image) | {"depth": plain(image)["depth"] * zoom}
     assert_near(values, expected, atol=2e-5)
@@ -110,7 +110,7 @@ def test_sliding_windows_equal_the_image_exactly():
 
 def test_normals_of_mirrored_views_are_turned_back():
     network, image = Sideways(), smooth(24, 32)
-    (values,) = see(network, image[None], Viewing(flip=True))
+    (values,) = predict_tta(network, image[None], Viewing(flip=True))
     expected = torch.tensor([0.6, 0, 0.8]).view(3, 1, 1)
     mirrored = expected * MIRROR
     torch.testing.assert_close(values["normals"], F.normalize(expected + mirrored, dim=0).expand(3, 24, 32))
@@ -125,7 +125,7 @@ def test_windows_weigh_normals_alike_whatever_their_length():
             vector = [100.0, 0, 0] if first else [0, 0, 0.01]
             return outputs | {"normals": torch.tensor(vector).view(1, 3, 1, 1).expand(len(image), 3, *image.shape[2:])}
 
-    (values,) = see(Turning(), smooth(24, 40)[None], Viewing("sliding", overlap=0.75))
+    (values,) = predict_tta(Turning(), smooth(24, 40)[None], Viewing("sliding", overlap=0.75))
     middle = values["normals"][:, 12, 20]
     assert middle[0] < 0.9  # one window of two or more, not 10,000 times the others
 
@@ -149,7 +149,7 @@ class AlwaysTwoMetres(Pixelwise):
     ],
 )
 def test_depth_follows_the_zoom(size, options, metres):
-    (values,) = see(AlwaysTwoMetres(), smooth(*size)[None], Viewing(**options))
+    (values,) = predict_tta(AlwaysTwoMetres(), smooth(*size)[None], Viewing(**options))
     torch.testing.assert_close(values["depth"], torch.full((1, *size), float(metres)))
 
 
@@ -159,7 +159,7 @@ def test_training_images_that_were_reduced_are_reduced_here_too():
 
     for mode in ("whole", "sliding"):
         network = Half()
-        (values,) = see(network, smooth(40, 60)[None], Viewing(mode))
+        (values,) = predict_tta(network, smooth(40, 60)[None], Viewing(mode))
         assert network.seen == [(1, 3, 24, 32)]
         torch.testing.assert_close(values["depth"], torch.full((1, 40, 60), 2.0))
 
@@ -193,7 +193,7 @@ def test_memory_of_windows_does_not_grow_with_the_image():
             held.append(image.shape[0])
             return super().raw(image, valid)
 
-    see(Watching(), smooth(400, 70)[None], Viewing("sliding", batch_size=3))
+    predict_tta(Watching(), smooth(400, 70)[None], Viewing("sliding", batch_size=3))
     assert max(held) <= 3
     rows = [call for call in held if call]
     assert len(rows) >= 400 // 24
@@ -216,8 +216,8 @@ def test_views_that_cannot_be(options, words):
 
 def test_equal_images_in_one_batch_are_as_if_alone():
     images = np.stack([smooth(61, 90, seed) for seed in range(3)])
-    together = see(Pixelwise(), images, Viewing(flip=True))
+    together = predict_tta(Pixelwise(), images, Viewing(flip=True))
     for image, values in zip(images, together, strict=True):
-        (alone,) = see(Pixelwise(), image[None], Viewing(flip=True))
+        (alone,) = predict_tta(Pixelwise(), image[None], Viewing(flip=True))
         for name, value in values.items():
             torch.testing.assert_close(value, alone[name])
