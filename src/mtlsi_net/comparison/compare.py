@@ -12,7 +12,7 @@ from rich.table import Table as Printed
 
 from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.identity import IGNORED, Group, group_seeds, main_metrics, split_groups
+from mtlsi_net.comparison.identity import Group, group_seeds, main_metrics, split_groups
 from mtlsi_net.comparison.page import draw_tables, write_page
 from mtlsi_net.comparison.published import Published, load_published
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, find_folders, read_runs
@@ -29,6 +29,7 @@ from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.specs import score_name
 from mtlsi_net.utils.errors import UserError, choose, shown
 from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.settings import SAME_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,10 @@ def compare(cfg: DictConfig) -> Comparison:
     write_tex(out / "table.tex", tables)
     draw_tables(out, tables)
     _print(tables, skipped)
-    if cfg.strict:
-        _check_strictly(groups, skipped)
+    refused = [f"{item.name}: {item.reason}" for item in skipped]
+    refused += [f"{group.label}: run.json does not identify its data" for group in groups if not group.known]
+    if cfg.strict and refused:
+        raise UserError(f"strict=true, but {shown(refused, '; ')}")
     log.info("tables and the page are in %s: open %s", out, out / "index.html")
     return Comparison(out, tables, skipped)
 
@@ -104,8 +107,8 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
 
 def _notes(groups: Sequence[Group], weights: str) -> list[str]:
     chosen_on = " chosen on the test set" if weights == "best" and groups[0].first.stage == "val" else ""
-    notes = [f"scores of {WEIGHTS[weights]}{chosen_on}; rows are grouped over {', '.join(IGNORED)}"]
-    if not groups[0].identity.known:
+    notes = [f"scores of {WEIGHTS[weights]}{chosen_on}; rows are grouped over {', '.join(SAME_GROUP)}"]
+    if not groups[0].known:
         notes.append("run.json does not identify the data (no digests): whether these rows saw the same is not known")
     return notes
 
@@ -126,10 +129,11 @@ def _published(
 
 
 def _unlike_published(groups: Sequence[Group], name: str, ids: Sequence[str] | None) -> str:
-    common = groups[0].identity.common
-    if common["scored images"] != "val" or common["scale"] != "1.0":
-        return f"these are {common['scored images']} images at scale {common['scale']}"
-    if any(metric.endswith(score_name("", "partial")) for _, metric in main_metrics(groups)):
+    first = groups[0]
+    scale = first.identity["scale", ""]
+    if first.first.stage != "val" or scale != "1.0":
+        return f"these are {first.first.stage} images at scale {scale}"
+    if any(metric.endswith(score_name("", "partial")) for metric in main_metrics(groups)):
         return "boundaries were scored on a part of the published images"
     official = set(OFFICIAL[name].ids("val"))
     if ids is not None and set(ids) != official:
@@ -148,15 +152,3 @@ def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
             log.info("%s", note)
     for item in skipped:
         log.warning("skipped: %s: %s", item.name, item.reason)
-
-
-def _check_strictly(groups: Sequence[Group], skipped: Sequence[SkippedRun]) -> None:
-    """Check that every run was taken in, of identified data.
-
-    Raises:
-        UserError: names what was not.
-    """
-    bad = [f"{item.name}: {item.reason}" for item in skipped]
-    bad += [f"{group.label}: run.json does not identify its data" for group in groups if not group.identity.known]
-    if bad:
-        raise UserError(f"strict=true, but {shown(bad, '; ')}")
