@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from mtlsi_net.comparison.gains import Gain
 from mtlsi_net.comparison.identity import Group, mean
@@ -29,8 +30,6 @@ far below it."""
 GAIN = "gain"
 """Name of the multi-task gain among scores ``task/metric``."""
 
-Interval = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class Resampled:
@@ -47,7 +46,7 @@ class Resampled:
     scores: dict[str, Values] = field(default_factory=dict)
     image_scores: dict[str, Values] = field(default_factory=dict)
 
-    def interval(self, name: str) -> Interval:
+    def interval(self, name: str) -> tuple[float, float]:
         """Return the interval of a score or of the gain, NaN if the files do not tell."""
         return interval(self.scores[name]) if name in self.scores else (math.nan, math.nan)
 
@@ -98,24 +97,21 @@ def _read_all(group: Group, skipped: list[SkippedRun]) -> list[ImageSums]:
         except UserError as error:
             skipped.append(SkippedRun(run.name, f"{error}: no interval"))
     if sums and (len(sums) < len(group.runs) or any(own.ids != sums[0].ids for own in sums)):
-        why = "its seeds do not all keep a per_image.npz of the same images: no interval"
-        skipped.append(SkippedRun(group.label, why))
+        skipped.append(
+            SkippedRun(group.label, "its seeds do not all keep a per_image.npz of the same images: no interval")
+        )
         return []
     return sums
 
 
 def _read(run: Run) -> ImageSums:
-    """Return the run's sums over images.
-
-    Raises:
-        UserError: they cannot be read, or do not give the run's scores.
-    """
+    """Return the run's sums over images; a ``UserError`` tells that they do not give the run's scores."""
     sums = read_image_sums(run.folder.per_image)
     for name, (value,) in sums.scores(np.ones((1, len(sums.ids)))).items():
         kept = run.scores.get(name)
         if kept is not None and not math.isclose(kept, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2):
             raise UserError(
-                f"per_image.npz gives {name} {value:.4g}, metrics.json {kept:.4g}; they are of different runs"
+                f"per_image.npz gives {name} {value:.4g}, metrics.json {kept:.4g}: they are of different runs"
             )
     return sums
 
@@ -135,25 +131,15 @@ def _resample(sums: Sequence[ImageSums], count: int, seed: int) -> Resampled:
 
 def _resample_gain(group: Group, references: Mapping[str, Group], done: Mapping[str, Resampled]) -> Values | None:
     """Return the group's gain on every resample; None without one, or over references scored on other images."""
-    main = group.first.main
-    everyone = [group, *(references[task] for task in main)] if references else []
-    if not everyone or any(own.label not in done for own in everyone):
+    ours = done.get(group.label, Resampled())
+    others = {name: done.get(own.label, Resampled()) for name, own in references.items()}
+    known = [own.ids == ours.ids and name in ours.scores.keys() & own.scores.keys() for name, own in others.items()]
+    if not references or not all(known):
         return None
-    ours, *theirs = (done[own.label] for own in everyone)
-    names, higher = [name for name, _ in main.values()], {task: better for task, (_, better) in main.items()}
-    if any(own.ids != ours.ids for own in theirs) or not all(
-        name in ours.scores and name in own.scores for name, own in zip(names, theirs, strict=True)
-    ):
-        return None
-    samples = zip(
-        np.stack([ours.scores[name] for name in names], axis=1),
-        np.stack([own.scores[name] for name, own in zip(names, theirs, strict=True)], axis=1),
-        strict=True,
-    )
+    scores = [{name: ours.scores[name] for name in others}, {name: own.scores[name] for name, own in others.items()}]
+    resamples = zip(*(pd.DataFrame(own).to_dict("records") for own in scores), strict=True)
     try:
-        return np.array(
-            [delta_m(dict(zip(main, a, strict=True)), dict(zip(main, b, strict=True)), higher) for a, b in samples]
-        )
+        return np.array([delta_m(first, second, group.first.main) for first, second in resamples])
     except InputError:  # a reference that scores 0 on some resample
         return None
 
@@ -184,7 +170,7 @@ def worst_images(groups: Sequence[Group], resampled: Mapping[str, Resampled], co
     found = []
     for pair in (pair for other in kept[1:] for pair in ((kept[0], other), (other, kept[0]))):
         ours, theirs = (resampled[group.label] for group in pair)
-        for name, higher in pair[0].first.main.values():
+        for name, higher in pair[0].first.main.items():
             if ours.ids != theirs.ids or name not in ours.image_scores.keys() & theirs.image_scores.keys():
                 continue
             a, b = ours.image_scores[name], theirs.image_scores[name]
@@ -196,7 +182,7 @@ def worst_images(groups: Sequence[Group], resampled: Mapping[str, Resampled], co
     return found
 
 
-def interval(values: Values) -> Interval:
+def interval(values: Values) -> tuple[float, float]:
     """Return the central 95 % of resampled values, NaN if one of them has no value."""
     low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)

@@ -22,8 +22,8 @@ class Gain:
     """A group's multi-task gain.
 
     Attributes:
-        seeds: of each run as a fraction, in the order of the group's; empty without references.
-        references: task -> the group whose mean is the reference.
+        seeds: each run's gain as a fraction; empty without references.
+        references: main metric -> the group whose mean is the reference.
         why: reason why there is none, or what the references differ in beside the network; may be empty.
     """
 
@@ -42,16 +42,13 @@ def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
     references = _find_references(group, groups)
     if isinstance(references, str):
         return Gain((), {}, references)
-    main = group.first.main
-    names = {task: name for task, (name, _) in main.items()}
-    everyone = [(own, name) for task, name in names.items() for own in (group, references[task])]
+    everyone = [(own, name) for name, reference in references.items() for own in (group, reference)]
     if bare := [f"{name.replace('/', ' ')} of {own.label}" for own, name in everyone if not own.values(name)]:
         return Gain((), {}, f"not finite: {shown(bare)}")
-    theirs = {task: mean(references[task].values(name)) for task, name in names.items()}
-    higher = {task: better for task, (_, better) in main.items()}
-    seeds = zip(*(group.values(name) for name in names.values()), strict=True)
+    theirs = {name: mean(own.values(name)) for name, own in references.items()}
+    seeds = zip(*map(group.values, references), strict=True)
     try:
-        gains = tuple(delta_m(dict(zip(names, ours, strict=True)), theirs, higher) for ours in seeds)
+        gains = tuple(delta_m(dict(zip(references, ours, strict=True)), theirs, group.first.main) for ours in seeds)
     except InputError as error:  # a reference of 0
         return Gain((), {}, str(error))
     changed = dict.fromkeys(name for own in references.values() for name, *_ in _recipe_differences(group, own))
@@ -59,21 +56,21 @@ def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:
-    """Return task -> reference, or why there are none."""
+    """Return main metric -> reference, or why there are none."""
     if is_reference(group):
         return "a single-task reference itself"
     if not group.known:
         return "run.json does not identify its data"
     if not isinstance(group.first.config.get("backbone"), Mapping):
         return "its backbone is not known"
-    found = {task: _find_reference(group, groups, task) for task in group.first.main}
+    found = {name: _find_reference(group, groups, task) for task, name in group.first.tasks.items()}
     reasons = [why for why in found.values() if isinstance(why, str)]
-    return "; ".join(reasons) if reasons else {task: own for task, own in found.items() if isinstance(own, Group)}
+    return "; ".join(reasons) if reasons else {name: own for name, own in found.items() if isinstance(own, Group)}
 
 
 def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group | str:
     """Return the fitting reference nearest in its recipe, the first of equally near ones, or why there is none."""
-    candidates = [other for other in groups if task in other.first.main and is_reference(other)]
+    candidates = [other for other in groups if task in other.first.tasks and is_reference(other)]
     if not candidates:
         return f"no single-task run of {task} among the runs"
     refusals = {other.label: _refusal(group, other, task) for other in candidates}
@@ -93,7 +90,7 @@ def _refusal(group: Group, other: Group, task: str) -> str:
         return "run.json does not identify its data"
     if different := identity_differences(group.identity, other.identity, task):
         return "other " + ", ".join(different)
-    ours, theirs = (own.first.main[task][0].partition("/")[2] for own in (group, other))
+    ours, theirs = (own.first.tasks[task].partition("/")[2] for own in (group, other))
     return f"{theirs} instead of {ours}" if theirs != ours else ""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ Identity = dict[tuple[str, str], str]
 def identity_of(run: Run) -> Identity:
     """Return what a run's record says; what it does not say is not known, and equals nothing known."""
     record = run.record
-    names = ("lists", "image", *run.main)
+    names = ("lists", "image", *run.tasks)
     digests = {name: str(entry(record, "data", "parts", name, default=UNKNOWN)) for name in names}
     known = UNKNOWN not in digests.values() and "protocol" in record
     scale = entry(record, "data", "scale", default=entry(run.config, "data", "scale", default=UNKNOWN))
@@ -40,7 +41,7 @@ def identity_of(run: Run) -> Identity:
         ("images", ""): digests["image"],
         ("data folder", ""): IDENTIFIED if known else str(entry(run.config, "data", "root", default=UNKNOWN)),
     }
-    for task in run.main:
+    for task in run.tasks:
         identity["labels", task] = digests[task]
         identity["metric", task] = json.dumps(entry(record, "metrics", task, default=UNKNOWN), sort_keys=True)
     return identity
@@ -57,8 +58,7 @@ def identity_differences(ours: Identity, theirs: Identity, task: str = "") -> li
 
 def _short(value: str) -> str:
     """Return a value for a message, of a digest its beginning."""
-    digest = len(value) == 64 and set(value) <= set("0123456789abcdef")
-    return value[:8] if digest else value
+    return value[:8] if re.fullmatch("[0-9a-f]{64}", value) else value
 
 
 def mean(values: Sequence[float]) -> float:
@@ -73,12 +73,7 @@ def deviation(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, one for each seed.
-
-    Attributes:
-        label: what the table calls it.
-        runs: at least one; their seeds differ.
-    """
+    """Runs of one configuration with different seeds, at least one, and what the table calls them."""
 
     label: str
     runs: tuple[Run, ...]
@@ -140,10 +135,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _overrides(run: Run) -> list[str]:
     """Return what the command line set, as Hydra kept it, else as the recorded command of a single run has it."""
-    kept = run.folder.root / ".hydra" / "overrides.yaml"
-    words: Any = []
+    words: Any
     try:
-        words = yaml.safe_load(kept.read_text())
+        words = yaml.safe_load((run.folder.root / ".hydra" / "overrides.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         words = _arguments(str(run.record.get("command", "")))
     if not isinstance(words, list):
@@ -198,7 +192,7 @@ def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list
 
 def main_metrics(groups: Sequence[Group]) -> dict[str, bool]:
     """Return ``task/metric`` of the groups' main metrics -> higher is better."""
-    return {name: higher for group in groups for name, higher in group.first.main.values()}
+    return {name: higher for group in groups for name, higher in group.first.main.items()}
 
 
 def split_groups(groups: Sequence[Group]) -> list[tuple[list[Group], list[str]]]:

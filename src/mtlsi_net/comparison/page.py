@@ -4,12 +4,11 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,8 +45,9 @@ def write_page(
     runs = [run for table in tables for group in table.groups for run in group.runs]
     grids = {run.name: file for run in firsts if (file := run.folder.pictures / f"{run.stage}.png").is_file()}
     pictures = _embed(grids, int(budget * (1 - THUMBNAIL_SHARE)), WIDTHS)
-    dropped = [name for name, grid in grids.items() if name not in pictures and cv2.haveImageReader(str(grid))]
-    skipped += [SkippedRun(name, "no room for its pictures; page_mb=... gives more") for name in dropped]
+    for name, grid in grids.items():
+        if name not in pictures and cv2.haveImageReader(str(grid)):
+            skipped.append(SkippedRun(name, "no room for its pictures; page_mb=... gives more"))
     ids = dict.fromkeys(image_id for own in worst for image_id, *_ in own.images)
     files = {i: place for i in ids if (place := _image_file(firsts, i)) is not None}
     content = {
@@ -59,13 +59,11 @@ def write_page(
         "skipped": [vars(item) for item in skipped],
     }
     text = json.dumps(finite(content), separators=(",", ":"), default=str)
-    parts = {
-        name: resources.files("mtlsi_net.comparison").joinpath(name).read_text() for name in ("page.css", "page.js")
-    }
-    parts["data"] = text.replace("<", "\\u003c")  # no tag can end the script early
-    page = resources.files("mtlsi_net.comparison").joinpath("page.html").read_text()
-    for name, part in parts.items():
-        page = page.replace(f"/*{name}*/", part)
+    assets = resources.files("mtlsi_net.comparison")
+    page = assets.joinpath("page.html").read_text()
+    for name in ("page.css", "page.js"):
+        page = page.replace(f"/*{name}*/", assets.joinpath(name).read_text())
+    page = page.replace("/*data*/", text.replace("<", "\\u003c"))  # no tag can end the script early
     path.write_text(page)
 
 
@@ -109,11 +107,8 @@ def _embed(files: Mapping[str, Path], budget: int, widths: Sequence[int]) -> dic
         uris = {name: uri for name, file in files.items() if (uri := _data_uri(file, width)) is not None}
         if sum(map(len, uris.values())) <= budget:
             break
-    kept: dict[str, str] = {}
-    for name, uri in uris.items():
-        if sum(map(len, kept.values())) + len(uri) <= budget:
-            kept[name] = uri
-    return kept
+    totals = accumulate(map(len, uris.values()))
+    return {name: uri for (name, uri), total in zip(uris.items(), totals, strict=True) if total <= budget}
 
 
 def _data_uri(path: Path, width: int) -> str | None:
@@ -125,7 +120,7 @@ def _data_uri(path: Path, width: int) -> str | None:
         height = max(1, round(picture.shape[0] * width / picture.shape[1]))
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(np.asarray(encoded).tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
 def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
@@ -133,8 +128,8 @@ def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
     for old in folder.glob("scores*.png"):
         old.unlink()
     for table in tables:
-        name = "scores.png" if table.number == 1 else f"scores_{table.number}.png"
-        _draw(table).savefig(folder / name, dpi=110)
+        ending = f"_{table.number}" if table.number > 1 else ""
+        _draw(table).savefig(folder / f"scores{ending}.png", dpi=110)
 
 
 def _draw(table: Table) -> Figure:

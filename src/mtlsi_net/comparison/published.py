@@ -36,14 +36,11 @@ class Published:
 
     Attributes:
         model: name, and which of several runs.
-        backbone: as published; ``not stated`` if it is not.
-        data: ``nyud`` or ``pascal``.
-        protocol: ``lineage`` (comparable with ours), ``survey`` or ``unknown`` (not comparable).
-        weights: ``last``, ``best on test`` or ``unknown``: which checkpoint was scored.
-        boundary_rules: how odsF was taken.
+        protocol: ``lineage`` is comparable with ours, the others are not.
+        weights: which checkpoint was scored.
         source: where the scores were read.
+        boundary_rules: how odsF was taken.
         scores: ``task/metric`` -> value, fractions, metres and degrees.
-        note: anything else a reader must know.
         size: of the network; without a source if it is not known.
     """
 

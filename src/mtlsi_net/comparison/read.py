@@ -55,13 +55,11 @@ class Run:
     """One finished run.
 
     Attributes:
-        folder: of the run.
-        config: resolved.
         record: ``run.json``; empty if it is missing.
         model: parameters and operations, as ``measure_size`` gives them; empty if they are missing.
         stage: which images ``scores`` are taken over.
         scores: ``task/metric`` -> value; None where it is not finite.
-        main: task -> its main metric's name in ``scores``, and whether higher is better.
+        main: name in ``scores`` of every task's main metric -> whether higher is better.
     """
 
     folder: RunFolder
@@ -70,12 +68,17 @@ class Run:
     model: Json
     stage: str
     scores: dict[str, float | None]
-    main: dict[str, tuple[str, bool]]
+    main: dict[str, bool]
 
     @property
     def name(self) -> str:
         """The folder, as seen from the current one."""
         return _relative(self.folder.root)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Task -> its main metric's name in ``scores``."""
+        return {name.partition("/")[0]: name for name in self.main}
 
     @property
     def training_speed(self) -> float:
@@ -147,14 +150,12 @@ def read_run(root: Path, weights: str = "last") -> Run:
         raise UserError(f"metrics.json has no scores of {weights!r} weights")
     stage = next((stage for stage in STAGES if stage in of_weights), "")
     scores = flatten(found, "/") if isinstance(found := of_weights.get(stage), dict) else {}
-    if not scores or not all("/" in name and _is_score(value) for name, value in scores.items()):
+    numbers = [value for value in scores.values() if value is not None]
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)  # no bool
+    if not (scores and finite and all("/" in name for name in scores)):
         raise UserError("metrics.json holds no scores (stage -> task -> metric -> number) of val or dev images")
     model = kept if isinstance(kept := metrics.get("model"), dict) else {}
     return Run(folder, config, record, model, stage, scores, _main_metrics(record, scores))
-
-
-def _is_score(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return value is None or (type(value) in (int, float) and math.isfinite(value))  # no bool
 
 
 def _read(path: Path) -> Json:
@@ -180,19 +181,16 @@ def brief(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, bool]:
     main = {}
     for task in dict.fromkeys(name.partition("/")[0] for name in scores):
         metric, higher = (entry(record, "main", task, key) for key in ("metric", "higher_is_better"))
         if metric is None or higher is None:
             metric, higher = MAIN.get(task, ("", True))
         names = [f"{task}/{score_name(str(metric), group)}" for group in SCORE_GROUPS]
-        found = next((name for name in names if name in scores), None)
-        if found is None:
-            raise UserError(
-                f"which of the metrics of {task} is the main one is not known; score it again: evaluate ckpt=..."
-            )
-        main[task] = (found, bool(higher))
+        if not any(name in scores for name in names):
+            raise UserError(f"which metric of {task} is the main one is not known; score it again: evaluate ckpt=...")
+        main[next(name for name in names if name in scores)] = bool(higher)
     return main
 
 
@@ -209,7 +207,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
     try:
         parts = [pd.read_csv(path).groupby("step").first() for path in histories(run.folder)]
         logged = reduce(lambda earlier, later: later.combine_first(earlier), parts, pd.DataFrame())
-        for name, _ in run.main.values():
+        for name in run.main:
             estimate = score_name(re.sub(GROUP_SUFFIX, "", name), SUBSET)
             logged_name = estimate if f"{run.stage}/{estimate}" in logged else name
             column = logged.get(f"{run.stage}/{logged_name}", pd.Series()).dropna()

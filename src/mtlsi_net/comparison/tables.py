@@ -34,13 +34,9 @@ class Table:
     """Rows whose scores can be compared: no two differ in the data or the rules of a task that both have.
 
     Attributes:
-        number: 1 for the first.
-        groups: one for each row of ours.
         differs: what tells it from the first table; empty for the first.
         gains: by label, of these groups and others.
         resampled: scores on resamples of images, by label, where they are known.
-        differences: between groups that were scored on the same images.
-        published: results of others on the same data.
         notes: what a reader must know.
     """
 
@@ -153,7 +149,7 @@ def limits(low: float, high: float, factor: float = 1.0, form: str = ".4g") -> s
     return f"[{factor * low:{form}}, {factor * high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def in_both(count: float, unit: str) -> str:
+def in_both(count: float, unit: str = "FLOP") -> str:
     """Return billions of operations of a unit, in brackets in the other one: a multiply-add is 1 MAC and 2 FLOP."""
     other = {"FLOP": (0.5, "GMAC"), "MAC": (2.0, "GFLOP")}
     if unit not in other or not math.isfinite(count):
@@ -176,14 +172,12 @@ def _score_cells(table: Table, rows: pd.DataFrame) -> dict[str, list[str]]:
 def our_cells(table: Table, sizes: bool = True) -> pd.DataFrame:
     """Return our rows as text, with or without the networks' sizes."""
     rows = table.of_kind("ours")
-    cells = {"": rows["label"], "n": rows["n"].map(str)}
-    if sizes:
-        cells |= {
-            "parameters M": rows["parameters_m"].map(number),
-            "decoder M": rows["decoder_parameters_m"].map(number),
-        }
-        cells["decoder GFLOP"] = [in_both(count, "FLOP") for count in rows["decoder_gflop"]]
-    cells |= _score_cells(table, rows)
+    size_cells = {
+        "parameters M": rows["parameters_m"].map(number),
+        "decoder M": rows["decoder_parameters_m"].map(number),
+        "decoder GFLOP": rows["decoder_gflop"].map(in_both),
+    }
+    cells = {"": rows["label"], "n": rows["n"].map(str), **(size_cells if sizes else {}), **_score_cells(table, rows)}
     return pd.DataFrame({**cells, "gain %": list(map(percent, rows["gain"], rows["gain_std"]))})
 
 
@@ -191,15 +185,14 @@ def published_cells(table: Table) -> pd.DataFrame:
     """Return published rows as text."""
     rows = table.of_kind("published")
     counts = list(map(operations, rows["gflop"], rows["decoder_gflop"], rows["unit"]))
+    units = [u if count != NONE else "" if u else NONE for count, u in zip(counts, rows["unit"], strict=True)]
     cells = {
         "published": rows["label"],
         "backbone": rows["backbone"],
         "parameters M": rows["parameters_m"].map(number),
         "decoder M": rows["decoder_parameters_m"].map(number),
         "operations G": counts,
-        "unit": [
-            unit if count != NONE else "" if unit else NONE for count, unit in zip(counts, rows["unit"], strict=True)
-        ],
+        "unit": units,
     }
     return pd.DataFrame({**cells, **_score_cells(table, rows), "source and remarks": rows["remarks"]})
 
@@ -218,11 +211,10 @@ def interval_cells(table: Table) -> pd.DataFrame:
 def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
     """Return differences as text; a star where the interval leaves out 0."""
     rows = []
-    for pair in pairs:
-        factor, form = (100, "+.2f") if pair.score == GAIN else (1, "+.3g")
-        star = "*" if pair.low > 0 or pair.high < 0 else ""
-        value = format(factor * pair.difference, form)
-        rows.append([pair.first, pair.second, pair.score, value, limits(pair.low, pair.high, factor, form), star])
+    for first, second, score, difference, low, high in pairs:
+        factor, form = (100, "+.2f") if score == GAIN else (1, "+.3g")
+        star = "*" if low > 0 or high < 0 else ""
+        rows.append([first, second, score, f"{factor * difference:{form}}", limits(low, high, factor, form), star])
     return pd.DataFrame(rows, columns=["first", "second", "score", "first - second", f"{LEVEL:.0%} interval", ""])
 
 
@@ -231,7 +223,7 @@ def gain_notes(table: Table) -> list[str]:
     labels: dict[str, list[str]] = {}
     for group in table.groups:
         gain = table.gains[group.label]
-        references = {task: own.label for task, own in gain.references.items()}
+        references = {name.partition("/")[0]: own.label for name, own in gain.references.items()}
         names = set(references.values())
         over = names.pop() if len(names) == 1 else ", ".join(f"{task}: {name}" for task, name in references.items())
         text = "; ".join(filter(None, [f"over {over}", gain.why])) if over else f"none: {gain.why}"
@@ -258,9 +250,9 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
             title = f"{LEVEL:.0%} intervals over images, of these trained networks"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            count = len(table.differences)
-            more = f" The first {MAX_PAIRS} of {count}." if count > MAX_PAIRS else ""
-            title = f"Differences on the same resamples of images (* without 0); all are in pairs.csv.{more}"
+            title = "Differences on the same resamples of images (* without 0); all are in pairs.csv."
+            if len(table.differences) > MAX_PAIRS:
+                title += f" The first {MAX_PAIRS} of {len(table.differences)}."
             parts.append(f"\n{title}\n\n{markdown(difference_cells(table.differences[:MAX_PAIRS]))}")
         if table.published:
             parts.append(f"\nPublished results, not ours:\n\n{markdown(published_cells(table))}")
@@ -322,13 +314,13 @@ def _tabular(table: Table) -> str:
     styles = pd.DataFrame("", cells.index, cells.columns)
     styles.iloc[len(ours) :, 0] = "emph:--rwrap;"
     numbers, scores = table.of_kind("ours"), {**table.headings, GAIN: "gain %"}
-    best = {head: numbers[name] == table.best(name) for name, head in scores.items()}
-    for head, rows in best.items():
-        styles.loc[: len(ours) - 1, head] = rows.map({True: "textbf:--rwrap;", False: ""})
+    for name, head in scores.items():
+        best = numbers[name] == table.best(name)
+        styles.loc[: len(ours) - 1, head] = best.map({True: "textbf:--rwrap;", False: ""})
     style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     form = "l" + "r" * (len(cells.columns) - 1)
     lines = style.apply(lambda _: styles, axis=None).to_latex(hrules=True, column_format=form).splitlines(keepends=True)
     if table.published:
-        title = f"\\multicolumn{{{len(cells.columns)}}}{{l}}{{\\emph{{Published by others}}}} \\\\\n"
-        lines[-2 - len(published) : -2 - len(published)] = ["\\midrule\n", title]
+        title = f"\\midrule\n\\multicolumn{{{len(cells.columns)}}}{{l}}{{\\emph{{Published by others}}}} \\\\\n"
+        lines.insert(-2 - len(published), title)
     return "".join(lines)

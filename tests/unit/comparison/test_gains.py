@@ -34,9 +34,9 @@ def test_gain_over_single_task_runs_by_hand(tmp_path, multi):
     assert mean(gain.seeds) == pytest.approx((0.05 / 0.5 - 0.03 / 0.6) / 2)  # +10 % and -5 %: +2.5 %
     assert math.isnan(deviation(gain.seeds))
     assert gain.why == ""
-    assert {task: group.label for task, group in gain.references.items()} == {
-        "semseg": "single_semseg",
-        "depth": "single_depth",
+    assert {name: group.label for name, group in gain.references.items()} == {
+        "semseg/mIoU": "single_semseg",
+        "depth/rmse": "single_depth",
     }
 
 
@@ -96,7 +96,7 @@ def test_the_reference_of_the_nearest_recipe_is_taken_and_its_differences_told(t
     far = single(tmp_path / "far", "depth", "rmse", 0.1, {"trainer.max_steps": 5, "trainer.precision": 16})
     near = single(tmp_path / "near", "depth", "rmse", 0.6, {"trainer.max_steps": 50})
     gain = gain_of_first(multi, semseg, far, near)
-    assert gain.references["depth"].first is near
+    assert gain.references["depth/rmse"].first is near
     assert gain.why == "its references differ in trainer.max_steps"
 
 

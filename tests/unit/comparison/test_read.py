@@ -47,7 +47,7 @@ def damage(folder, name, text):
         (
             "metrics.json",
             '{"last": {"val": {"shadow": {"maxF": 0.5}}}}',
-            "which of the metrics of shadow is the main one",
+            "which metric of shadow is the main one",
         ),
         ("config.yaml", None, "no config.yaml"),
         ("config.yaml", "a: [", "config.yaml cannot be read"),
@@ -70,7 +70,7 @@ def test_scores_stage_and_main_metrics(tmp_path):
     record = {"main": {"shadow": {"metric": "mine", "higher_is_better": False}, "broken": 3}}
     run = make_run(tmp_path / "a", scores, record=record | {"data.parts": {}}, stage="dev")
     assert (run.stage, run.scores) == ("dev", flatten(scores, "/"))
-    assert run.main == {"shadow": ("shadow/mine", False), "boundary": ("boundary/odsF_partial", True)}
+    assert run.main == {"shadow/mine": False, "boundary/odsF_partial": True}
     assert read_run(tmp_path / "a", "best").scores == run.scores
 
 
