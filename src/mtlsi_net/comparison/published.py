@@ -16,21 +16,6 @@ LOWER = ("rmse", "mean")
 
 
 @dataclass(frozen=True)
-class Size:
-    """Parameters in millions and operations in billions; the decoder's where they were counted alone.
-
-    ``unit`` says what the operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), or ``unknown``; none without a size.
-    """
-
-    source: str
-    unit: Literal["FLOP", "MAC", "unknown", ""] = "unknown"
-    parameters_m: float = math.nan
-    decoder_parameters_m: float = math.nan
-    operations_g: float = math.nan
-    decoder_operations_g: float = math.nan
-
-
-@dataclass(frozen=True)
 class Published:
     """One published row.
 
@@ -41,7 +26,9 @@ class Published:
         source: where the scores were read.
         boundary_rules: how odsF was taken.
         scores: ``task/metric`` -> value, fractions, metres and degrees.
-        size: of the network; without a source if it is not known.
+        unit: what operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), ``unknown``; empty without a size.
+        parameters_m: in millions; the decoder's where they were counted alone.
+        operations_g: in billions, likewise.
     """
 
     model: str
@@ -53,7 +40,12 @@ class Published:
     boundary_rules: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     note: str = ""
-    size: Size = Size("", "")
+    size_source: str = ""
+    unit: Literal["FLOP", "MAC", "unknown", ""] = ""
+    parameters_m: float = math.nan
+    decoder_parameters_m: float = math.nan
+    operations_g: float = math.nan
+    decoder_operations_g: float = math.nan
 
     @property
     def directions(self) -> dict[str, bool]:
@@ -64,7 +56,7 @@ class Published:
     def remarks(self) -> str:
         """All that must stand beside the numbers, in words."""
         weights = "checkpoint not stated" if self.weights == "unknown" else f"{self.weights} checkpoint"
-        boundaries, size = self.boundary_rules, self.size.source
+        boundaries, size = self.boundary_rules, self.size_source
         parts = [self.source, weights, boundaries and f"odsF: {boundaries}", self.note, size and f"size: {size}"]
         return "; ".join(filter(None, parts))
 
@@ -80,5 +72,6 @@ def _row(entry: Mapping[str, Any]) -> Published:
         name: round(value / 100, 6) if name.partition("/")[2] in SHARES else float(value)
         for name, value in entry.get("scores", {}).items()
     }
-    size = {"size": Size(**entry["size"])} if "size" in entry else {}
-    return Published(**{**entry, "scores": scores, **size})
+    size = {"unit": "unknown", **entry["size"]} if "size" in entry else {}
+    rest = {key: value for key, value in entry.items() if key != "size"} | {"scores": scores}
+    return Published(size_source=size.pop("source", ""), **rest, **size)

@@ -106,18 +106,17 @@ class Table:
             "remarks": self.gains[group.label].why,
         }
 
-    def _published_numbers(self, result: Published) -> dict[str, Any]:
-        size = result.size
-        counts = (size.parameters_m, size.decoder_parameters_m, size.operations_g, size.decoder_operations_g)
-        others = [f"{k.replace('/', ' ')} {value:.4g}" for k, value in result.scores.items() if k not in self.columns]
+    def _published_numbers(self, own: Published) -> dict[str, Any]:
+        counts = (own.parameters_m, own.decoder_parameters_m, own.operations_g, own.decoder_operations_g)
+        others = [f"{k.replace('/', ' ')} {value:.4g}" for k, value in own.scores.items() if k not in self.columns]
         return {
             "kind": "published",
-            "label": result.model,
-            "unit": size.unit,
+            "label": own.model,
+            "unit": own.unit,
             **dict(zip(SIZES, counts, strict=True)),
-            "backbone": result.backbone,
-            **{name: result.scores.get(name, math.nan) for name in self.columns},
-            "remarks": "; ".join([result.remarks, *others]),
+            "backbone": own.backbone,
+            **{name: own.scores.get(name, math.nan) for name in self.columns},
+            "remarks": "; ".join([own.remarks, *others]),
         }
 
     def best(self, name: str) -> float:
