@@ -81,12 +81,12 @@ def published(plan: Plan) -> str:
     """Return the results of others on the same data and protocol, as fractions, degrees and metres."""
     found = [own for own in load_published() if own.data == plan.data and own.protocol == "lineage" and own.scores]
     keys = list(dict.fromkeys(key for own in found for key in own.scores))
-    head = ["model", "backbone", *(" ".join(key) for key in keys), "source and remarks"]
+    head = ["model", "backbone", *(key.replace("/", " ") for key in keys), "source and remarks"]
     lines = [head, ["---"] * len(head), *(_cells(own, keys) for own in found)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cells(own: Published, keys: list[tuple[str, str]]) -> list[str]:
+def _cells(own: Published, keys: list[str]) -> list[str]:
     scores = [f"{own.scores[key]:.4g}" if key in own.scores else "" for key in keys]
     return [own.model, own.backbone, *scores, own.remarks]
 

@@ -14,6 +14,7 @@ from helpers.readme import run as run_command
 from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison.compare import compare
+from mtlsi_net.comparison.identity import mean
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.training import train
 
@@ -53,14 +54,14 @@ def test_gain_of_real_runs_with_intervals(trained, tmp_path):
     keys = {"semseg": "mIoU", "depth": "rmse"}
     alone = {task: scores[task, 0][task][key] for task, key in keys.items()}
     each = [delta_m({t: scores["both", s][t][k] for t, k in keys.items()}, alone, TASKS) for s in (0, 1)]
-    assert table.gains["both"].value == pytest.approx(sum(each) / 2)
+    assert mean(table.gains["both"].seeds) == pytest.approx(sum(each) / 2)
     assert table.gains["both"].why == ""
     for group in table.groups:
         resampled = table.resampled[group.label]
-        for key in resampled.scores:
+        for key in resampled.scores.keys() - {"gain"}:
             low, high = resampled.interval(key)
-            assert low <= group.mean(key) <= high, key
-    low, high = table.resampled["both"].gain_interval
+            assert low <= mean(group.values(key)) <= high, key
+    low, high = table.resampled["both"].interval("gain")
     assert low < high
     assert any("4 of the 654 published images" in note or "0 of the 654" in note for note in table.notes)
     with (tmp_path / "pairs.csv").open() as file:

@@ -34,7 +34,7 @@ def test_all_tables_of_the_plan_are_there_with_question_command_cost_and_publish
         )
     row = next(own for own in load_published() if (own.model, own.data) == ("TaskPrompter", "nyud"))
     text = (FOLDER / "nyud_main" / "README.md").read_text()
-    assert f"| {row.scores['semseg', 'mIoU']:.4g} | {row.scores['depth', 'rmse']:.4g} |" in text
+    assert f"| {row.scores['semseg/mIoU']:.4g} | {row.scores['depth/rmse']:.4g} |" in text
 
 
 def test_the_readmes_table_of_speed_is_what_the_benchmarks_left():

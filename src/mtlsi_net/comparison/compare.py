@@ -12,7 +12,7 @@ from rich.table import Table as Printed
 
 from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.identity import IGNORED, Group, group_seeds, main_metrics, split_groups
+from mtlsi_net.comparison.identity import Group, group_seeds, main_metrics, split_groups
 from mtlsi_net.comparison.page import draw_tables, write_page
 from mtlsi_net.comparison.published import Published, load_published
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, find_folders, read_runs
@@ -29,6 +29,7 @@ from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.specs import score_name
 from mtlsi_net.utils.errors import UserError, choose, shown
 from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.utils.settings import SAME_GROUP
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +69,17 @@ def compare(cfg: DictConfig) -> Comparison:
     write_tex(out / "table.tex", tables)
     draw_tables(out, tables)
     _print(tables, skipped)
-    if cfg.strict:
-        _check_strictly(groups, skipped)
+    refused = [f"{item.name}: {item.reason}" for item in skipped]
+    refused += [f"{group.label}: run.json does not identify its data" for group in groups if not group.known]
+    if cfg.strict and refused:
+        raise UserError(f"strict=true, but {shown(refused, '; ')}")
     log.info("tables and the page are in %s: open %s", out, out / "index.html")
     return Comparison(out, tables, skipped)
 
 
 def _read(cfg: DictConfig, out: Path) -> tuple[list[Run], list[SkippedRun]]:
-    given: Any = cfg.runs
-    patterns = [str(pattern) for pattern in (given if isinstance(given, ListConfig) else [given] if given else [])]
-    folders, skipped = find_folders(patterns)
+    given: Any = cfg.runs if isinstance(cfg.runs, ListConfig) else filter(None, [cfg.runs])
+    folders, skipped = find_folders([str(pattern) for pattern in given])
     if cfg.wandb is not None:
         fetched, missing = fetch_runs(cfg.wandb, out / "wandb")
         folders, skipped = [*folders, *fetched], [*skipped, *missing]
@@ -95,46 +97,39 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
     results = load_published() if cfg.published else []
     tables = []
     for number, (own, differs) in enumerate(split_groups(groups), start=1):
-        published, notes = _published(own, results, resampled)
-        notes = [*_notes(own, cfg.weights), *notes]
+        chosen = " chosen on the test set" if cfg.weights == "best" and own[0].first.stage == "val" else ""
+        notes = [f"scores of {WEIGHTS[cfg.weights]}{chosen}; rows are grouped over {', '.join(SAME_GROUP)}"]
+        if not own[0].known:
+            notes.append("run.json does not identify the data (no digests): these rows may be of different data")
+        published, why = _published(own, results, resampled)
+        notes += why
         pairs = differences(own, gains, resampled)
         tables.append(Table(number, own, differs, gains, resampled, pairs, published, notes))
     return tables, skipped
-
-
-def _notes(groups: Sequence[Group], weights: str) -> list[str]:
-    chosen_on = " chosen on the test set" if weights == "best" and groups[0].first.stage == "val" else ""
-    notes = [f"scores of {WEIGHTS[weights]}{chosen_on}; rows are grouped over {', '.join(IGNORED)}"]
-    if not groups[0].identity.known:
-        notes.append("run.json does not identify the data (no digests): whether these rows saw the same is not known")
-    return notes
 
 
 def _published(
     groups: Sequence[Group], results: Sequence[Published], resampled: Mapping[str, Resampled]
 ) -> tuple[list[Published], list[str]]:
     """Return published results to put beside rows scored on the whole published test set, and notes on why or why not."""
-    name = entry(groups[0].first.record, "data", "name")
+    run, scale = groups[0].first, groups[0].identity["scale", ""]
+    name = entry(run.record, "data", "name")
     fitting = [result for result in results if result.data == name and result.protocol == "lineage"]
     if not fitting:
         return [], []
-    ids = next((resampled[group.label].ids for group in groups if group.label in resampled), None)
-    if reason := _unlike_published(groups, str(name), ids):
-        return [], [f"published results are left out: {reason}"]
-    unknown = "without per_image.npz it is not known whether all of the published images were scored"
-    return fitting, [] if ids else [unknown]
-
-
-def _unlike_published(groups: Sequence[Group], name: str, ids: Sequence[str] | None) -> str:
-    common = groups[0].identity.common
-    if common["scored images"] != "val" or common["scale"] != "1.0":
-        return f"these are {common['scored images']} images at scale {common['scale']}"
-    if any(metric.endswith(score_name("", "partial")) for _, metric in main_metrics(groups)):
-        return "boundaries were scored on a part of the published images"
-    official = set(OFFICIAL[name].ids("val"))
-    if ids is not None and set(ids) != official:
-        return f"{len(official & set(ids))} of the {len(official)} published images were scored"
-    return ""
+    official = set(OFFICIAL[str(name)].ids("val"))
+    ids = next((set(resampled[group.label].ids) for group in groups if group.label in resampled), None)
+    if run.stage != "val" or scale != "1.0":
+        reason = f"these are {run.stage} images at scale {scale}"
+    elif any(metric.endswith(score_name("", "partial")) for metric in main_metrics(groups)):
+        reason = "boundaries were scored on a part of the published images"
+    elif ids is None:
+        return fitting, ["without per_image.npz it is not known whether all of the published images were scored"]
+    elif ids != official:
+        reason = f"{len(official & ids)} of the {len(official)} published images were scored"
+    else:
+        return fitting, []
+    return [], [f"published results are left out: {reason}"]
 
 
 def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
@@ -148,15 +143,3 @@ def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
             log.info("%s", note)
     for item in skipped:
         log.warning("skipped: %s: %s", item.name, item.reason)
-
-
-def _check_strictly(groups: Sequence[Group], skipped: Sequence[SkippedRun]) -> None:
-    """Check that every run was taken in, of identified data.
-
-    Raises:
-        UserError: names what was not.
-    """
-    bad = [f"{item.name}: {item.reason}" for item in skipped]
-    bad += [f"{group.label}: run.json does not identify its data" for group in groups if not group.identity.known]
-    if bad:
-        raise UserError(f"strict=true, but {shown(bad, '; ')}")

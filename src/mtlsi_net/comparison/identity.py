@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,116 +13,67 @@ from typing import Any
 import yaml
 
 from mtlsi_net.comparison.read import Run, SkippedRun, entry
+from mtlsi_net.utils.io import flatten
+from mtlsi_net.utils.settings import SAME_GROUP, is_among
 
 UNKNOWN = "not known"
-
-IGNORED = (
-    "seed",
-    "data.seed",
-    "name",
-    "sweep",
-    "paths",
-    "logger",
-    "pictures",
-    "checkpoint_every",
-    "ckpt",
-    "non_finite",
-    "activation_checkpointing",
-    "compile",
-    "data.root",
-    "data.cache_dir",
-    "data.decoded_dir",
-    "data.num_workers",
-    "data.eval_batch_size",
-    "data.max_train_scores",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.max_time",
-)
-"""Settings, and all below them, that do not tell two rows apart: seed, names, folders, loggers, the machine. Which data
-``data.root`` holds is told by its digests."""
-
-Key = tuple[str, str]
-"""Task and metric."""
+IDENTIFIED = "told by digests"
 
 SHOWN_SETTINGS = 3
 """Settings that a label names to tell a row from another."""
 
-
-@dataclass(frozen=True)
-class Identity:
-    """Data and rules of a run's scores.
-
-    Attributes:
-        common: what concerns all tasks: protocol, stage, scale, and digests of the split lists and the images.
-        tasks: task -> digest of its label files, and the rules of its metric.
-        known: whether the record identifies the data; if not, ``common`` holds its folder instead.
-    """
-
-    common: dict[str, str]
-    tasks: dict[str, dict[str, str]]
-    known: bool
-
-    def only(self, task: str) -> "Identity":
-        """Return the identity of one task's scores alone."""
-        return replace(self, tasks={task: self.tasks[task]})
-
-    def differences(self, other: "Identity") -> list[str]:
-        """Return in words what differs, in the tasks that both have; empty if their scores can be compared."""
-        different = _differences(self.common, other.common, "")
-        for task in self.tasks.keys() & other.tasks.keys():
-            different += _differences(self.tasks[task], other.tasks[task], f" of {task}")
-        return sorted(different)
+Identity = dict[tuple[str, str], str]
+"""(what, task) -> value: the data and rules of scores; the task is empty for what concerns all tasks."""
 
 
 def identity_of(run: Run) -> Identity:
     """Return what a run's record says; what it does not say is not known, and equals nothing known."""
-    record, root = run.record, entry(run.config, "data", "root", default=UNKNOWN)
-    digests = {
-        name: str(entry(record, "data", "parts", name, default=UNKNOWN)) for name in ("lists", "image", *run.scores)
-    }
-    scale = entry(record, "data", "scale", default=entry(run.config, "data", "scale", default=UNKNOWN))
-    common = {
-        "protocol": str(record.get("protocol", UNKNOWN)),
-        "scored images": run.stage,
-        "scale": str(scale),
-        "split lists": digests["lists"],
-        "images": digests["image"],
-    }
+    record = run.record
+    names = ("lists", "image", *run.tasks)
+    digests = {name: str(entry(record, "data", "parts", name, default=UNKNOWN)) for name in names}
     known = UNKNOWN not in digests.values() and "protocol" in record
-    if not known:
-        common["data folder"] = str(root)
-    rules = {task: entry(record, "metrics", task, default=UNKNOWN) for task in run.scores}
-    tasks = {task: {"labels": digests[task], "metric": json.dumps(rules[task], sort_keys=True)} for task in run.scores}
-    return Identity(common, tasks, known)
+    scale = entry(record, "data", "scale", default=entry(run.config, "data", "scale", default=UNKNOWN))
+    identity = {
+        ("protocol", ""): str(record.get("protocol", UNKNOWN)),
+        ("scored images", ""): run.stage,
+        ("scale", ""): str(scale),
+        ("split lists", ""): digests["lists"],
+        ("images", ""): digests["image"],
+        ("data folder", ""): IDENTIFIED if known else str(entry(run.config, "data", "root", default=UNKNOWN)),
+    }
+    for task in run.tasks:
+        identity["labels", task] = digests[task]
+        identity["metric", task] = json.dumps(entry(record, "metrics", task, default=UNKNOWN), sort_keys=True)
+    return identity
 
 
-def _differences(ours: Mapping[str, str], theirs: Mapping[str, str], where: str) -> list[str]:
-    return [
-        f"{key}{where} ({_short(ours.get(key, UNKNOWN))} against {_short(theirs.get(key, UNKNOWN))})"
-        for key in ours.keys() | theirs.keys()
-        if ours.get(key) != theirs.get(key)
-    ]
+def identity_differences(ours: Identity, theirs: Identity, task: str = "") -> list[str]:
+    """Return in words what differs in the tasks that both have, or in one of them; empty if scores can be compared."""
+    return sorted(
+        f"{what}{own and f' of {own}'} ({_short(ours[what, own])} against {_short(theirs[what, own])})"
+        for what, own in ours.keys() & theirs.keys()
+        if own in ("", task or own) and ours[what, own] != theirs[what, own]
+    )
 
 
 def _short(value: str) -> str:
     """Return a value for a message, of a digest its beginning."""
-    digest = len(value) == 64 and set(value) <= set("0123456789abcdef")
-    return value[:8] if digest else value
+    return value[:8] if re.fullmatch("[0-9a-f]{64}", value) else value
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, NaN of nothing."""
+    return statistics.fmean(values) if values else math.nan
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation (n - 1), NaN of fewer than two."""
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, one for each seed.
-
-    Attributes:
-        label: what the table calls it.
-        runs: at least one; their seeds differ.
-    """
+    """Runs of one configuration with different seeds, at least one, and what the table calls them."""
 
     label: str
     runs: tuple[Run, ...]
@@ -136,45 +88,25 @@ class Group:
         """Of the runs' data and rules."""
         return identity_of(self.first)
 
+    @property
+    def known(self) -> bool:
+        """Whether the record identifies the data."""
+        return self.identity["data folder", ""] == IDENTIFIED
+
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted name -> value, without what is ignored."""
+        """Dotted name -> value, without those in which seeds may differ."""
         return settings_of(self.first.config)
 
-    def values(self, key: Key) -> list[float]:
-        """Return each seed's score; empty if one has none."""
-        task, metric = key
-        scores = [run.scores.get(task, {}).get(metric) for run in self.runs]
+    def values(self, name: str) -> list[float]:
+        """Return each seed's score ``task/metric``; empty if one has none."""
+        scores = [run.scores.get(name) for run in self.runs]
         return [] if None in scores else [value for value in scores if value is not None]
-
-    def mean(self, key: Key) -> float:
-        """Return the mean over seeds, NaN if one has no such score."""
-        values = self.values(key)
-        return statistics.fmean(values) if values else math.nan
-
-    def deviation(self, key: Key) -> float:
-        """Return the standard deviation over seeds (n - 1), NaN of fewer than two."""
-        values = self.values(key)
-        return statistics.stdev(values) if len(values) > 1 else math.nan
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted name -> value, lists as they are; an empty mapping is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return flat
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flat configuration without ``IGNORED``."""
-    return {name: value for name, value in flatten(config).items() if not within(name, IGNORED)}
-
-
-def within(name: str, keys: Sequence[str]) -> bool:
-    """Return whether a setting is one of ``keys`` or below one."""
-    return any(name == key or name.startswith(f"{key}.") for key in keys)
+    """Return the flat configuration without ``SAME_GROUP``."""
+    return {name: value for name, value in flatten(config).items() if not is_among(name, SAME_GROUP)}
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
@@ -182,8 +114,8 @@ def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
     groups: dict[str, dict[str, Run]] = {}
     skipped = []
     for run in runs:
-        identity = identity_of(run)
-        key = json.dumps([settings_of(run.config), identity.common, identity.tasks], sort_keys=True, default=str)
+        identity = sorted(identity_of(run).items())
+        key = json.dumps([settings_of(run.config), identity], sort_keys=True, default=str)
         seeds, seed = groups.setdefault(key, {}), str(run.config.get("seed"))
         first = seeds.setdefault(seed, run)
         if first is not run:
@@ -203,16 +135,15 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _overrides(run: Run) -> list[str]:
     """Return what the command line set, as Hydra kept it, else as the recorded command of a single run has it."""
-    kept = run.folder.root / ".hydra" / "overrides.yaml"
-    words: Any = []
+    words: Any
     try:
-        words = yaml.safe_load(kept.read_text())
+        words = yaml.safe_load((run.folder.root / ".hydra" / "overrides.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         words = _arguments(str(run.record.get("command", "")))
     if not isinstance(words, list):
         return []
-    settings = [str(word) for word in words if not str(word).startswith("experiment=")]
-    return [word for word in settings if not within(word.lstrip("+~").partition("=")[0], IGNORED)]
+    names = {str(word): str(word).lstrip("+~").partition("=")[0] for word in words}
+    return [word for word, name in names.items() if not is_among(name, ("experiment", *SAME_GROUP))]
 
 
 def _arguments(command: str) -> list[str]:
@@ -259,9 +190,9 @@ def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list
     return [(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
 
 
-def main_metrics(groups: Sequence[Group]) -> dict[Key, bool]:
-    """Return (task, metric) of the groups' main metrics -> higher is better."""
-    return {(task, metric): higher for group in groups for task, (metric, higher) in group.first.main.items()}
+def main_metrics(groups: Sequence[Group]) -> dict[str, bool]:
+    """Return ``task/metric`` of the groups' main metrics -> higher is better."""
+    return {name: higher for group in groups for name, higher in group.first.main.items()}
 
 
 def split_groups(groups: Sequence[Group]) -> list[tuple[list[Group], list[str]]]:
@@ -271,11 +202,10 @@ def split_groups(groups: Sequence[Group]) -> list[tuple[list[Group], list[str]]]
     """
     tables: list[tuple[list[Group], list[str]]] = []
     for group in groups:
-        fitting = (own for own, _ in tables if not any(group.identity.differences(other.identity) for other in own))
-        members = next(fitting, None)
-        if members is None:
-            differs = [other.identity.differences(group.identity) for own, _ in tables[:1] for other in own]
-            tables.append(([group], next(filter(None, differs), [])))
+        differs = [[identity_differences(other.identity, group.identity) for other in own] for own, _ in tables]
+        fitting = next((own for (own, _), told in zip(tables, differs, strict=True) if not any(told)), None)
+        if fitting is not None:
+            fitting.append(group)
         else:
-            members.append(group)
+            tables.append(([group], next(filter(None, differs[0]), []) if tables else []))
     return tables

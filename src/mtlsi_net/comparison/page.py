@@ -4,17 +4,16 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtlsi_net.comparison.bootstrap import WorstImages
+from mtlsi_net.comparison.bootstrap import GAIN, WorstImages, seeds_of
 from mtlsi_net.comparison.identity import settings_of
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, read_curves
 from mtlsi_net.comparison.tables import Table, difference_cells, gain_notes, published_cells
@@ -41,21 +40,14 @@ ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.24, 2.0, 2.6
 def write_page(
     path: Path, tables: Sequence[Table], worst: Sequence[WorstImages], skipped: list[SkippedRun], budget: int
 ) -> None:
-    """Write the page.
-
-    Args:
-        path: of the HTML file.
-        tables: at least one.
-        worst: single images on which rows differ most.
-        skipped: what is not in the tables; broken curves and pictures without a place are added.
-        budget: bytes that pictures may take in all.
-    """
+    """Write the page; ``budget`` bytes are for pictures, and broken curves and pictures without a place go to ``skipped``."""
     firsts = [group.first for table in tables for group in table.groups]
     runs = [run for table in tables for group in table.groups for run in group.runs]
     grids = {run.name: file for run in firsts if (file := run.folder.pictures / f"{run.stage}.png").is_file()}
     pictures = _embed(grids, int(budget * (1 - THUMBNAIL_SHARE)), WIDTHS)
-    dropped = [name for name, grid in grids.items() if name not in pictures and cv2.haveImageReader(str(grid))]
-    skipped += [SkippedRun(name, "no room for its pictures; page_mb=... gives more") for name in dropped]
+    for name, grid in grids.items():
+        if name not in pictures and cv2.haveImageReader(str(grid)):
+            skipped.append(SkippedRun(name, "no room for its pictures; page_mb=... gives more"))
     ids = dict.fromkeys(image_id for own in worst for image_id, *_ in own.images)
     files = {i: place for i in ids if (place := _image_file(firsts, i)) is not None}
     content = {
@@ -67,29 +59,23 @@ def write_page(
         "skipped": [vars(item) for item in skipped],
     }
     text = json.dumps(finite(content), separators=(",", ":"), default=str)
-    parts = {
-        name: resources.files("mtlsi_net.comparison").joinpath(name).read_text() for name in ("page.css", "page.js")
-    }
-    parts["data"] = text.replace("<", "\\u003c")  # no tag can end the script early
-    page = resources.files("mtlsi_net.comparison").joinpath("page.html").read_text()
-    for name, part in parts.items():
-        page = page.replace(f"/*{name}*/", part)
+    assets = resources.files("mtlsi_net.comparison")
+    page = assets.joinpath("page.html").read_text()
+    for name in ("page.css", "page.js"):
+        page = page.replace(f"/*{name}*/", assets.joinpath(name).read_text())
+    page = page.replace("/*data*/", text.replace("<", "\\u003c"))  # no tag can end the script early
     path.write_text(page)
 
 
 def _table(table: Table, runs: Sequence[str]) -> dict[str, Any]:
-    ours = table.ours.assign(runs=[[runs.index(run.name) for run in group.runs] for group in table.groups])
-    published = table.rows[table.rows["kind"] == "published"]
-    columns = [
-        {"name": name, "heading": head, "best": table.best(key)}
-        for (name, head), key in zip(table.headings.items(), table.columns, strict=True)
-    ]
+    indices = [[runs.index(run.name) for run in group.runs] for group in table.groups]
+    operations = published_cells(table)["operations G"]
     return {
         "title": table.title,
         "notes": [*table.notes, *gain_notes(table)],
-        "columns": columns,
-        "rows": ours.to_dict("records"),
-        "published": published.assign(operations=published_cells(table)["operations G"]).to_dict("records"),
+        "columns": [{"name": n, "heading": head, "best": table.best(n)} for n, head in table.headings.items()],
+        "rows": table.of_kind("ours").assign(runs=indices).to_dict("records"),
+        "published": table.of_kind("published").assign(operations=operations).to_dict("records"),
         "pairs": difference_cells(table.differences[:MAX_PAIRS]).to_numpy().tolist(),
     }
 
@@ -114,21 +100,15 @@ def _image_file(runs: Iterable[Run], image_id: str) -> Path | None:
 def _embed(files: Mapping[str, Path], budget: int, widths: Sequence[int]) -> dict[str, str]:
     """Return name -> picture as a data URI, of those that can be read, as many as ``budget`` bytes allow.
 
-    Args:
-        files: name -> picture.
-        budget: bytes in all.
-        widths: in pixels, falling; all pictures have the first one at which they fit, else the last.
+    All have the first of the falling ``widths`` (pixels) at which they fit, else the last.
     """
     uris: dict[str, str] = {}
     for width in widths:
         uris = {name: uri for name, file in files.items() if (uri := _data_uri(file, width)) is not None}
         if sum(map(len, uris.values())) <= budget:
             break
-    kept: dict[str, str] = {}
-    for name, uri in uris.items():
-        if sum(map(len, kept.values())) + len(uri) <= budget:
-            kept[name] = uri
-    return kept
+    totals = accumulate(map(len, uris.values()))
+    return {name: uri for (name, uri), total in zip(uris.items(), totals, strict=True) if total <= budget}
 
 
 def _data_uri(path: Path, width: int) -> str | None:
@@ -140,7 +120,7 @@ def _data_uri(path: Path, width: int) -> str | None:
         height = max(1, round(picture.shape[0] * width / picture.shape[1]))
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(np.asarray(encoded).tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
 def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
@@ -148,26 +128,31 @@ def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
     for old in folder.glob("scores*.png"):
         old.unlink()
     for table in tables:
-        _draw(folder / f"scores{f'_{table.number}' * (table.number > 1)}.png", table)
+        ending = f"_{table.number}" if table.number > 1 else ""
+        _draw(table).savefig(folder / f"scores{ending}.png", dpi=110)
 
 
-def _draw(path: Path, table: Table) -> None:
-    """Draw one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines."""
-    groups, rows = table.groups[::-1], table.ours[::-1]
-    names = [*table.headings, *["gain"] * any(table.gains[group.label].seeds for group in groups)]
+def _draw(table: Table) -> Figure:
+    """Return one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines."""
+    groups, rows = table.groups[::-1], table.of_kind("ours")[::-1]
+    names = [*table.columns, *[GAIN] * any(table.gains[group.label].seeds for group in groups)]
     size = (LABEL_INCHES + PANEL_INCHES * len(names), 1.1 + ROW_INCHES * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axis, name, key in zip(axes, names, [*table.columns, None], strict=False):
-        values = [group.values(key) if key else table.gains[group.label].seeds for group in groups]
-        factor = 1 if key else 100
-        _panel(axis, values, rows[[f"{name}_low", f"{name}_high"]], factor)
+    for axis, name in zip(axes, names, strict=True):
+        factor = 100 if name == GAIN else 1
+        _panel(
+            axis,
+            [seeds_of(group, table.gains, name) for group in groups],
+            rows[[f"{name}_low", f"{name}_high"]],
+            factor,
+        )
         axis.set_title(table.headings.get(name, "multi-task gain, %"), fontsize=9)
-    if names[-1] == "gain":
+    if names[-1] == GAIN:
         axes[-1].axvline(0, color="black", linewidth=0.8)
     axes[0].set_yticks(range(len(rows)), row_labels(list(rows["label"])), fontsize=8)
     figure.suptitle(f"{table.title}: runs (rings), mean over seeds (dots), 95 % over images (lines)", fontsize=9)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _panel(axis: Axes, values: Sequence[Sequence[float]], intervals: pd.DataFrame, factor: float) -> None:

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 import yaml
 
-from mtlsi_net.comparison.identity import Key
-
 SHARES = ("mIoU", "maxF", "maxF_invpt", "maxF_unstated", "odsF")
 """Metrics that are published in percent; shown as fractions, as ours are."""
 
@@ -18,36 +16,19 @@ LOWER = ("rmse", "mean")
 
 
 @dataclass(frozen=True)
-class Size:
-    """Parameters in millions and operations in billions.
-
-    ``unit`` says what the operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), or ``unknown``. The decoder's are
-    there where they were counted alone.
-    """
-
-    source: str
-    unit: Literal["FLOP", "MAC", "unknown"] = "unknown"
-    parameters_m: float = math.nan
-    decoder_parameters_m: float = math.nan
-    operations_g: float = math.nan
-    decoder_operations_g: float = math.nan
-
-
-@dataclass(frozen=True)
 class Published:
     """One published row.
 
     Attributes:
         model: name, and which of several runs.
-        backbone: as published; ``not stated`` if it is not.
-        data: ``nyud`` or ``pascal``.
-        protocol: ``lineage`` (comparable with ours), ``survey`` or ``unknown`` (not comparable).
-        weights: ``last``, ``best on test`` or ``unknown``: which checkpoint was scored.
-        boundary_rules: how odsF was taken.
+        protocol: ``lineage`` is comparable with ours, the others are not.
+        weights: which checkpoint was scored.
         source: where the scores were read.
+        boundary_rules: how odsF was taken.
         scores: ``task/metric`` -> value, fractions, metres and degrees.
-        note: anything else a reader must know.
-        size: of the network, if known.
+        unit: what operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), ``unknown``; empty without a size.
+        parameters_m: in millions; the decoder's where they were counted alone.
+        operations_g: in billions, likewise.
     """
 
     model: str
@@ -57,22 +38,27 @@ class Published:
     weights: Literal["last", "best on test", "unknown"]
     source: str
     boundary_rules: str = ""
-    scores: dict[Key, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     note: str = ""
-    size: Size | None = None
+    size_source: str = ""
+    unit: Literal["FLOP", "MAC", "unknown", ""] = ""
+    parameters_m: float = math.nan
+    decoder_parameters_m: float = math.nan
+    operations_g: float = math.nan
+    decoder_operations_g: float = math.nan
 
-    def directions(self) -> dict[Key, bool]:
-        """Return (task, metric) -> higher is better, of the scores."""
-        return {key: key[1] not in LOWER for key in self.scores}
+    @property
+    def directions(self) -> dict[str, bool]:
+        """``task/metric`` -> higher is better, of the scores."""
+        return {name: name.partition("/")[2] not in LOWER for name in self.scores}
 
     @property
     def remarks(self) -> str:
         """All that must stand beside the numbers, in words."""
-        weights = {"unknown": "checkpoint not stated"}.get(self.weights, f"{self.weights} checkpoint")
-        parts = [self.source, weights, self.boundary_rules and f"odsF: {self.boundary_rules}", self.note]
-        if self.size is not None:
-            parts.append(f"size: {self.size.source}")
-        return "; ".join(part for part in parts if part)
+        weights = "checkpoint not stated" if self.weights == "unknown" else f"{self.weights} checkpoint"
+        boundaries, size = self.boundary_rules, self.size_source
+        parts = [self.source, weights, boundaries and f"odsF: {boundaries}", self.note, size and f"size: {size}"]
+        return "; ".join(filter(None, parts))
 
 
 def load_published() -> list[Published]:
@@ -82,9 +68,10 @@ def load_published() -> list[Published]:
 
 
 def _row(entry: Mapping[str, Any]) -> Published:
-    scores = {}
-    for name, value in entry.get("scores", {}).items():
-        task, _, metric = name.partition("/")
-        scores[task, metric] = round(value / 100, 6) if metric in SHARES else float(value)
-    size = Size(**entry["size"]) if "size" in entry else None
-    return Published(**{**entry, "scores": scores, "size": size})
+    scores = {
+        name: round(value / 100, 6) if name.partition("/")[2] in SHARES else float(value)
+        for name, value in entry.get("scores", {}).items()
+    }
+    size = {"unit": "unknown", **entry["size"]} if "size" in entry else {}
+    rest = {key: value for key, value in entry.items() if key != "size"} | {"scores": scores}
+    return Published(size_source=size.pop("source", ""), **rest, **size)

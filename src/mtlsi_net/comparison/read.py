@@ -4,6 +4,7 @@ import glob
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -15,6 +16,7 @@ import yaml
 
 from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import flatten
 from mtlsi_net.utils.renamed import modernize
 from mtlsi_net.utils.run_folder import RunFolder, histories
 
@@ -34,6 +36,8 @@ MAIN = {
 MAX_POINTS = 300
 """Points of a curve that are kept, evenly spaced."""
 
+GROUP_SUFFIX = f"_({'|'.join(filter(None, SCORE_GROUPS))})$"
+
 Json = dict[str, Any]
 Curve = list[tuple[int, float]]
 
@@ -51,13 +55,11 @@ class Run:
     """One finished run.
 
     Attributes:
-        folder: of the run.
-        config: resolved.
         record: ``run.json``; empty if it is missing.
         model: parameters and operations, as ``measure_size`` gives them; empty if they are missing.
         stage: which images ``scores`` are taken over.
-        scores: task -> metric -> value; None where it is not finite.
-        main: task -> name of its main metric in ``scores``, and whether higher is better.
+        scores: ``task/metric`` -> value; None where it is not finite.
+        main: name in ``scores`` of every task's main metric -> whether higher is better.
     """
 
     folder: RunFolder
@@ -65,13 +67,18 @@ class Run:
     record: Json
     model: Json
     stage: str
-    scores: dict[str, dict[str, float | None]]
-    main: dict[str, tuple[str, bool]]
+    scores: dict[str, float | None]
+    main: dict[str, bool]
 
     @property
     def name(self) -> str:
         """The folder, as seen from the current one."""
         return _relative(self.folder.root)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """Task -> its main metric's name in ``scores``."""
+        return {name.partition("/")[0]: name for name in self.main}
 
     @property
     def training_speed(self) -> float:
@@ -128,11 +135,7 @@ def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[Sk
 
 
 def read_run(root: Path, weights: str = "last") -> Run:
-    """Return the run of a folder.
-
-    Args:
-        root: the folder.
-        weights: whose scores: ``last``, ``best`` or ``ema``.
+    """Return the run of a folder, with the scores of its ``last``, ``best`` or ``ema`` weights.
 
     Raises:
         UserError: the run is unfinished, or a file is missing, damaged or not what it should be.
@@ -146,8 +149,10 @@ def read_run(root: Path, weights: str = "last") -> Run:
     if not isinstance(of_weights, dict):
         raise UserError(f"metrics.json has no scores of {weights!r} weights")
     stage = next((stage for stage in STAGES if stage in of_weights), "")
-    scores: Any = of_weights.get(stage)
-    if not _is_scores(scores):
+    scores = flatten(found, "/") if isinstance(found := of_weights.get(stage), dict) else {}
+    numbers = [value for value in scores.values() if value is not None]
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)  # no bool
+    if not (scores and finite and all("/" in name for name in scores)):
         raise UserError("metrics.json holds no scores (stage -> task -> metric -> number) of val or dev images")
     model = kept if isinstance(kept := metrics.get("model"), dict) else {}
     return Run(folder, config, record, model, stage, scores, _main_metrics(record, scores))
@@ -165,35 +170,27 @@ def _read(path: Path) -> Json:
     except FileNotFoundError:
         raise UserError(f"no {path.name}: which settings the scores belong to is not known") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path.name} cannot be read ({_brief(error)})") from None
+        raise UserError(f"{path.name} cannot be read ({brief(error)})") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path.name} holds no settings or values by name")
     return content
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Return an error's message on one line, its beginning if it is long."""
     return " ".join(str(error).split())[:120]
 
 
-def _is_scores(scores: Any) -> bool:  # noqa: ANN401 - any JSON value
-    """Return whether it is task -> metric -> number or null."""
-    if not isinstance(scores, dict) or not scores or not all(isinstance(own, dict) for own in scores.values()):
-        return False
-    values = [value for own in scores.values() for value in own.values() if value is not None]
-    return all(type(value) in (int, float) and math.isfinite(value) for value in values)  # no bool
-
-
-def _main_metrics(record: Json, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, bool]]:
+def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, bool]:
     main = {}
-    for task, values in scores.items():
+    for task in dict.fromkeys(name.partition("/")[0] for name in scores):
         metric, higher = (entry(record, "main", task, key) for key in ("metric", "higher_is_better"))
-        metric, higher = MAIN.get(task, ("", True)) if metric is None or higher is None else (str(metric), bool(higher))
-        names = [name for group in SCORE_GROUPS if (name := score_name(metric, group)) in values]
-        if not names:
-            raise UserError(
-                f"which of the metrics of {task} is the main one is not known; score it again: evaluate ckpt=..."
-            )
-        main[task] = (names[0], higher)
+        if metric is None or higher is None:
+            metric, higher = MAIN.get(task, ("", True))
+        names = [f"{task}/{score_name(str(metric), group)}" for group in SCORE_GROUPS]
+        if not any(name in scores for name in names):
+            raise UserError(f"which metric of {task} is the main one is not known; score it again: evaluate ckpt=...")
+        main[next(name for name in names if name in scores)] = bool(higher)
     return main
 
 
@@ -208,27 +205,15 @@ def read_curves(run: Run) -> dict[str, Curve]:
     """
     curves = {}
     try:
-        parts = [_read_history(path) for path in histories(run.folder)]
+        parts = [pd.read_csv(path).groupby("step").first() for path in histories(run.folder)]
         logged = reduce(lambda earlier, later: later.combine_first(earlier), parts, pd.DataFrame())
-        for task, (metric, _) in run.main.items():
-            name = _logged_name(metric, f"{run.stage}/{task}", logged)
-            column = logged.get(f"{run.stage}/{task}/{name}", pd.Series()).dropna()
+        for name in run.main:
+            estimate = score_name(re.sub(GROUP_SUFFIX, "", name), SUBSET)
+            logged_name = estimate if f"{run.stage}/{estimate}" in logged else name
+            column = logged.get(f"{run.stage}/{logged_name}", pd.Series()).dropna()
             points = [(int(step), float(value)) for step, value in column.items()]
             if points:
-                curves[f"{task} {name}"] = points[:: -(-len(points) // MAX_POINTS)]
+                curves[logged_name.replace("/", " ")] = points[:: -(-len(points) // MAX_POINTS)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"metrics.csv cannot be read ({_brief(error)}): no curves") from None
+        raise UserError(f"metrics.csv cannot be read ({brief(error)}): no curves") from None
     return curves
-
-
-def _read_history(path: Path) -> pd.DataFrame:
-    """Return what a file logged, by step: the first value of every column."""
-    return pd.read_csv(path).groupby("step").first()
-
-
-def _logged_name(metric: str, where: str, logged: pd.DataFrame) -> str:
-    """Return the metric that validation during training logged: the estimate on a subset if there is one."""
-    suffixes = [score_name("", group) for group in SCORE_GROUPS if group]
-    bare = next((metric.removesuffix(suffix) for suffix in suffixes if metric.endswith(suffix)), metric)
-    estimate = score_name(bare, SUBSET)
-    return estimate if f"{where}/{estimate}" in logged else metric

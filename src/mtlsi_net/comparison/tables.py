@@ -9,14 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from mtlsi_net.comparison.bootstrap import LEVEL, Difference, Resampled
+from mtlsi_net.comparison.bootstrap import GAIN, LEVEL, Difference, Resampled, seeds_of
 from mtlsi_net.comparison.gains import Gain
-from mtlsi_net.comparison.identity import Group, Key, main_metrics
-from mtlsi_net.comparison.published import Published, Size
+from mtlsi_net.comparison.identity import Group, deviation, main_metrics, mean
+from mtlsi_net.comparison.published import Published
 from mtlsi_net.comparison.read import SkippedRun, entry
 
 ARROWS = {True: "↑", False: "↓"}
 NONE = "-"
+ENDS = ("", "_std", "_low", "_high")
+"""Of the columns of a score: mean and deviation over seeds, interval over images."""
+
 SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
 
 MAX_PAIRS = 30
@@ -31,13 +34,9 @@ class Table:
     """Rows whose scores can be compared: no two differ in the data or the rules of a task that both have.
 
     Attributes:
-        number: 1 for the first.
-        groups: one for each row of ours.
         differs: what tells it from the first table; empty for the first.
         gains: by label, of these groups and others.
         resampled: scores on resamples of images, by label, where they are known.
-        differences: between groups that were scored on the same images.
-        published: results of others on the same data.
         notes: what a reader must know.
     """
 
@@ -54,8 +53,8 @@ class Table:
     def data(self) -> str:
         """Name of the data and which of their images were scored."""
         run = self.groups[0].first
-        names = (entry(run.record, "data", "name"), entry(run.config, "data", "root"), "data")
-        return f"{Path(str(next(filter(None, names)))).name}, {run.stage} images"
+        name = entry(run.record, "data", "name") or entry(run.config, "data", "root") or "data"
+        return f"{Path(str(name)).name}, {run.stage} images"
 
     @property
     def title(self) -> str:
@@ -64,76 +63,69 @@ class Table:
         return f"{self.data}{differs}"
 
     @cached_property
-    def columns(self) -> dict[Key, bool]:
-        """(task, metric) -> higher is better: main metrics, then others that published results have too."""
+    def columns(self) -> dict[str, bool]:
+        """``task/metric`` -> higher is better: main metrics, then others that published results have too."""
         main = main_metrics(self.groups)
-        others = {key: higher for result in self.published for key, higher in result.directions().items()}
-        return main | {k: h for k, h in others.items() if k not in main and any(own.values(k) for own in self.groups)}
+        others = {name: higher for result in self.published for name, higher in result.directions.items()}
+        ours = {name for group in self.groups for name in others if group.values(name)}
+        return main | {name: higher for name, higher in others.items() if name in ours - main.keys()}
 
-    @cached_property
+    @property
     def headings(self) -> dict[str, str]:
         """Heading of every score's column in ``rows``."""
-        return {"/".join(key): heading(key, higher) for key, higher in self.columns.items()}
+        return {name: f"{name.replace('/', ' ')} {ARROWS[higher]}" for name, higher in self.columns.items()}
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """All numbers, ours and published told apart by ``kind``: fractions, degrees and metres; NaN where there are none."""
-        ours = [{"kind": "ours", **self._our_numbers(group)} for group in self.groups]
-        published = [{"kind": "published", **self._published_numbers(result)} for result in self.published]
+        rows = [*map(self._our_numbers, self.groups), *map(self._published_numbers, self.published)]
         start = {"table": self.number, "data": self.data}
-        return pd.DataFrame([start | row for row in ours + published], dtype=object)  # counts stay whole beside NaN
+        return pd.DataFrame([{**start, **row} for row in rows], dtype=object)  # counts stay whole beside NaN
 
-    @property
-    def ours(self) -> pd.DataFrame:
-        """Our rows."""
-        return self.rows[self.rows["kind"] == "ours"]
+    def of_kind(self, kind: str) -> pd.DataFrame:
+        """Return the rows that are ``ours`` or ``published``."""
+        return self.rows[self.rows["kind"] == kind]
 
     def _our_numbers(self, group: Group) -> dict[str, Any]:
-        run, gain, resampled = group.first, self.gains[group.label], self.resampled.get(group.label, Resampled())
-        spreads = {"/".join(k): (group.mean(k), group.deviation(k), *resampled.interval(k)) for k in self.columns}
-        spreads["gain"] = (gain.value, gain.deviation, *resampled.gain_interval)
-        sizes = {key: run.model.get(key) for key in SIZES}
+        run, resampled = group.first, self.resampled.get(group.label, Resampled())
+        scores: dict[str, float] = {}
+        for name in (*self.columns, GAIN):
+            values = seeds_of(group, self.gains, name)
+            spreads = (mean(values), deviation(values), *resampled.interval(name))
+            scores |= {f"{name}{end}": value for end, value in zip(ENDS, spreads, strict=True)}
         return {
+            "kind": "ours",
             "label": group.label,
             "n": len(group.runs),
             "folders": " ".join(run.name for run in group.runs),
             "unit": "FLOP",
             "images_per_second_in_training": run.training_speed,
-            **{key: float(size) if isinstance(size, int | float) else math.nan for key, size in sizes.items()},
+            **{key: float(size) if isinstance(size := run.model.get(key), int | float) else math.nan for key in SIZES},
             "backbone": str(entry(run.config, "backbone", "name", default="")),
-            **{
-                f"{name}{end}": value
-                for name, values in spreads.items()
-                for end, value in zip(("", "_std", "_low", "_high"), values, strict=True)
-            },
-            "remarks": gain.why,
+            **scores,
+            "remarks": self.gains[group.label].why,
         }
 
-    def _published_numbers(self, result: Published) -> dict[str, Any]:
-        size = result.size or Size("")
-        counts = (size.parameters_m, size.decoder_parameters_m, size.operations_g, size.decoder_operations_g)
-        others = [f"{' '.join(key)} {value:.4g}" for key, value in result.scores.items() if key not in self.columns]
+    def _published_numbers(self, own: Published) -> dict[str, Any]:
+        counts = (own.parameters_m, own.decoder_parameters_m, own.operations_g, own.decoder_operations_g)
+        others = [f"{k.replace('/', ' ')} {value:.4g}" for k, value in own.scores.items() if k not in self.columns]
         return {
-            "label": result.model,
-            "unit": size.unit if result.size else "",
+            "kind": "published",
+            "label": own.model,
+            "unit": own.unit,
             **dict(zip(SIZES, counts, strict=True)),
-            "backbone": result.backbone,
-            **{"/".join(key): result.scores.get(key, math.nan) for key in self.columns},
-            "remarks": "; ".join([result.remarks, *others]),
+            "backbone": own.backbone,
+            **{name: own.scores.get(name, math.nan) for name in self.columns},
+            "remarks": "; ".join([own.remarks, *others]),
         }
 
-    def best(self, key: Key) -> float:
-        """Return the best mean of our rows, NaN if there is none."""
-        means = [mean for group in self.groups if math.isfinite(mean := group.mean(key))]
-        return (max if self.columns[key] else min)(means, default=math.nan)
+    def best(self, name: str) -> float:
+        """Return the best mean of our rows in a score or the gain, NaN if there is none."""
+        means = self.of_kind("ours")[name].astype(float)
+        return float(means.max() if self.columns.get(name, True) else means.min())
 
 
 # ---- numbers as text -------------------------------------------------------------------------------------------------
-
-
-def heading(key: Key, higher: bool) -> str:
-    """Return a column's heading."""
-    return f"{key[0]} {key[1]} {ARROWS[higher]}"
 
 
 def number(value: float, form: str = ".4g") -> str:
@@ -156,7 +148,7 @@ def limits(low: float, high: float, factor: float = 1.0, form: str = ".4g") -> s
     return f"[{factor * low:{form}}, {factor * high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def in_both(count: float, unit: str) -> str:
+def in_both(count: float, unit: str = "FLOP") -> str:
     """Return billions of operations of a unit, in brackets in the other one: a multiply-add is 1 MAC and 2 FLOP."""
     other = {"FLOP": (0.5, "GMAC"), "MAC": (2.0, "GFLOP")}
     if unit not in other or not math.isfinite(count):
@@ -178,38 +170,36 @@ def _score_cells(table: Table, rows: pd.DataFrame) -> dict[str, list[str]]:
 
 def our_cells(table: Table, sizes: bool = True) -> pd.DataFrame:
     """Return our rows as text, with or without the networks' sizes."""
-    rows = table.ours
-    cells = {"": rows["label"], "n": rows["n"].map(str)}
-    if sizes:
-        cells |= {
-            "parameters M": rows["parameters_m"].map(number),
-            "decoder M": rows["decoder_parameters_m"].map(number),
-        }
-        cells["decoder GFLOP"] = [in_both(count, "FLOP") for count in rows["decoder_gflop"]]
-    cells |= _score_cells(table, rows)
+    rows = table.of_kind("ours")
+    size_cells = {
+        "parameters M": rows["parameters_m"].map(number),
+        "decoder M": rows["decoder_parameters_m"].map(number),
+        "decoder GFLOP": rows["decoder_gflop"].map(in_both),
+    }
+    cells = {"": rows["label"], "n": rows["n"].map(str), **(size_cells if sizes else {}), **_score_cells(table, rows)}
     return pd.DataFrame({**cells, "gain %": list(map(percent, rows["gain"], rows["gain_std"]))})
 
 
 def published_cells(table: Table) -> pd.DataFrame:
     """Return published rows as text."""
-    rows = table.rows[table.rows["kind"] == "published"]
+    rows = table.of_kind("published")
     counts = list(map(operations, rows["gflop"], rows["decoder_gflop"], rows["unit"]))
+    units = [u if count != NONE else "" if u else NONE for count, u in zip(counts, rows["unit"], strict=True)]
     cells = {
         "published": rows["label"],
         "backbone": rows["backbone"],
         "parameters M": rows["parameters_m"].map(number),
         "decoder M": rows["decoder_parameters_m"].map(number),
         "operations G": counts,
-        "unit": [
-            unit if count != NONE else "" if unit else NONE for count, unit in zip(counts, rows["unit"], strict=True)
-        ],
+        "unit": units,
     }
     return pd.DataFrame({**cells, **_score_cells(table, rows), "source and remarks": rows["remarks"]})
 
 
 def interval_cells(table: Table) -> pd.DataFrame:
     """Return the intervals of our rows as text; no rows if there are none."""
-    rows = table.ours[table.ours["label"].isin(list(table.resampled))]
+    rows = table.of_kind("ours")
+    rows = rows[rows["label"].isin(list(table.resampled))]
     cells = {"": rows["label"]}
     for name, head in table.headings.items():
         cells[head] = list(map(limits, rows[f"{name}_low"], rows[f"{name}_high"]))
@@ -220,11 +210,10 @@ def interval_cells(table: Table) -> pd.DataFrame:
 def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
     """Return differences as text; a star where the interval leaves out 0."""
     rows = []
-    for pair in pairs:
-        factor, form = (100, "+.2f") if pair.score == "gain" else (1, "+.3g")
-        star = "*" if pair.low > 0 or pair.high < 0 else ""
-        value = format(factor * pair.difference, form)
-        rows.append([pair.first, pair.second, pair.score, value, limits(pair.low, pair.high, factor, form), star])
+    for first, second, score, difference, low, high in pairs:
+        factor, form = (100, "+.2f") if score == GAIN else (1, "+.3g")
+        star = "*" if low > 0 or high < 0 else ""
+        rows.append([first, second, score, f"{factor * difference:{form}}", limits(low, high, factor, form), star])
     return pd.DataFrame(rows, columns=["first", "second", "score", "first - second", f"{LEVEL:.0%} interval", ""])
 
 
@@ -233,7 +222,7 @@ def gain_notes(table: Table) -> list[str]:
     labels: dict[str, list[str]] = {}
     for group in table.groups:
         gain = table.gains[group.label]
-        references = {task: own.label for task, own in gain.references.items()}
+        references = {name.partition("/")[0]: own.label for name, own in gain.references.items()}
         names = set(references.values())
         over = names.pop() if len(names) == 1 else ", ".join(f"{task}: {name}" for task, name in references.items())
         text = "; ".join(filter(None, [f"over {over}", gain.why])) if over else f"none: {gain.why}"
@@ -260,9 +249,9 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
             title = f"{LEVEL:.0%} intervals over images, of these trained networks"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            count = len(table.differences)
-            more = f" The first {MAX_PAIRS} of {count}." if count > MAX_PAIRS else ""
-            title = f"Differences on the same resamples of images (* without 0); all are in pairs.csv.{more}"
+            title = "Differences on the same resamples of images (* without 0); all are in pairs.csv."
+            if len(table.differences) > MAX_PAIRS:
+                title += f" The first {MAX_PAIRS} of {len(table.differences)}."
             parts.append(f"\n{title}\n\n{markdown(difference_cells(table.differences[:MAX_PAIRS]))}")
         if table.published:
             parts.append(f"\nPublished results, not ours:\n\n{markdown(published_cells(table))}")
@@ -295,7 +284,7 @@ def _run_lines(table: Table) -> Iterator[dict[str, object]]:
                 "table": table.number,
                 "label": group.label,
                 "seed": run.config.get("seed"),
-                **{"/".join(key): run.scores.get(key[0], {}).get(key[1]) for key in table.columns},
+                **{name: run.scores.get(name) for name in table.columns},
                 "gain": gain,
                 **{key: run.model.get(key) for key in ("decoder_parameters_m", "decoder_gflop")},
                 "steps": steps,
@@ -323,14 +312,14 @@ def _tabular(table: Table) -> str:
     cells = pd.concat([ours, published.reindex(columns=ours.columns, fill_value="")], ignore_index=True)
     styles = pd.DataFrame("", cells.index, cells.columns)
     styles.iloc[len(ours) :, 0] = "emph:--rwrap;"
-    best = {heading(key, higher): table.ours["/".join(key)] == table.best(key) for key, higher in table.columns.items()}
-    best["gain %"] = table.ours["gain"] == table.ours["gain"].astype(float).max()
-    for head, rows in best.items():
-        styles.loc[: len(ours) - 1, head] = rows.map({True: "textbf:--rwrap;", False: ""})
+    numbers, scores = table.of_kind("ours"), {**table.headings, GAIN: "gain %"}
+    for name, head in scores.items():
+        best = numbers[name] == table.best(name)
+        styles.loc[: len(ours) - 1, head] = best.map({True: "textbf:--rwrap;", False: ""})
     style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     form = "l" + "r" * (len(cells.columns) - 1)
     lines = style.apply(lambda _: styles, axis=None).to_latex(hrules=True, column_format=form).splitlines(keepends=True)
     if table.published:
-        title = f"\\multicolumn{{{len(cells.columns)}}}{{l}}{{\\emph{{Published by others}}}} \\\\\n"
-        lines[-2 - len(published) : -2 - len(published)] = ["\\midrule\n", title]
+        title = f"\\midrule\n\\multicolumn{{{len(cells.columns)}}}{{l}}{{\\emph{{Published by others}}}} \\\\\n"
+        lines.insert(-2 - len(published), title)
     return "".join(lines)

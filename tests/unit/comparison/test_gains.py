@@ -5,7 +5,7 @@ from helpers.miniature import compose_config
 from helpers.run_folders import make_run
 
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.identity import group_seeds
+from mtlsi_net.comparison.identity import deviation, group_seeds, mean
 
 SINGLE = compose_config("model=single_task").model._target_
 
@@ -31,12 +31,12 @@ def single(folder, task, metric, value, config=None, **rest):
 
 def test_gain_over_single_task_runs_by_hand(tmp_path, multi):
     gain = gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6))
-    assert gain.value == pytest.approx((0.05 / 0.5 - 0.03 / 0.6) / 2)  # +10 % and -5 %: +2.5 %
-    assert math.isnan(gain.deviation)
+    assert mean(gain.seeds) == pytest.approx((0.05 / 0.5 - 0.03 / 0.6) / 2)  # +10 % and -5 %: +2.5 %
+    assert math.isnan(deviation(gain.seeds))
     assert gain.why == ""
-    assert {task: group.label for task, group in gain.references.items()} == {
-        "semseg": "single_semseg",
-        "depth": "single_depth",
+    assert {name: group.label for name, group in gain.references.items()} == {
+        "semseg/mIoU": "single_semseg",
+        "depth/rmse": "single_depth",
     }
 
 
@@ -55,8 +55,8 @@ def test_gain_over_a_network_of_independent_networks_and_its_seeds(tmp_path):
         for seed, value in enumerate((0.6, 0.7))
     ]
     gain = gain_of_first(*runs, *references)
-    assert gain.value == pytest.approx((0.1 + 0.2) / 2)  # 0.2 / 2 and 0.4 / 2
-    assert gain.deviation == pytest.approx(0.1 / math.sqrt(2))
+    assert mean(gain.seeds) == pytest.approx((0.1 + 0.2) / 2)  # 0.2 / 2 and 0.4 / 2
+    assert deviation(gain.seeds) == pytest.approx(0.1 / math.sqrt(2))
     assert gain_of_first(*references, *runs).why == "a single-task reference itself"
 
 
@@ -76,14 +76,14 @@ def test_references_that_do_not_fit_are_refused_with_the_reason(tmp_path, multi,
     gain = gain_of_first(
         multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6, config, **rest)
     )
-    assert math.isnan(gain.value)
+    assert math.isnan(mean(gain.seeds))
     assert f"no single-task run of depth that fits ({why}" in gain.why
     assert "semseg" not in gain.why
 
 
 def test_another_image_size_of_the_same_backbone_fits(tmp_path, multi):
     sized = single(tmp_path, "depth", "rmse", 0.6, {"backbone.image_size": [96, 128]})
-    assert math.isfinite(gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), sized).value)
+    assert math.isfinite(mean(gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), sized).seeds))
 
 
 def test_missing_references_are_named(multi):
@@ -96,7 +96,7 @@ def test_the_reference_of_the_nearest_recipe_is_taken_and_its_differences_told(t
     far = single(tmp_path / "far", "depth", "rmse", 0.1, {"trainer.max_steps": 5, "trainer.precision": 16})
     near = single(tmp_path / "near", "depth", "rmse", 0.6, {"trainer.max_steps": 50})
     gain = gain_of_first(multi, semseg, far, near)
-    assert gain.references["depth"].first is near
+    assert gain.references["depth/rmse"].first is near
     assert gain.why == "its references differ in trainer.max_steps"
 
 

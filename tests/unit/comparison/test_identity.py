@@ -7,12 +7,13 @@ import yaml
 from helpers.run_folders import make_run
 
 from mtlsi_net.comparison.identity import (
-    IGNORED,
+    deviation,
     group_seeds,
-    identity_of,
     main_metrics,
+    mean,
     split_groups,
 )
+from mtlsi_net.utils.settings import SAME_GROUP
 
 
 def test_seeds_of_one_configuration_are_one_row(tmp_path):
@@ -27,12 +28,12 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path):
     (group,), skipped = group_seeds(runs)
     assert skipped == []
     assert (group.label, len(group.runs)) == ("toy", 3)
-    assert group.mean(("semseg", "mIoU")) == pytest.approx(0.6)
-    assert group.deviation(("semseg", "mIoU")) == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
+    assert mean(group.values("semseg/mIoU")) == pytest.approx(0.6)
+    assert deviation(group.values("semseg/mIoU")) == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
 
 
 def test_every_ignored_setting_is_ignored_and_others_are_not(tmp_path):
-    changes = {key: "other" for key in IGNORED if key not in ("seed", "paths")}
+    changes = {key: "other" for key in SAME_GROUP if key not in ("seed", "paths")}
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", config={**changes, "seed": 1})]
     assert len(group_seeds(runs)[0]) == 1
     runs.append(make_run(tmp_path / "c", config={"trainer.max_steps": 101, "seed": 2}))
@@ -53,10 +54,10 @@ def test_one_seed_has_no_deviation_and_missing_scores_no_mean(tmp_path):
         for seed, value in ((0, 0.5), (1, None))
     ]
     (group,), _ = group_seeds(runs)
-    assert math.isnan(group.mean(("semseg", "mIoU")))
-    assert math.isnan(group.mean(("depth", "rmse")))
+    assert math.isnan(mean(group.values("semseg/mIoU")))
+    assert math.isnan(mean(group.values("depth/rmse")))
     (alone,), _ = group_seeds(runs[:1])
-    assert math.isnan(alone.deviation(("semseg", "mIoU")))
+    assert math.isnan(deviation(alone.values("semseg/mIoU")))
 
 
 def test_labels_tell_what_the_command_changed(tmp_path):
@@ -132,7 +133,7 @@ def test_other_data_or_rules_make_another_table(tmp_path, changes, told):
 
 def test_runs_of_fewer_tasks_share_the_table(tmp_path):
     ((groups, _),) = tables_of([make_run(tmp_path / "a"), make_run(tmp_path / "b", {"depth": {"rmse": 0.7}})])
-    assert main_metrics(groups) == {("semseg", "mIoU"): True, ("depth", "rmse"): False}
+    assert main_metrics(groups) == {"semseg/mIoU": True, "depth/rmse": False}
 
 
 def test_a_difference_from_any_row_of_the_first_table_is_named(tmp_path):
@@ -149,16 +150,15 @@ def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
         for name, metric, width in (("a", "odsF", 1), ("b", "odsF_partial", 2))
     ]
     ((groups, _),) = tables_of(runs)
-    assert list(main_metrics(groups)) == [("boundary", "odsF"), ("boundary", "odsF_partial")]
-    assert math.isnan(groups[1].mean(("boundary", "odsF")))
+    assert list(main_metrics(groups)) == ["boundary/odsF", "boundary/odsF_partial"]
+    assert math.isnan(mean(groups[1].values("boundary/odsF")))
 
 
 def test_unknown_data_equals_nothing_known(tmp_path):
     folder = make_run(tmp_path / "a").folder.root
     (folder / "run.json").unlink()
     runs = [make_run(tmp_path / "b"), make_run(tmp_path / "c", record={"data.parts": 3})]
-    assert identity_of(runs[0]).known
-    assert not identity_of(runs[1]).known
+    assert [group.known for group in group_seeds(runs)[0]] == [True, False]
     assert len(tables_of(runs)) == 2
 
 

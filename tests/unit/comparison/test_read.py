@@ -7,6 +7,7 @@ from helpers.run_folders import make_run, write_run
 
 from mtlsi_net.comparison.read import find_folders, read_curves, read_run, read_runs
 from mtlsi_net.utils.errors import UserError
+from mtlsi_net.utils.io import flatten
 from mtlsi_net.utils.run_folder import histories
 
 
@@ -46,7 +47,7 @@ def damage(folder, name, text):
         (
             "metrics.json",
             '{"last": {"val": {"shadow": {"maxF": 0.5}}}}',
-            "which of the metrics of shadow is the main one",
+            "which metric of shadow is the main one",
         ),
         ("config.yaml", None, "no config.yaml"),
         ("config.yaml", "a: [", "config.yaml cannot be read"),
@@ -68,9 +69,9 @@ def test_scores_stage_and_main_metrics(tmp_path):
     scores = {"shadow": {"maxF": 0.5, "mine": 3.0}, "boundary": {"odsF_partial": 0.4, "odsF_subset": 0.3}}
     record = {"main": {"shadow": {"metric": "mine", "higher_is_better": False}, "broken": 3}}
     run = make_run(tmp_path / "a", scores, record=record | {"data.parts": {}}, stage="dev")
-    assert (run.stage, run.scores) == ("dev", scores)
-    assert run.main == {"shadow": ("mine", False), "boundary": ("odsF_partial", True)}
-    assert read_run(tmp_path / "a", "best").scores == scores
+    assert (run.stage, run.scores) == ("dev", flatten(scores, "/"))
+    assert run.main == {"shadow/mine": False, "boundary/odsF_partial": True}
+    assert read_run(tmp_path / "a", "best").scores == run.scores
 
 
 def test_a_run_without_a_record_is_read(tmp_path):
