@@ -26,11 +26,7 @@ COPIES = 48
 
 
 def bench_boundary(cfg: DictConfig) -> Report:
-    """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``.
-
-    Raises:
-        UserError: files that cannot be used.
-    """
+    """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``."""
     for key in ("pred", "gt"):
         if not Path(cfg.boundary[key]).is_file():
             raise UserError(f"boundary.{key}={cfg.boundary[key]} is no file; give a picture, boundary.{key}=FILE")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from mtlsi_net.benchmarks.candidates import build_candidates
-from mtlsi_net.benchmarks.live_bytes import StepBytes, count_step
+from mtlsi_net.benchmarks.live_bytes import count_step
 from mtlsi_net.benchmarks.report import Report, Row
 from mtlsi_net.benchmarks.runner import STEP_PEAK, Runner, device_record, random_batch, step_settings
 
@@ -40,26 +40,21 @@ def bench_memory(cfg: DictConfig) -> Report:
             runner = Runner(candidate.module.to(device), on_gpu, dtype)
             measured = max(runner.step()[STEP_PEAK] for _ in range(2))
             candidate.module.cpu()
-        rows.append({"model": name, **memory_columns(count, measured, cfg.card_gib)})
+        sizes = {
+            "parameters": count.parameters,
+            "gradients": count.gradients,
+            "optimiser": count.optimiser,
+            "saved activations": count.saved,
+            "counted peak": count.peak,
+            "free": cfg.card_gib * 2**30 - count.peak,
+            "measured peak": measured,
+        }
+        rows.append({"model": name, **{f"{what} MiB": round(size / 2**20, 1) for what, size in sizes.items()}})
     settings = {"size": list(cfg.data.size), "batch_size": cfg.batch_size, "tasks": list(tasks)}
     settings |= {"card_gib": cfg.card_gib, **device_record(device, cfg.precision)}
     height, width = cfg.data.size
     title = f"MiB of a training step, {cfg.batch_size} x {height}x{width}, {len(tasks)} tasks, {cfg.precision}"
     return Report({"memory": rows}, draw(rows, cfg.card_gib, title), title, {"settings": settings, "meaning": MEANING})
-
-
-def memory_columns(count: StepBytes, measured: float, card_gib: float) -> Row:
-    """Return a network's columns of memory.csv, in MiB."""
-    sizes = {
-        "parameters": count.parameters,
-        "gradients": count.gradients,
-        "optimiser": count.optimiser,
-        "saved activations": count.saved,
-        "counted peak": count.peak,
-        "free": card_gib * 2**30 - count.peak,
-        "measured peak": measured,
-    }
-    return {f"{what} MiB": round(size / 2**20, 1) for what, size in sizes.items()}
 
 
 def draw(rows: list[Row], card_gib: float, title: str) -> Figure:

@@ -49,11 +49,7 @@ PEAKS = {"inference MiB": FORWARD_PEAK, "training MiB": STEP_PEAK}
 
 
 def bench_model(cfg: DictConfig) -> Report:
-    """Measure the networks of ``cfg.models``.
-
-    Raises:
-        UserError: a setting that is not known, or a network that cannot be built.
-    """
+    """Measure the networks of ``cfg.models``."""
     candidates, runners, settings = _prepare(cfg)
 
     def run(name: str, kind: str, _: int) -> dict[tuple[str, str], float]:
@@ -70,11 +66,7 @@ def bench_model(cfg: DictConfig) -> Report:
 
 
 def bench_train(cfg: DictConfig) -> Report:
-    """Measure training steps of the networks of ``cfg.models``.
-
-    Raises:
-        UserError: as ``bench_model``.
-    """
+    """Measure training steps of the networks of ``cfg.models``."""
     _, runners, settings = _prepare(cfg)
     jobs = [lambda _, name=name: {name: runners[name].step()[STEP]} for name in runners]
     return timings("train", take_turns(jobs, cfg.rounds, "train"), f"train step, {headline(settings)}", settings)

@@ -44,11 +44,7 @@ def open_device(name: str) -> torch.device:
 
 
 def step_settings(cfg: DictConfig) -> tuple[torch.dtype | None, torch.device]:
-    """Return the type of autocasting (None: none) and the device.
-
-    Raises:
-        UserError: no image in a batch, or a setting that is not known.
-    """
+    """Return the type of autocasting (None: none) and the device."""
     if cfg.batch_size < 1:
         raise UserError(f"batch_size={cfg.batch_size}; give at least 1")
     return choose("precision", cfg.precision, PRECISIONS), open_device(cfg.device)
@@ -128,13 +124,7 @@ def _random_target(spec: TargetSpec, shape: tuple[int, ...], generator: torch.Ge
 
 
 class Runner:
-    """Runs one network and returns seconds and bytes.
-
-    Args:
-        module: the network, its losses and its optimiser's recipe, on the batch's device.
-        batch: what it runs on, again and again.
-        dtype: of autocasting; None is none.
-    """
+    """Runs a module on one batch of its device, autocasting to ``dtype`` if not None; returns seconds and bytes."""
 
     def __init__(self, module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None) -> None:
         device = batch["image"].device
@@ -143,11 +133,7 @@ class Runner:
         self.autocast = partial(torch.autocast, device.type, dtype, enabled=dtype is not None)
 
     def forward(self) -> dict[str, float]:
-        """Run in eval mode, without gradient and without a mask of padding, as operations are counted.
-
-        Returns:
-            ``FORWARD`` and ``FORWARD_PEAK``.
-        """
+        """Return ``FORWARD`` and its peak, in eval mode, without gradient or mask of padding, as operations are counted."""
         self.module.eval()
         seconds, peak = self.meter.measure(self._predict)
         return {FORWARD: seconds, FORWARD_PEAK: peak + _weight_bytes(self.module)}

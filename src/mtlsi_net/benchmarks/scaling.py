@@ -59,11 +59,7 @@ class FixedMaps(Encoder):
 
 
 def bench_scaling(cfg: DictConfig) -> Report:
-    """Measure the decoders of ``cfg.scaling.models``.
-
-    Raises:
-        UserError: a setting that cannot be, or a network that cannot be built.
-    """
+    """Measure the decoders of ``cfg.scaling.models``."""
     if len(cfg.scaling.sizes) < 2:
         raise UserError(f"scaling.sizes={cfg.scaling.sizes}; a curve needs two sizes or more: [[224,288],[448,576]]")
     device = open_device(cfg.device)

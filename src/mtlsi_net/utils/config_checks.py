@@ -1,6 +1,7 @@
 """Checks of a configuration, and the objects it describes."""
 
 import inspect
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,21 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils.errors import InputError, UserError, nearest_names
+from mtlsi_net.utils.logs import quiet
 from mtlsi_net.utils.renamed import modernize
 
 
-def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it.
+def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a value
+    """Import what a dotted name stands for; None if there is no such thing."""
+    try:
+        with quiet("hydra.utils", logging.CRITICAL):
+            return get_object(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
-    An ablation sets options of a stage; on a network without that stage, or with another one there, they would end in
-    a constructor's traceback.
+
+def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
+    """Check that every class named by the configuration takes the options given to it (by an ablation, for one).
 
     Raises:
         UserError: names the option, and the nearest that the class has.
@@ -83,12 +91,9 @@ class LocatedFactory(partial[Any]):
 
 
 def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa: ANN401 - whatever it describes
-    """Return what a node of the configuration describes.
+    """Return what a node of the configuration describes, e.g. ``model``.
 
-    Args:
-        cfg: the whole configuration.
-        key: of the node, e.g. ``model``.
-        options: added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
+    ``options`` are added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
 
     Raises:
         UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not

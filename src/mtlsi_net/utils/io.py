@@ -15,9 +15,7 @@ from typing import IO, Any
 def atomic_file(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that replaces it once it is complete and on the disk.
 
-    Args:
-        path: of the file; whoever opens it, at whatever moment, finds a complete one.
-        keep: another name under which the replaced file stays.
+    The replaced file stays under the name ``keep``, if that is given.
 
     Raises:
         OSError: it cannot be written; ``path`` stays as it was.

@@ -52,9 +52,6 @@ def check_launcher(cfg: DictConfig) -> None:
 
     A job starts a process for each of its devices itself (``utils.launch``), unless the launcher did.
 
-    Args:
-        cfg: with ``hydra`` and, for entry points that train, ``trainer``.
-
     Raises:
         UserError: they do not.
     """
