@@ -17,11 +17,7 @@ from mtlsi_net.utils.weights import brief
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return a checkpoint: the file itself, or the last one of a run folder.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return a checkpoint: the file itself, or the last one of a run folder; a UserError if that has none."""
     if not path.is_dir():
         return path
     last = RunFolder(path).last

@@ -46,11 +46,7 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
 
 
 def newest_whole(paths: list[Path]) -> Path | None:
-    """Return the first checkpoint that is undamaged, with a warning for each one before; None if there is none at all.
-
-    Raises:
-        UserError: all that are there are damaged.
-    """
+    """Return the first undamaged checkpoint, warning of each before; None if none exists; a UserError if all are damaged."""
     there = [path for path in paths if path.is_file()]
     for path in there:
         problem = damage(path)

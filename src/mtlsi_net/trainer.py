@@ -74,13 +74,7 @@ def build_training(
     data: MultiTaskDataModule,
     how: str = "resume with ckpt=last",
 ) -> L.Trainer:
-    """Return the trainer that trains ``module`` on ``data``, in as many processes as there are.
-
-    ``how`` is the instruction for resuming an interrupted run.
-
-    Raises:
-        UserError: settings of ``trainer`` or a batch that its processes cannot share.
-    """
+    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
     callbacks = training_callbacks(cfg, folder, data, how)
     trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
     module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
@@ -91,11 +85,7 @@ def build_training(
 def build_trainer(
     cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
 ) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
-
-    Raises:
-        UserError: other processes are there than the trainer wants.
-    """
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []

@@ -16,12 +16,9 @@ class FixedWeights(nn.Module):
 
     Args:
         tasks: names of the trained tasks; the order of all (T,) tensors here.
-        weights: task -> constant factor of its loss; may name more tasks than are trained. None: 1 for all.
+        weights: task -> constant factor of its loss, for every task at least. None: 1 for all.
         aux: factor of the preliminary predictions' losses (lineage: 1.0), which join their task's loss before anything
             else; 0 leaves them out.
-
-    Raises:
-        UserError: a task without weight.
     """
 
     factors: Tensor

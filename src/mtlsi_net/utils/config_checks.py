@@ -51,11 +51,7 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
 
 
 def check_complete(cfg: DictConfig) -> None:
-    """Check that every setting that has no default (``???``) was given.
-
-    Raises:
-        UserError: names those that were not.
-    """
+    """Raise a UserError that names the settings without default (``???``) that were not given."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
@@ -68,11 +64,7 @@ def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
 
 @contextmanager
 def located(key: str) -> Iterator[None]:
-    """Put a configuration's key before the message of an InputError: ``model.fusion: phi=rellu is not known``.
-
-    Raises:
-        UserError: an InputError was raised inside the context.
-    """
+    """Make an InputError inside the context a UserError with a key before it: ``model.fusion: phi=rellu is not known``."""
     try:
         yield
     except InputError as error:

@@ -54,11 +54,7 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
 
 
 def local_processes(cfg: DictConfig) -> int:
-    """Return how many processes one node's devices need.
-
-    Raises:
-        UserError: the run needs several nodes, which torchrun or SLURM must start.
-    """
+    """Return how many processes one node's devices need; a UserError for several nodes: torchrun or SLURM starts these."""
     nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
     if nodes != 1:
         raise UserError(

@@ -45,11 +45,7 @@ class RunFolder:
         return self.last.is_file() or self.previous.is_file()
 
     def create(self, *subfolders: Path) -> None:
-        """Make the folder, and the named ones inside it, and check that it can be written.
-
-        Raises:
-            UserError: it cannot.
-        """
+        """Make the folder, and the named ones inside it; a UserError if it cannot be written."""
         try:
             for folder in (self.root, *subfolders):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -73,11 +69,7 @@ class RunFolder:
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Let no other process train here meanwhile; the system lifts the lock when this one ends, however it ends.
-
-        Raises:
-            UserError: another does.
-        """
+        """Hold the folder's lock, which the system lifts when the process ends; a UserError if another one trains here."""
         with (self.root / LOCK).open("a+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loaders' processes, unlike flock
