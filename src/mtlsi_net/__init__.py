@@ -4,8 +4,10 @@ The names of ``__all__`` are the library: networks and their parts, tasks, metri
 asked for, so that commands answer ``--help`` at once.
 """
 
+import ast
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,40 +51,13 @@ if TYPE_CHECKING:
     from mtlsi_net.utils.errors import InputError as InputError
     from mtlsi_net.utils.errors import UserError as UserError
 
-_HOMES = {
-    "mtlsi_net.assemble": ("build_network", "build_tasks"),
-    "mtlsi_net.metrics.boundary.metric": ("BoundaryFMeasure",),
-    "mtlsi_net.metrics.depth": ("DepthMetric",),
-    "mtlsi_net.metrics.gain": ("delta_m",),
-    "mtlsi_net.metrics.normals": ("NormalsMetric",),
-    "mtlsi_net.metrics.saliency": ("SaliencyMetric",),
-    "mtlsi_net.metrics.segmentation": ("SegmentationMetric",),
-    "mtlsi_net.models.baselines.bridgenet_variant": ("BridgeNetVariant",),
-    "mtlsi_net.models.baselines.invpt": ("InvPTNet",),
-    "mtlsi_net.models.baselines.mlore": ("MLoRENet",),
-    "mtlsi_net.models.baselines.mti_net_variant": ("MTINetVariant",),
-    "mtlsi_net.models.baselines.shared_encoder": ("SharedEncoderNet",),
-    "mtlsi_net.models.baselines.single_task": ("SingleTaskNet",),
-    "mtlsi_net.models.distiller": ("SemanticTokenDistiller",),
-    "mtlsi_net.models.encoder": ("Encoder", "TimmEncoder"),
-    "mtlsi_net.models.external": ("ExternalNetwork",),
-    "mtlsi_net.models.fusion": ("MultiScaleQueryFusion",),
-    "mtlsi_net.models.mtlsi": ("MTLSINet",),
-    "mtlsi_net.models.network": ("DenseNetwork", "Network"),
-    "mtlsi_net.models.semantic_decoder": ("CrossWindowBlock", "SemanticDecoder"),
-    "mtlsi_net.prediction.model": ("Model", "load"),
-    "mtlsi_net.prediction.result": ("Result",),
-    "mtlsi_net.specs": ("Prediction", "TargetSpec"),
-    "mtlsi_net.tasks.base": ("Task",),
-    "mtlsi_net.tasks.boundary": ("BoundaryTask",),
-    "mtlsi_net.tasks.depth": ("DepthTask",),
-    "mtlsi_net.tasks.normals": ("NormalsTask",),
-    "mtlsi_net.tasks.saliency": ("SaliencyTask",),
-    "mtlsi_net.tasks.scores": ("TaskMetrics",),
-    "mtlsi_net.tasks.semseg": ("HumanPartsTask", "SemsegTask"),
-    "mtlsi_net.utils.errors": ("InputError", "UserError"),
+_HOME_OF = {
+    alias.name: str(node.module)
+    for node in ast.walk(ast.parse(Path(__file__).read_text()))
+    if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mtlsi_net.")
+    for alias in node.names
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""Name of the library -> its module, as the imports above have it: the only list of them."""
 
 __all__ = sorted(_HOME_OF)
 

@@ -48,11 +48,7 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModu
 
 
 def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
-    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
-
-    Raises:
-        UserError: the network takes an encoder, and the configuration has none; or it cannot do what is asked of it.
-    """
+    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own."""
     factory = instantiate_node(cfg, "model")
     parts: dict[str, Any] = {
         "task_channels": {name: task.channels for name, task in tasks.items()},

@@ -17,19 +17,15 @@ from mtlsi_net.utils.weights import brief
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return a checkpoint: the file itself, or the last one of a run folder.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return a checkpoint: the file itself, or the last one of a run folder; a UserError if that has none."""
     if not path.is_dir():
         return path
-    found = [RunFolder(path).last, path / RunFolder(path).last.name]
-    for file in found:
+    last = RunFolder(path).last
+    for file in (last, path / last.name):
         if file.is_file():
             return file
     raise UserError(
-        f"{path} is neither a run folder (no {found[0].relative_to(path)}) nor a saved model (no config.json); give one of "
+        f"{path} is neither a run folder (no {last.relative_to(path)}) nor a saved model (no config.json); give one of "
         "these, or a checkpoint"
     )
 
@@ -45,21 +41,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({first_line}); is it complete?") from None
+        raise UserError(f"checkpoint {path} cannot be read ({brief(error)}); is it complete?") from None
     missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
     if missing:
         raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")
     config = checkpoint["config"]
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(part), dict) for part in ("model", "tasks", "data")
-    ):
+    parts = [config.get(part) for part in ("model", "tasks", "data")] if isinstance(config, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise UserError(
             f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
         )
     checkpoint["config"] = config = modernize(config)
-    config.pop("hydra", None)
-    for part in ("trainer", "logger"):  # of the training; whoever uses the network has others
+    for part in ("hydra", "trainer", "logger"):  # of the training; whoever uses the network has others
         config.pop(part, None)
     config["data"]["extra_augmentations"] = []  # only training would build these
     check_targets(config, f"checkpoint {path}")
@@ -74,11 +67,7 @@ def without_downloads(run: DictConfig) -> None:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Give a module its weights, every one of them.
-
-    Raises:
-        UserError: they do not fit.
-    """
+    """Give a module its weights, every one of them; a UserError names the ``source`` of those that do not fit."""
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -5,20 +5,16 @@ Exit code: that of ``verify_data`` on what was unpacked; 2 if there is nothing t
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.entry import user_errors
 
 
-@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="download", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Download, unpack, verify, and leave with the exit code."""
-    with user_errors():
-        from mtlsi_net.fetching.download import download
+    from mtlsi_net.fetching.download import download
 
-        sys.exit(download(cfg))
+    sys.exit(download(cfg))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
 """Evaluate a checkpoint: ``python -m mtlsi_net.evaluate ckpt=outputs/.../checkpoints/last.ckpt``."""
 
-import hydra
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.entry import user_errors
 from mtlsi_net.utils.launch import start
 
 
-@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="evaluate", version_base="1.3")
 def main(cfg: DictConfig) -> float:
     """Score the checkpoint with the configuration it carries."""
-    with user_errors():
-        return start(evaluate_one, cfg)
+    return start(evaluate_one, cfg)
 
 
 def evaluate_one(cfg: DictConfig) -> float:

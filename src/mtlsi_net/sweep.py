@@ -20,11 +20,8 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
     ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
-    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names.
-
-    Args:
-        cfg: of the job.
-        command: that repeats this job alone, for its record.
+    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. ``command`` repeats this job
+    alone, for its record.
 
     Raises:
         UserError: the folder holds a run of another configuration, or all its checkpoints are damaged.
@@ -49,11 +46,7 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
 
 
 def newest_whole(paths: list[Path]) -> Path | None:
-    """Return the first checkpoint that is undamaged, with a warning for each one before; None if there is none at all.
-
-    Raises:
-        UserError: all that are there are damaged.
-    """
+    """Return the first undamaged checkpoint, warning of each before; None if none exists; a UserError if all are damaged."""
     there = [path for path in paths if path.is_file()]
     for path in there:
         problem = damage(path)

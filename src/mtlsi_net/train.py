@@ -5,27 +5,23 @@
 
 import shlex
 
-import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.entry import user_errors
 from mtlsi_net.utils.launch import start
 from mtlsi_net.utils.resuming import resumes
 
 
-@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> float:
     """Train, evaluate and report; the imports wait until the configuration is known to be right."""
-    with user_errors():
-        job = HydraConfig.get()
-        if job.mode == RunMode.MULTIRUN:
-            cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
-            return start(resume_or_train, cfg, job_command(job))
-        return start(resume_or_train if resumes(cfg) else train_one, cfg)
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
+        return start(resume_or_train, cfg, job_command(job))
+    return start(resume_or_train if resumes(cfg) else train_one, cfg)
 
 
 def train_one(cfg: DictConfig) -> float:

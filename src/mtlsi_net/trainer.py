@@ -14,7 +14,7 @@ from torch import nn
 
 from mtlsi_net.assemble import choose_precision
 from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.lit.callbacks import ExponentialAverage, StepSeeds
+from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
 from mtlsi_net.lit.checkpoints import SafeCheckpointIO
 from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
 from mtlsi_net.lit.module import MultiTaskModule
@@ -27,7 +27,6 @@ from mtlsi_net.lit.processes import (
     has_unreached,
     synchronise_batch_norm,
 )
-from mtlsi_net.lit.progress import ProgressBar
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils import ranks
@@ -58,16 +57,8 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
 def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return the LightningModule; ``rest`` holds its priors and config."""
     weighting = instantiate_node(cfg, "task_weights", tasks=list(tasks))
-    recipe = instantiate_node(cfg, "optim")
-    return MultiTaskModule(
-        network,
-        tasks,
-        weighting,
-        recipe,
-        loss_norm=cfg.get("loss_norm", "device"),
-        non_finite=cfg.get("non_finite", "stop"),
-        **rest,
-    )
+    checks = {"loss_norm": cfg.get("loss_norm", "device"), "non_finite": cfg.get("non_finite", "stop")}
+    return MultiTaskModule(network, tasks, weighting, instantiate_node(cfg, "optim"), **checks, **rest)
 
 
 def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
@@ -83,13 +74,7 @@ def build_training(
     data: MultiTaskDataModule,
     how: str = "resume with ckpt=last",
 ) -> L.Trainer:
-    """Return the trainer that trains ``module`` on ``data``, in as many processes as there are.
-
-    ``how`` is the instruction for resuming an interrupted run.
-
-    Raises:
-        UserError: settings of ``trainer`` or a batch that its processes cannot share.
-    """
+    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
     callbacks = training_callbacks(cfg, folder, data, how)
     trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
     module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
@@ -100,15 +85,10 @@ def build_training(
 def build_trainer(
     cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
 ) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
-
-    Raises:
-        UserError: other processes are there than the trainer wants.
-    """
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
-    bar = (
-        [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if cfg.trainer.get("enable_progress_bar", True) else []
-    )
+    shows = cfg.trainer.get("enable_progress_bar", True)
+    bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
     trainer: L.Trainer = instantiate_node(
         cfg,
         "trainer",
@@ -133,10 +113,7 @@ def best_name(data: MultiTaskDataModule) -> str:
 
 
 def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
-    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights.
-
-    ``how`` is the instruction for resuming an interrupted run.
-    """
+    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights."""
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
     stop = StopRequest(seconds(cfg.trainer.get("max_time")))

@@ -27,7 +27,6 @@ from mtlsi_net.pictures import predict_samples, write_grid
 from mtlsi_net.record import describe_scores
 from mtlsi_net.report import publish, write_classes
 from mtlsi_net.tasks.image_sums import write_image_sums
-from mtlsi_net.tasks.scores import Scores
 from mtlsi_net.trainer import best_name, build_module, build_training, open_run
 from mtlsi_net.utils.config_checks import check_complete, located
 from mtlsi_net.utils.io import write_json
@@ -40,11 +39,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run found: its folder, the headline gain, and the rows of its table (label -> scores)."""
+    """What a run found: its folder and the headline gain."""
 
     folder: RunFolder
     gain: float
-    rows: dict[str, Scores]
 
 
 def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> TrainResult:
@@ -56,22 +54,17 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
         resume: a checkpoint of this run: weights, optimiser, schedule, learned loss weights, averages, position in the data.
             What follows is what would have followed without the interruption.
     """
-    clock = {"start": time.monotonic()}
     check_complete(cfg)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     with folder.occupied() if is_first() else nullcontext():
-        return _train(cfg, folder, config, command, resume, clock)
+        return _train(cfg, folder, config, command, resume)
 
 
 def _train(
-    cfg: DictConfig,
-    folder: RunFolder,
-    config: dict[str, Any],
-    command: str | None,
-    resume: Path | None,
-    clock: dict[str, float],
+    cfg: DictConfig, folder: RunFolder, config: dict[str, Any], command: str | None, resume: Path | None
 ) -> TrainResult:
+    clock = {"start": time.monotonic()}
     _begin(folder, resume)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -99,9 +92,8 @@ def _train(
         trainer.save_checkpoint(folder.last, weights_only=False)
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     stage = data.val_stage
-    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     if not is_first():
-        return TrainResult(folder, gain, rows)
+        return TrainResult(folder, gain)
     for part, split in ((stage, "val"), ("train", "train_scored")):
         samples = predict_samples(module, data.eval_dataloader(split, shared=False), cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{part}.png")
@@ -111,12 +103,13 @@ def _train(
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
     write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
+    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
     write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
     folder.previous.unlink(missing_ok=True)
     close(trainer.loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
-    return TrainResult(folder, gain, rows)
+    return TrainResult(folder, gain)
 
 
 def _begin(folder: RunFolder, resume: Path | None) -> None:
@@ -154,12 +147,8 @@ def _announce(size: ModelSize, tasks: int) -> None:
         return
     log.info(
         "encoder %.1f M parameters, %.1f GFLOP; decoder %.1f M, %.1f GFLOP (%.1f a task) at %dx%d, 2 per multiply-add",
-        size["encoder_parameters_m"],
-        size["encoder_gflop"],
-        size["decoder_parameters_m"],
-        size["decoder_gflop"],
-        size["decoder_gflop"] / tasks,
-        *size["image_size"],
+        *(size["encoder_parameters_m"], size["encoder_gflop"], size["decoder_parameters_m"], size["decoder_gflop"]),
+        *(size["decoder_gflop"] / tasks, *size["image_size"]),
     )
 
 

@@ -5,20 +5,16 @@ Exit code 0: fit for comparison with published numbers; 1: usable but not compar
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
 from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.entry import user_errors
 
 
-@hydra.main(config_path="pkg://mtlsi_net.conf", config_name="verify_data", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Verify, print what was found, and leave with the exit code."""
-    with user_errors():
-        from mtlsi_net.verification.verify import verify
+    from mtlsi_net.verification.verify import verify
 
-        sys.exit(int(verify(cfg).level))
+    sys.exit(int(verify(cfg).level))
 
 
 if __name__ == "__main__":

@@ -76,16 +76,6 @@ def test_the_library_is_what_all_names():
         _ = mtlsi_net.MTLSI
 
 
-def test_type_checkers_see_the_same_names():
-    import ast
-
-    tree = ast.parse((SRC / "__init__.py").read_text())
-    typed = next(node for node in tree.body if isinstance(node, ast.If))
-    names = [(alias.name, node.module) for node in typed.body for alias in node.names]
-    assert dict(names) == mtlsi_net._HOME_OF
-    assert len(names) == len(mtlsi_net.__all__)
-
-
 def test_the_readmes_library_example_runs():
     (block,) = re.findall(r"```python\n(from functools .*?)```", README, re.DOTALL)
     names = {}

@@ -1,10 +1,5 @@
-"""Speed of boundary scoring: one image on one core, many on all, and what compiling costs once."""
+"""Speed of boundary scoring: one image on one core, many on all."""
 
-import logging
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -18,8 +13,6 @@ from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.utils.errors import UserError
 from mtlsi_net.utils.processes import map_in_processes
 
-log = logging.getLogger(__name__)
-
 SETTINGS = {
     "99 thresholds, no NMS": make_preset("plain", {"max_dist": 0.011}),
     "101 thresholds, NMS": make_preset("nyud", {"truth": "boundaries"}),
@@ -32,11 +25,7 @@ COPIES = 48
 
 
 def bench_boundary(cfg: DictConfig) -> Report:
-    """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``.
-
-    Raises:
-        UserError: files that cannot be used.
-    """
+    """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``."""
     for key in ("pred", "gt"):
         if not Path(cfg.boundary[key]).is_file():
             raise UserError(f"boundary.{key}={cfg.boundary[key]} is no file; give a picture, boundary.{key}=FILE")
@@ -56,10 +45,8 @@ def bench_boundary(cfg: DictConfig) -> Report:
         row = {"setting": name, **quartiles(1e3 * seconds[name], "{} ms", 2), "images/s, all cores": round(speed, 2)}
         row |= {f"s for {count}, one core": round(count * median, 2) for count in PUBLISHED}
         rows.append(row | {f"s for {count}, all cores": round(count / speed, 2) for count in PUBLISHED})
-    compiling = compile_seconds(job)
-    log.info("one image in a new process: %.1f s when it must compile, %.1f s afterwards", *compiling.values())
     figure = box_plot(seconds, "boundary scoring of an image, one core")
-    return Report({"boundary": rows}, figure, str(cfg.boundary.pred), {"seconds of a first process": compiling})
+    return Report({"boundary": rows}, figure, str(cfg.boundary.pred))
 
 
 def throughput(job: Job, preset: Preset) -> float:
@@ -68,20 +55,3 @@ def throughput(job: Job, preset: Preset) -> float:
     marks = [time.perf_counter() for _ in work]
     half = COPIES // 2
     return half / (marks[-1] - marks[half - 1])
-
-
-def compile_seconds(job: Job) -> dict[str, float]:
-    """Return the seconds that a new process needs for one image, without and with a cache of compiled code."""
-    program = (
-        "import sys; from pathlib import Path; from mtlsi_net.boundary_scoring.files import count_image; "
-        "from mtlsi_net.metrics.boundary.presets import make_preset; "
-        "count_image((Path(sys.argv[1]), [Path(sys.argv[2])]), make_preset('nyud'))"
-    )
-    found = {}
-    with tempfile.TemporaryDirectory() as cache:
-        for state in ("compiling", "compiled"):
-            start = time.perf_counter()
-            command = [sys.executable, "-c", program, str(job[0]), str(job[1][0])]
-            subprocess.run(command, env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True)
-            found[state] = round(time.perf_counter() - start, 2)
-    return found

@@ -25,10 +25,7 @@ OWN = ("model", "ablation", "backbone", "optim", "task_weights", "activation_che
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with random weights, what trains it, and its size.
-
-    ``backbone`` is its name, or None of a network that brings its own.
-    """
+    """A network with random weights, what trains it, its backbone's name (None: it brings its own), and its size."""
 
     module: MultiTaskModule
     backbone: str | None
@@ -38,9 +35,7 @@ class Candidate:
 def build_candidates(cfg: DictConfig, device: torch.device) -> dict[str, Candidate]:
     """Build the networks of ``cfg.models`` for the run's tasks and image size, all of them kept on ``device``.
 
-    Args:
-        cfg: each of its ``models`` is a choice of conf/model, or overrides of train.yaml: ``mtlsi ablation=no_fusion``.
-        device: where they shall run.
+    Each of ``models`` is a choice of conf/model, or overrides of train.yaml: ``mtlsi ablation=no_fusion``.
 
     Raises:
         UserError: a name that is not known, an override that does not fit or would make the networks differ in data, or

@@ -43,11 +43,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch shi
     """Adds up the storages that operations inside the context make, until they are freed.
 
     torch.distributed._tools' MemTracker gives the same sums within 5 %, in eight times the processor time, and does not
-    tell what the backward pass keeps.
-
-    Attributes:
-        now: bytes that live.
-        peak: their largest sum so far.
+    tell what the backward pass keeps. ``now`` are the bytes that live, ``peak`` their largest sum so far.
     """
 
     def __init__(self) -> None:

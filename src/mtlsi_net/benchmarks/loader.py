@@ -30,18 +30,14 @@ VALUES = "bytes to values, on the device that trains; here one core"
 
 
 def bench_loader(cfg: DictConfig) -> Report:
-    """Measure decoding, the pipelines and the steps of training.
-
-    Raises:
-        UserError: data that cannot be used, or not be compared with plain decoding.
-    """
+    """Measure decoding, the pipelines and the steps of training."""
     check_complete(cfg)
     data = assemble.build_data(cfg, assemble.build_tasks(cfg))
     prepare_worker(0)
     train, plain = data.datasets["train"], data.datasets["train_scored"]
     if not isinstance(train.pipeline, TrainPipeline):
         raise UserError("what=loader: data.augment=false, so there is no training pipeline to measure; set it to true")
-    count = min(cfg.images, len(train))
+    specs, count = train.reader.specs, min(cfg.images, len(train))
     samples = [index * len(train) // count for index in range(count)]
 
     def load(number: int) -> dict[str, float]:
@@ -53,7 +49,7 @@ def bench_loader(cfg: DictConfig) -> Report:
                 timed(TRAIN, train.__getitem__, Draw(number, sample)),
                 timed(EVALUATE, plain.__getitem__, Draw(0, sample)),
                 time_steps(train, number, sample),
-                time_values(train, number, sample),
+                timed(VALUES, batch_values, collate([train[Draw(number, sample)]], specs), specs),
             ):
                 seconds |= {name: seconds.get(name, 0.0) + took for name, took in told.items()}
         return {name: took / count for name, took in seconds.items()}
@@ -96,13 +92,6 @@ def time_steps(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str,
         marks.append(time.perf_counter())
     names = ["read and check", *(type(step).__name__ for step in steps)]
     return {STEP + name: took for name, took in zip(names, np.diff(marks).tolist(), strict=True)}
-
-
-def time_values(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str, float]:
-    """Return the seconds that decoding a loaded sample takes, which is left to the device that trains."""
-    specs = dataset.reader.specs
-    stored = collate([dataset[Draw(number, sample)]], specs)
-    return timed(VALUES, batch_values, stored, specs)
 
 
 def report(seconds: pd.DataFrame) -> Report:

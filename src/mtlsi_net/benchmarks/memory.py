@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from mtlsi_net.benchmarks.candidates import build_candidates
-from mtlsi_net.benchmarks.live_bytes import StepBytes, count_step
-from mtlsi_net.benchmarks.report import Report, Row, stacked_bars
+from mtlsi_net.benchmarks.live_bytes import count_step
+from mtlsi_net.benchmarks.report import Report, Row
 from mtlsi_net.benchmarks.runner import STEP_PEAK, Runner, device_record, random_batch, step_settings
 
 MEANING = {
@@ -26,11 +26,7 @@ MEANING = {
 
 
 def bench_memory(cfg: DictConfig) -> Report:
-    """Count the networks of ``cfg.models``.
-
-    Raises:
-        UserError: a setting that is not known, or a network that cannot be built or counted.
-    """
+    """Count the training step of the networks of ``cfg.models``, and measure it on a GPU."""
     dtype, device = step_settings(cfg)
     cpu = torch.device("cpu")
     candidates = build_candidates(cfg, cpu)
@@ -44,7 +40,16 @@ def bench_memory(cfg: DictConfig) -> Report:
             runner = Runner(candidate.module.to(device), on_gpu, dtype)
             measured = max(runner.step()[STEP_PEAK] for _ in range(2))
             candidate.module.cpu()
-        rows.append({"model": name, **memory_columns(count, measured, cfg.card_gib)})
+        sizes = {
+            "parameters": count.parameters,
+            "gradients": count.gradients,
+            "optimiser": count.optimiser,
+            "saved activations": count.saved,
+            "counted peak": count.peak,
+            "free": cfg.card_gib * 2**30 - count.peak,
+            "measured peak": measured,
+        }
+        rows.append({"model": name, **{f"{what} MiB": round(size / 2**20, 1) for what, size in sizes.items()}})
     settings = {"size": list(cfg.data.size), "batch_size": cfg.batch_size, "tasks": list(tasks)}
     settings |= {"card_gib": cfg.card_gib, **device_record(device, cfg.precision)}
     height, width = cfg.data.size
@@ -52,28 +57,15 @@ def bench_memory(cfg: DictConfig) -> Report:
     return Report({"memory": rows}, draw(rows, cfg.card_gib, title), title, {"settings": settings, "meaning": MEANING})
 
 
-def memory_columns(count: StepBytes, measured: float, card_gib: float) -> Row:
-    """Return a network's columns of memory.csv, in MiB."""
-    sizes = {
-        "parameters": count.parameters,
-        "gradients": count.gradients,
-        "optimiser": count.optimiser,
-        "saved activations": count.saved,
-        "counted peak": count.peak,
-        "free": card_gib * 2**30 - count.peak,
-        "measured peak": measured,
-    }
-    return {f"{what} MiB": round(size / 2**20, 1) for what, size in sizes.items()}
-
-
 def draw(rows: list[Row], card_gib: float, title: str) -> Figure:
     """Draw the parts of every network's memory, its peak, and the size of the card."""
+    frame = pd.DataFrame(rows).set_index("model")
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(rows)), layout="constrained")
     axis = figure.subplots()
-    frame = pd.DataFrame(rows).set_index("model")
-    stacked_bars(axis, frame.iloc[:, :4])
-    axis.plot(frame["counted peak MiB"], frame.index, "k|", markersize=18, label="counted peak")
+    frame.iloc[:, :4].plot.barh(stacked=True, ax=axis)
+    axis.plot(frame["counted peak MiB"], range(len(rows)), "k|", markersize=18, label="counted peak")
     axis.axvline(card_gib * 1024, color="grey", linestyle="--", label=f"{card_gib:g} GiB")
+    axis.invert_yaxis()
     axis.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3))
     axis.set_title(title, fontsize=9)
     return figure

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from mtlsi_net.benchmarks.candidates import Candidate, build_candidates
-from mtlsi_net.benchmarks.report import Report, Row, quartiles, stacked_bars, take_turns, timings
+from mtlsi_net.benchmarks.report import Report, Row, quartiles, take_turns, timings
 from mtlsi_net.benchmarks.runner import (
     FORWARD,
     FORWARD_PEAK,
     PART,
     PARTS,
-    STAGE,
     STEP,
     STEP_PEAK,
     Runner,
@@ -29,7 +28,7 @@ MEANING = {
     "weights": "random",
     "M": "millions of parameters",
     "GFLOP": "of one image, counted on the meta device, 2 operations per multiply-add",
-    "forward": "ms of a batch in eval mode, without gradient or mask of padding; stages are the network's children in it",
+    "forward": "ms of a batch in eval mode, without gradient or mask of padding",
     "train step": "ms of a batch: forward with mask, losses, backward, optimiser; gradients are not clipped",
     "% of step": "share of the train step: encoder and decoder forward and backward, the latter with the losses; optimiser",
     "train TFLOP/s": "three forward passes a train step, the field's rule of thumb; % of peak is that of peak_tflops",
@@ -50,11 +49,7 @@ PEAKS = {"inference MiB": FORWARD_PEAK, "training MiB": STEP_PEAK}
 
 
 def bench_model(cfg: DictConfig) -> Report:
-    """Measure the networks of ``cfg.models``.
-
-    Raises:
-        UserError: a setting that is not known, or a network that cannot be built.
-    """
+    """Measure the networks of ``cfg.models``."""
     candidates, runners, settings = _prepare(cfg)
 
     def run(name: str, kind: str, _: int) -> dict[tuple[str, str], float]:
@@ -65,18 +60,13 @@ def bench_model(cfg: DictConfig) -> Report:
     found.columns = pd.MultiIndex.from_tuples(found.columns)
     first = found[next(iter(runners))]
     rows = [model_row(name, candidate, found[name], first, cfg) for name, candidate in candidates.items()]
-    stages = [row for name in candidates for row in stage_rows(name, found[name])]
     title = headline(settings)
     record = {"settings": settings, "meaning": MEANING}
-    return Report({"model": rows, "stages": stages}, draw(rows, stages, title), title, record)
+    return Report({"model": rows}, draw(rows, title), title, record)
 
 
 def bench_train(cfg: DictConfig) -> Report:
-    """Measure training steps of the networks of ``cfg.models``.
-
-    Raises:
-        UserError: as ``bench_model``.
-    """
+    """Measure training steps of the networks of ``cfg.models``."""
     _, runners, settings = _prepare(cfg)
     jobs = [lambda _, name=name: {name: runners[name].step()[STEP]} for name in runners]
     return timings("train", take_turns(jobs, cfg.rounds, "train"), f"train step, {headline(settings)}", settings)
@@ -117,15 +107,6 @@ def model_row(name: str, candidate: Candidate, values: pd.DataFrame, first: pd.D
     return row | {column: round(values[key].median() / 2**20, 1) for column, key in PEAKS.items()}
 
 
-def stage_rows(name: str, values: pd.DataFrame) -> list[Row]:
-    """Return a network's rows of stages.csv, in the order of its stages."""
-    rows = []
-    for what in (what for what in values if what.startswith(STAGE)):
-        row = {"model": name, "stage": what.removeprefix(STAGE), **quartiles(1e3 * values[what], "ms {}", 4)}
-        rows.append(row | {"% of forward": round(100 * (values[what] / values[FORWARD]).median(), 1)})
-    return rows
-
-
 def headline(settings: Mapping[str, Any]) -> str:
     """Return images, tasks, device and precision in one line."""
     height, width = settings["size"]
@@ -136,20 +117,15 @@ def headline(settings: Mapping[str, Any]) -> str:
     )
 
 
-def draw(rows: list[Row], stages: list[Row], title: str) -> Figure:
-    """Draw the forward pass, stage by stage, and the training step of every model."""
+def draw(rows: list[Row], title: str) -> Figure:
+    """Draw the forward pass and the training step of every model, with the rounds' quartiles."""
     figure = Figure(figsize=(9, 1.8 + 0.4 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
     models = pd.DataFrame(rows).set_index("model")
-    took = pd.DataFrame(stages).pivot_table("ms", "model", "stage", sort=False).reindex(models.index)
-    stacked_bars(left, took.fillna(0.0))
-    left.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    right.barh(models.index, models[f"{STEP} ms"])
-    for axis, what in ((left, FORWARD), (right, STEP)):
+    for axis, what in zip(figure.subplots(1, 2, sharey=True), (FORWARD, STEP), strict=True):
         median, low, high = (models[f"{what} ms{end}"] for end in ("", " low", " high"))
-        axis.errorbar(median, models.index, xerr=(median - low, high - median), fmt="k.", capsize=3)
-        axis.set_xlabel(f"{what}, ms")
-        axis.set_xlim(left=0)
+        axis.barh(models.index, median, xerr=(median - low, high - median), capsize=3)
+        axis.set(xlabel=f"{what}, ms", xlim=(0, None))
         axis.tick_params(labelsize=8)
+    axis.invert_yaxis()
     figure.suptitle(title, fontsize=9)
     return figure

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.progress import track
 
@@ -49,7 +48,7 @@ class Report:
         tables: name of the CSV file -> rows of equal keys. The first one is printed.
         figure: the plot.
         title: of the printed table.
-        record: what bench.json holds besides the tables and the circumstances.
+        record: what bench.json holds beside the tables and ``describe_run``.
     """
 
     tables: Mapping[str, Sequence[Row]]
@@ -60,11 +59,7 @@ class Report:
     def publish(self, what: str, folder: Path, seed: int, seconds: float) -> None:
         """Write the CSV files, ``<what>.png`` and ``bench.json`` to an existing folder; print a table and its meaning.
 
-        Args:
-            what: the benchmark; the table of this name is ``rows`` in bench.json, others keep their names.
-            folder: where to.
-            seed: for the record.
-            seconds: all of the benchmark took, for the record.
+        The table named ``what`` is ``rows`` in bench.json; ``seconds`` is what the whole benchmark took.
         """
         for name, rows in self.tables.items():
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -82,14 +77,7 @@ class Report:
 
 
 def timings(what: str, seconds: pd.DataFrame, meaning: str, settings: Mapping[str, Any]) -> Report:
-    """Return the report of things that took turns, ratios being to the first.
-
-    Args:
-        what: the benchmark.
-        seconds: of ``take_turns``.
-        meaning: what the seconds are of.
-        settings: for the record.
-    """
+    """Return the report of ``take_turns``'s ``seconds`` of ``meaning``, ratios being to the first column."""
     ratios = seconds.div(seconds.iloc[:, 0], axis=0)
     rows = [
         {"what": name}
@@ -112,12 +100,3 @@ def box_plot(seconds: pd.DataFrame, meaning: str) -> Figure:
     axis.set_xlim(left=0)
     axis.set_xlabel(f"ms: {meaning}")
     return figure
-
-
-def stacked_bars(axis: Axes, parts: pd.DataFrame) -> None:
-    """Draw a horizontal bar for each row, of the columns' values side by side."""
-    ends = parts.cumsum(axis=1)
-    for name in parts:
-        axis.barh(parts.index, parts[name], left=ends[name] - parts[name], label=name)
-    axis.invert_yaxis()
-    axis.tick_params(labelsize=8)

@@ -12,11 +12,7 @@ from mtlsi_net.utils.errors import UserError
 
 
 def bench_rooms(cfg: DictConfig) -> Report:
-    """Render ``cfg.images`` rooms of each of ``cfg.rooms.sizes`` a round and take the processor seconds of one.
-
-    Raises:
-        UserError: no image.
-    """
+    """Render ``cfg.images`` rooms of each of ``cfg.rooms.sizes`` a round and take the processor seconds of one."""
     if cfg.images < 1:
         raise UserError(f"images={cfg.images}; give at least 1")
 

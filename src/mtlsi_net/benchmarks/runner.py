@@ -17,8 +17,8 @@ from mtlsi_net.specs import Batch, TargetSpec
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.utils.errors import UserError, choose
 
-FORWARD, STEP, STAGE, PART = "forward", "train step", "stage: ", "part: "
-"""Seconds of a batch; stages are the network's children during ``FORWARD``, parts are ``PARTS`` of ``STEP``."""
+FORWARD, STEP, PART = "forward", "train step", "part: "
+"""Seconds of a batch; parts are ``PARTS`` of ``STEP``."""
 PARTS = ("encoder", "decoder", "optimiser")
 """Forward and backward pass of the encoder, of all behind it with the losses, and the update of the weights."""
 FORWARD_PEAK, STEP_PEAK = "forward peak", "train step peak"
@@ -31,10 +31,7 @@ MAX_DEPTH = 10.0
 
 
 def open_device(name: str) -> torch.device:
-    """Return a device.
-
-    Args:
-        name: ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
+    """Return the device ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
 
     Raises:
         UserError: another name, or no GPU.
@@ -47,11 +44,7 @@ def open_device(name: str) -> torch.device:
 
 
 def step_settings(cfg: DictConfig) -> tuple[torch.dtype | None, torch.device]:
-    """Return the type of autocasting (None: none) and the device.
-
-    Raises:
-        UserError: no image in a batch, or a setting that is not known.
-    """
+    """Return the type of autocasting (None: none) and the device."""
     if cfg.batch_size < 1:
         raise UserError(f"batch_size={cfg.batch_size}; give at least 1")
     return choose("precision", cfg.precision, PRECISIONS), open_device(cfg.device)
@@ -131,13 +124,7 @@ def _random_target(spec: TargetSpec, shape: tuple[int, ...], generator: torch.Ge
 
 
 class Runner:
-    """Runs one network and returns seconds and bytes.
-
-    Args:
-        module: the network, its losses and its optimiser's recipe, on the batch's device.
-        batch: what it runs on, again and again.
-        dtype: of autocasting; None is none.
-    """
+    """Runs a module on one batch of its device, autocasting to ``dtype`` if not None; returns seconds and bytes."""
 
     def __init__(self, module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None) -> None:
         device = batch["image"].device
@@ -146,21 +133,10 @@ class Runner:
         self.autocast = partial(torch.autocast, device.type, dtype, enabled=dtype is not None)
 
     def forward(self) -> dict[str, float]:
-        """Run in eval mode, without gradient and without a mask of padding, as operations are counted.
-
-        Returns:
-            ``FORWARD``, ``FORWARD_PEAK`` and ``STAGE`` + name of each of the network's direct children that was called.
-        """
+        """Return ``FORWARD`` and its peak, in eval mode, without gradient or mask of padding, as operations are counted."""
         self.module.eval()
-        marks: dict[str, list[Any]] = {}
-        with ExitStack() as hooks:
-            for name, child in self.module.network.named_children():
-                mark = partial(self._mark, marks.setdefault(name, []))
-                hooks.enter_context(child.register_forward_pre_hook(mark))
-                hooks.enter_context(child.register_forward_hook(mark))
-            seconds, peak = self.meter.measure(self._predict)
-        stages = {STAGE + name: sum(map(self.meter.seconds, own[::2], own[1::2])) for name, own in marks.items() if own}
-        return {FORWARD: seconds, **stages, FORWARD_PEAK: peak + _weight_bytes(self.module)}
+        seconds, peak = self.meter.measure(self._predict)
+        return {FORWARD: seconds, FORWARD_PEAK: peak + _weight_bytes(self.module)}
 
     def step(self) -> dict[str, float]:
         """Train by one step: forward with the mask that loaders give, losses, backward, optimiser.
@@ -170,9 +146,7 @@ class Runner:
         """
         self.module.train()
         ends: list[Any] = []
-        marks: list[
-            Any
-        ] = []  # before and after the encoder's forward pass, and before its backward pass, which is last
+        marks: list[Any] = []  # before and after the encoder's forward pass, before its backward pass
 
         def arrive(_: Tensor) -> None:
             # The first map's gradient; autograd goes backward in the order of creation, so the whole decoder's came before.

@@ -34,20 +34,12 @@ MEANING = {
     "peak MiB": "largest sum of activations, gradients and temporary values of a training step on one image",
     "forward ms": "of a batch in eval mode; median of the rounds; empty above scaling.time_gflop",
     "exponent": "slope of a line through log(cost) over log(value), least squares; linear is 1",
-    "crossing": "value at which the fitted lines of a model and the first one cross; empty if they do not",
     "encoder": "left out: fixed maps of a plain transformer's shapes stand for it",
 }
 
 
 class FixedMaps(Encoder):
-    """Stands for a plain transformer: maps of its shapes at next to no cost, so that what is measured is the decoder.
-
-    Args:
-        name: what it stands for.
-        channels: of each of the four maps.
-        stride: of all of them.
-        pretrained: not used, as every encoder's here.
-    """
+    """Stands for a plain transformer: four maps of its shapes at next to no cost, so that the decoder is measured."""
 
     def __init__(self, name: str, channels: int, stride: int, pretrained: bool = False) -> None:  # noqa: ARG002
         super().__init__()
@@ -67,11 +59,7 @@ class FixedMaps(Encoder):
 
 
 def bench_scaling(cfg: DictConfig) -> Report:
-    """Measure the decoders of ``cfg.scaling.models``.
-
-    Raises:
-        UserError: a setting that cannot be, or a network that cannot be built.
-    """
+    """Measure the decoders of ``cfg.scaling.models``."""
     if len(cfg.scaling.sizes) < 2:
         raise UserError(f"scaling.sizes={cfg.scaling.sizes}; a curve needs two sizes or more: [[224,288],[448,576]]")
     device = open_device(cfg.device)
@@ -136,17 +124,12 @@ def _forward(name: str, network: nn.Module, image: Tensor, _: int) -> dict[str, 
 
 
 def fits(rows: Sequence[Row]) -> list[Row]:
-    """Return the exponent of every model's every cost, and where it crosses the first model's."""
+    """Return the exponent of every model's every cost."""
     found: list[Row] = []
-    first: dict[tuple[str, str], tuple[float, float]] = {}
     for (over, model), own in pd.DataFrame(rows).groupby(["over", "model"], sort=False):
-        row: Row = {"over": over, "model": model}
-        for cost in COSTS:
-            line = fit(own, cost)
-            crossing = math.nan if line is None else cross(first.setdefault((over, cost), line), line)
-            row[f"{cost} exponent"] = math.nan if line is None else round(line[0], 3)
-            row[f"{cost} crossing"] = round(crossing, 1)
-        found.append(row)
+        lines = {f"{cost} exponent": fit(own, cost) for cost in COSTS}
+        exponents = {name: math.nan if line is None else round(line[0], 3) for name, line in lines.items()}
+        found.append({"over": over, "model": model, **exponents})
     return found
 
 
@@ -158,14 +141,6 @@ def fit(rows: pd.DataFrame, cost: str) -> tuple[float, float] | None:
     values, costs = np.log(known).T
     slope, offset = np.polyfit(values, costs, 1)
     return float(slope), float(offset)
-
-
-def cross(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Return the value at which two fitted lines meet; NaN if they are (nearly) parallel or meet far away."""
-    if abs(a[0] - b[0]) < 0.01:
-        return math.nan
-    at = (b[1] - a[1]) / (a[0] - b[0])
-    return math.exp(at) if abs(at) < 30 else math.nan
 
 
 def draw(rows: Sequence[Row]) -> Figure:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -16,23 +17,14 @@ class StepSeeds(L.Callback):
     """Starts the random streams of every batch anew, as a function of (seed, process, epoch, batch).
 
     What a step draws (dropout, stochastic depth) then depends neither on what was drawn before it nor on an interruption.
-
-    Args:
-        seed: of the run.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002 - Lightning's signature
-        batch: Any,  # noqa: ANN401, ARG002 - Lightning's signature
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *hook: Any) -> None:  # noqa: ANN401 - module, batch, its number
         """Seed torch (all devices), numpy and Python."""
-        key = np.random.SeedSequence([self.seed, trainer.global_rank, trainer.current_epoch, batch_idx])
+        key = np.random.SeedSequence([self.seed, trainer.global_rank, trainer.current_epoch, hook[-1]])
         state = int(key.generate_state(1)[0])
         torch.manual_seed(state)
         np.random.seed(state)
@@ -43,10 +35,7 @@ class ExponentialAverage(L.Callback):
     """Keeps a running average of the network's weights beside the raw ones; saved with checkpoints.
 
     Lightning's ``EMAWeightAveraging`` (2.6.6) loses the raw weights at the end of fit, and a checkpoint with
-    ``save_weights_only`` then holds other weights than were scored.
-
-    Args:
-        decay: of the average, per optimiser step.
+    ``save_weights_only`` then holds other weights than were scored. ``decay`` is per optimiser step.
     """
 
     def __init__(self, decay: float) -> None:
@@ -62,19 +51,11 @@ class ExponentialAverage(L.Callback):
         if self._saved is not None:
             self.average.load_state_dict(self._saved)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401, ARG002 - Lightning's signature
-        batch: Any,  # noqa: ANN401, ARG002 - Lightning's signature
-        batch_idx: int,  # noqa: ARG002 - Lightning's signature
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:  # noqa: ANN401
         """Update after every optimiser step."""
         assert self.average is not None
         if trainer.global_step > int(self.average.n_averaged):
-            network = pl_module.get_submodule("network")
-            self.average.update_parameters(network)
+            self.average.update_parameters(pl_module.get_submodule("network"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average for the checkpoint."""
@@ -95,3 +76,21 @@ class ExponentialAverage(L.Callback):
         finally:
             with torch.no_grad():
                 network.load_state_dict(raw)
+
+
+class ProgressBar(RichProgressBar):
+    """RichProgressBar that reads losses from a GPU every ``every`` steps (0: never), to avoid waiting for it each step."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__(leave=False)
+        self.every = every
+        self._read_at = -1
+        self._shown: dict[str, Any] = {}
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        step = trainer.global_step
+        due = self.every > 0 and step % self.every == 0 and step != self._read_at
+        if due or not trainer.training or pl_module.device.type == "cpu":
+            self._shown, self._read_at = super().get_metrics(trainer, pl_module), step
+        return self._shown

@@ -16,11 +16,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and executes nothing in a file that is read."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002 - Lightning's signature
-        """Write ``path``; the ``last.ckpt`` that it replaces is kept as ``previous.ckpt``.
-
-        Raises:
-            UserError: it cannot be written; the file that was there before stays, and no incomplete one.
-        """
+        """Write ``path``, or raise a UserError and leave what was there; a replaced ``last.ckpt`` is ``previous.ckpt``."""
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

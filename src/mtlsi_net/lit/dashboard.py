@@ -1,4 +1,4 @@
-"""What a W&B run shows beside its curves: configuration, sizes, final scores, and pictures."""
+"""W&B dashboard: configuration, sizes, final scores and pictures beside the curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,10 +28,7 @@ def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mappi
 
 
 def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, folder: RunFolder) -> None:
-    """Put the final scores into the summary, ``last/val/semseg/mIoU``, ``best/...``, ``gain``, and end the run.
-
-    The run folder's files go along; offline they wait beside the run.
-    """
+    """Put the final scores into the summary, ``last/val/semseg/mIoU``, ``best/...``, ``gain``, save files, end the run."""
     scores = flatten(results, "/")
     for logger in dashboards(loggers):
         logger.experiment.summary.update({**scores, "gain": gain})

@@ -24,14 +24,8 @@ class GradientWeights(FixedWeights):
     in MGDA's code. With accumulation every batch finds its own weights.
 
     T tasks cost T more backward passes and the memory of T more gradients. A task without gradient (no labels in the
-    batch) takes no part and has weight 1, as has a single task.
-
-    Args:
-        tasks, weights, aux: see ``FixedWeights``.
-        method: one of ``METHODS``.
-        options: of torchjd's class of that name.
-
-    Torchjd is needed for training only: a checkpoint is evaluated without it.
+    batch) takes no part and has weight 1, as has a single task. ``options`` are those of torchjd's class for ``method``
+    (one of ``METHODS``). Torchjd is needed for training only: a checkpoint is evaluated without it.
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class GradientWeights(FixedWeights):
         """Torchjd's function from inner products (T, T) to weights (T,).
 
         Raises:
-            UserError: torchjd, or what this method needs besides, is not installed; unknown method or option.
+            UserError: torchjd or what this method needs is not installed; unknown method or option.
         """
         name = choose("task_weights.method", self.method, {known: f"{known}Weighting" for known in METHODS})
         try:
@@ -76,11 +70,7 @@ class GradientWeights(FixedWeights):
         return (found * self.stack(scaled)).sum()
 
     def check_trainer(self, precision: str, processes: int) -> None:
-        """Check what would otherwise fail in the first step.
-
-        Raises:
-            UserError: as ``weigh``; several processes, which would each find weights of their own; float16.
-        """
+        """Raise a UserError for several processes (each would find weights of its own), float16, or as ``weigh``."""
         _ = self.weigh
         if processes > 1:
             raise UserError(f"gradient-level task_weights run on one device, not {processes}; set trainer.devices=1")

@@ -1,4 +1,4 @@
-"""What happens at a loss or a gradient that is not finite."""
+"""Guard of training against losses and gradients that are not finite."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +16,9 @@ MOST_IN_A_ROW = 10
 
 
 class NonFiniteGuard:
-    """Stops the run, or skips the step and counts it; the processor waits for the device once a step, in ``check``.
+    """Stops the run (mode ``stop``), or skips the step and counts it (``skip``); waits for the device once, in ``check``.
 
-    A skipped step changes neither weights nor optimiser nor batch norms' statistics; schedule and data go on.
-
-    Args:
-        mode: ``stop`` or ``skip``.
-
-    Raises:
-        UserError: another mode.
+    A skipped step changes neither weights nor optimiser nor batch norms' statistics; schedule and data advance.
     """
 
     def __init__(self, mode: str = "stop") -> None:
@@ -46,13 +40,7 @@ class NonFiniteGuard:
         self._seen.append(((total.detach() + sum(own.values())).isfinite(), own, ids))
 
     def check(
-        self,
-        step: int,
-        norm: Tensor,
-        network: nn.Module,
-        parameters: Iterable[nn.Parameter],
-        *,
-        scaled: bool = False,
+        self, step: int, norm: Tensor, network: nn.Module, parameters: Iterable[nn.Parameter], *, scaled: bool = False
     ) -> bool:
         """Return whether the step may be taken; otherwise gradients are gone and buffers as before.
 
@@ -60,9 +48,9 @@ class NonFiniteGuard:
         is the same in all processes.
 
         Args:
-            step: its number.
+            step: its number, for messages.
             norm: of the gradient.
-            network: whose step it is.
+            network: whose buffers and gradients these are.
             parameters: all that move.
             scaled: the gradient is the concern of a scaler, which skips such steps itself.
 

@@ -16,13 +16,9 @@ from mtlsi_net.utils.run_folder import RunFolder
 
 
 class HistoryLogger(Logger):
-    """Writes ``metrics.csv`` and continues an existing one, which Lightning's own CSV logger deletes.
+    """Writes ``metrics.csv`` of the run folder, and continues an existing one, which Lightning's own CSV logger deletes.
 
-    A new column rewrites the file, atomically.
-
-    Args:
-        save_dir: the run folder.
-        every: optimiser steps between two writes.
+    A new column rewrites the file, atomically. ``every``: optimiser steps between two writes.
     """
 
     def __init__(self, save_dir: str, every: int = 100) -> None:
@@ -58,11 +54,7 @@ class HistoryLogger(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the rows since the last time.
-
-        Raises:
-            UserError: the file cannot be written.
-        """
+        """Write the rows since the last time; a UserError if the file cannot be written."""
         try:
             if self._rows:
                 self._write()

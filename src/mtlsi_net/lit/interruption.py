@@ -34,10 +34,7 @@ class Interrupted(SystemExit):
 
 
 class StopRequest:
-    """A signal or an expired time limit, acted on at the end of a step.
-
-    Args:
-        limit: seconds from now; None for no limit.
+    """A signal or an expired time ``limit`` (seconds from now), acted on at the end of a step.
 
     A handler that was installed before fitting (submitit's, which requeues its job) is called after saving.
     """
@@ -71,11 +68,7 @@ class StopRequest:
     def exit(self, requeues: bool) -> None:
         """End training after saving; returns only if an earlier handler of the signal does.
 
-        Args:
-            requeues: whether this rank requeues a SLURM job.
-
-        Raises:
-            Interrupted: there was no such handler.
+        ``requeues``: this rank requeues a SLURM job.
         """
         number, self.signal = self.signal, None
         if number is None:
@@ -94,11 +87,7 @@ class StopRequest:
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` between steps: after an optimiser step and the validation that belongs to it.
 
-    Args:
-        path: of the file.
-        every: optimiser steps between two checkpoints.
-        stop: asked after every step.
-        how: instruction for resuming, for the last message.
+    ``every``: optimiser steps between two; ``stop`` is asked after each step; ``how``: the instruction for resuming.
     """
 
     def __init__(self, path: Path, every: int, stop: StopRequest, how: str) -> None:
@@ -147,26 +136,17 @@ class LastCheckpoint(Checkpoint):
         if self._leaving:
             log.warning("%s: saved at step %d; %s", reason or "another rank", step, self.how)
 
-    def on_save_checkpoint(
-        self,
-        trainer: L.Trainer,  # noqa: ARG002 - Lightning's signature
-        pl_module: L.LightningModule,  # noqa: ARG002 - Lightning's signature
-        checkpoint: dict[str, Any],
-    ) -> None:
+    def on_save_checkpoint(self, *hook: Any) -> None:  # noqa: ANN401 - trainer, module, checkpoint
         """Count the current epoch: Lightning 2.6.6 does not, once it has resumed from the last batch of an epoch.
 
         Saving at any other moment is no way out: from the end or start of an epoch Lightning resumes in the old epoch.
         """
-        for count in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        for count in hook[-1]["loops"]["fit_loop"]["epoch_progress"].values():
             count["ready"] = count["started"] = count["processed"] + 1
 
 
 def seconds(text: str | None) -> float | None:
-    """Return the seconds of DD:HH:MM:SS.
-
-    Raises:
-        UserError: another form.
-    """
+    """Return the seconds of DD:HH:MM:SS; a UserError for another form."""
     if text is None:
         return None
     form = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", str(text))

@@ -25,13 +25,13 @@ def wandb_logger(
 ) -> WandbLogger:
     """Return a W&B logger whose run has started: online if the user is logged in and the service answers, else offline.
 
-    WANDB_MODE overrules the first. A run folder keeps its run's id, so that a resumed run goes on where it was.
+    WANDB_MODE overrules the first. The run folder ``save_dir`` keeps its run's id, so that a resumed run continues it.
 
     Args:
         project: of W&B.
         name: of the run.
-        save_dir: the run folder.
         group: runs to be compared.
+        save_dir: the run folder.
         log_model: upload checkpoints, only online.
         patience: seconds to wait for the service.
     """
@@ -54,9 +54,8 @@ def wandb_logger(
         logger = WandbLogger(offline=offline, log_model=log_model and not offline, **options)
         _ = logger.experiment  # starts the run
     except wandb.errors.Error as error:
-        log.warning(
-            "W&B does not answer (%s): logging offline, send later with `wandb sync`", str(error).splitlines()[0]
-        )
+        reason = str(error).splitlines()[0]
+        log.warning("W&B does not answer (%s): logging offline, send later with `wandb sync`", reason)
         wandb.teardown()
         logger = WandbLogger(offline=True, **options)
     return logger

@@ -35,9 +35,6 @@ class MultiTaskModule(L.LightningModule):
         loss_norm: losses divide by the valid pixels of the ``device``'s micro-batch (the field's way), or of the whole
             step (``global``), over processes and accumulation.
         non_finite: at a loss or gradient that is not finite, ``stop``, or ``skip`` and count steps where it is the gradient.
-
-    Raises:
-        UserError: another ``loss_norm`` or ``non_finite``.
     """
 
     def __init__(
@@ -69,8 +66,6 @@ class MultiTaskModule(L.LightningModule):
         # No modules: running metric states are no part of a checkpoint.
         self._metrics = TaskMetrics({})
         self._constant_metrics = TaskMetrics({})
-
-    # -- batches ----------------------------------------------------------------------------------------------------
 
     def received(self, batch: Batch) -> Batch:
         """Return a loader's batch on the module's device and, once there, as values; one that is so already as it is."""

@@ -66,31 +66,21 @@ class Recipe:
         return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
 
     def build(
-        self,
-        network: nn.Module,
-        max_steps: int,
-        more_groups: Iterable[dict[str, object]] = (),
-        *,
-        fused: bool = False,
+        self, network: nn.Module, max_steps: int, more_groups: Iterable[dict[str, object]] = (), *, fused: bool = False
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """Return the optimiser of the network and ``more_groups``, and the schedule to be stepped after every step.
 
-        Args:
-            network: its trainable parameters move.
-            max_steps: of the schedule.
-            more_groups: of parameters besides the network's.
-            fused: update all parameters by one kernel, where the optimiser and the parameters' device have one.
+        ``fused`` updates all parameters by one kernel, where the optimiser and the parameters' device have one.
         """
         groups = [*self.parameter_groups(network), *more_groups]
         own = inspect.signature(self.optimizer).parameters
         devices = {parameter.device.type for parameter in network.parameters()}
         can = "fused" in own and devices <= FUSED_ON
         optimizer = self.optimizer(groups, fused=True) if fused and can else self.optimizer(groups)
-
-        def factor(step: int) -> float:
-            return poly_factor(step, max_steps, power=self.power, warmup_steps=self.warmup_steps)
-
-        return optimizer, LambdaLR(optimizer, factor)
+        power, warmup = self.power, self.warmup_steps
+        return optimizer, LambdaLR(
+            optimizer, lambda step: poly_factor(step, max_steps, power=power, warmup_steps=warmup)
+        )
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -16,17 +16,11 @@ from mtlsi_net.utils.ranks import place
 
 log = logging.getLogger(__name__)
 
-STRATEGIES = ("auto", "ddp")
-
 
 def check_trainer(cfg: DictConfig) -> None:
-    """Check the settings of ``trainer`` that concern processes.
-
-    Raises:
-        UserError: names the setting, and what to set instead.
-    """
+    """Raise a UserError for a setting of ``trainer`` that concerns processes and does not work."""
     strategy = cfg.get("strategy", "auto")
-    if strategy not in STRATEGIES:
+    if strategy not in ("auto", "ddp"):
         raise UserError(
             f"trainer.strategy={strategy}: this suite trains and evaluates with ddp only (clipping, exact scores and "
             "checkpoints were made for it); set trainer=ddp, or trainer.strategy=auto"
@@ -70,11 +64,7 @@ def accumulate(trainer: L.Trainer, module: MultiTaskModule, micro_batches: int) 
 
 
 def check_processes(trainer: L.Trainer) -> None:
-    """Check that there are as many processes as the trainer wants.
-
-    Raises:
-        UserError: there are not.
-    """
+    """Raise a UserError unless there are as many processes as the trainer wants."""
     started, wanted = place(), trainer.num_devices * trainer.num_nodes
     if started.size == wanted:
         return
@@ -87,12 +77,9 @@ def check_processes(trainer: L.Trainer) -> None:
 
 
 def synchronise_batch_norm(network: nn.Module, trainer: L.Trainer, wanted: bool) -> nn.Module:
-    """Return the network with batch statistics taken over all processes, where it has any and that is wanted.
+    """Return the network with batch statistics taken over all processes, where it has any and that is ``wanted``.
 
     By timm's function: torch's own, which Lightning uses, loses the activation inside timm's layers.
-
-    Raises:
-        UserError: no GPU, which torch's layer needs.
     """
     has_any = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
     if not (wanted and has_any and trainer.world_size > 1):
@@ -102,5 +89,4 @@ def synchronise_batch_norm(network: nn.Module, trainer: L.Trainer, wanted: bool)
             "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
             "train without batch norm"
         )
-    synchronised: nn.Module = convert_sync_batchnorm(network)
-    return synchronised
+    return convert_sync_batchnorm(network)  # type: ignore[no-any-return]

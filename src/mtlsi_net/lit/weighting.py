@@ -1,4 +1,4 @@
-"""How the tasks' losses become one number: the only place that knows loss weights."""
+"""Loss weighting: from the tasks' losses to one number."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,12 +16,9 @@ class FixedWeights(nn.Module):
 
     Args:
         tasks: names of the trained tasks; the order of all (T,) tensors here.
-        weights: task -> constant factor of its loss; may name more tasks than are trained. None: 1 for all.
+        weights: task -> constant factor of its loss, for every task at least. None: 1 for all.
         aux: factor of the preliminary predictions' losses (lineage: 1.0), which join their task's loss before anything
             else; 0 leaves them out.
-
-    Raises:
-        UserError: a task without weight.
     """
 
     factors: Tensor
@@ -40,12 +37,7 @@ class FixedWeights(nn.Module):
         return {name: final[name] + self.aux * aux[name] if name in aux else final[name] for name in self.tasks}
 
     def forward(self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter] = ()) -> Tensor:  # noqa: ARG002
-        """Return the scalar to minimise.
-
-        Args:
-            losses: from ``join``.
-            parameters: the network's, for methods that look at gradients.
-        """
+        """Return the scalar to minimise from ``join``'s losses; ``parameters`` are for methods that look at gradients."""
         return self.total(self.factors * self.stack(losses))
 
     def total(self, losses: Tensor) -> Tensor:
@@ -61,7 +53,7 @@ class FixedWeights(nn.Module):
 
         Args:
             before: (T,) losses of the step's (last) batch, without gradient, mean over processes.
-            again: returns that batch's losses under the new weights, at the price of one more forward pass.
+            again: returns that batch's losses under the new weights, for one more forward pass.
         """
 
     def parameter_groups(self) -> list[dict[str, object]]:
@@ -78,10 +70,8 @@ class UncertaintyWeights(FixedWeights):
     That is the paper's form for regression, taken for all tasks: its form for classification, exp(-s) L + s / 2, is the
     same function of s - log 2 up to a constant.
 
-    Args:
-        tasks, weights, aux: see ``FixedWeights``.
-        lr: base learning rate of s, without weight decay (our choice: with Adam s follows any loss within some hundred
-            steps, where a backbone's 2e-5 would leave it near 0).
+    ``lr`` is the base learning rate of s, without weight decay (our choice: with Adam s follows any loss within some
+    hundred steps, where a backbone's 2e-5 would leave it near 0).
     """
 
     def __init__(
@@ -108,12 +98,9 @@ class DynamicWeightAverage(FixedWeights):
 
     Args:
         tasks, weights, aux: see ``FixedWeights``.
-        temperature: the paper's 2; larger is more even.
-        window: optimiser steps averaged over. The paper takes an epoch; the default is one of NYUDv2 at batch 4 (our
+        temperature: > 0; the paper's 2; larger is more even.
+        window: > 0, optimiser steps averaged over. The paper takes an epoch; the default is one of NYUDv2 at batch 4 (our
             choice, so that the weights do not depend on the data set's size).
-
-    Raises:
-        UserError: temperature or window not positive.
     """
 
     total_loss: Tensor
@@ -176,10 +163,7 @@ class Famo(FixedWeights):
     A task whose loss is exactly 0 (no labels in the batch) stays out of c, and logits wait for a complete batch (our
     choice). Constant factors change nothing but the value.
 
-    Args:
-        tasks, weights, aux: see ``FixedWeights``.
-        lr: of the logits (beta; the authors' 0.025).
-        decay: of the logits towards 0 (gamma).
+    ``lr`` is of the logits (beta; the authors' 0.025), ``decay`` theirs towards 0 (gamma).
     """
 
     logits: Tensor

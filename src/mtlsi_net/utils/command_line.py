@@ -5,12 +5,15 @@ import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
 import yaml
+from omegaconf import DictConfig
 
+from mtlsi_net.utils.entry import user_errors
 from mtlsi_net.utils.heap import keep_freed_memory
 from mtlsi_net.utils.renamed import CHOICES
 
@@ -25,15 +28,15 @@ FOOTER = """--cfg job shows the whole configuration as these words compose it; -
 """
 
 
-def run_command(name: str, main: Callable[[], object]) -> None:
-    """Run an entry point on this process's command line.
+def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
+    """Call a command's function with the configuration that this process's command line composes.
 
     ``--help`` is answered from the configuration files: Hydra 1.3's own help has none of their comments, which document
     the settings, and composes everything first: 1.6 instead of 0.3 seconds of processor time.
 
     Args:
-        name: of the entry point and of its file in ``conf/``.
-        main: decorated by Hydra.
+        name: of the command and of its file in ``conf/``.
+        function: its UserErrors become one line and exit code 2.
     """
     if any(word in HELP for word in sys.argv[1:]):
         words = sys.argv[1:]
@@ -43,7 +46,14 @@ def run_command(name: str, main: Callable[[], object]) -> None:
         sys.argv[1:] = tasks_as_names(sys.argv[1:])
     sys.argv[1:] = [current_choices(word) for word in sys.argv[1:]]
     keep_freed_memory()
-    main()
+    import hydra  # the help needs none of it
+
+    @wraps(function)  # Hydra names the job, and its log file, after the function's file
+    def task(cfg: DictConfig) -> object:
+        with user_errors():
+            return function(cfg)
+
+    hydra.main(config_path="pkg://mtlsi_net.conf", config_name=name, version_base="1.3")(task)()
 
 
 def tasks_as_names(words: Sequence[str]) -> list[str]:

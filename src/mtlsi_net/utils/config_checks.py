@@ -1,6 +1,7 @@
 """Checks of a configuration, and the objects it describes."""
 
 import inspect
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,21 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.utils.errors import InputError, UserError, nearest_names
+from mtlsi_net.utils.logs import quiet
 from mtlsi_net.utils.renamed import modernize
 
 
-def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it.
+def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a value
+    """Import what a dotted name stands for; None if there is no such thing."""
+    try:
+        with quiet("hydra.utils", logging.CRITICAL):
+            return get_object(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
-    An ablation sets options of a stage; on a network without that stage, or with another one there, they would end in
-    a constructor's traceback.
+
+def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
+    """Check that every class named by the configuration takes the options given to it (by an ablation, for one).
 
     Raises:
         UserError: names the option, and the nearest that the class has.
@@ -43,11 +51,7 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
 
 
 def check_complete(cfg: DictConfig) -> None:
-    """Check that every setting that has no default (``???``) was given.
-
-    Raises:
-        UserError: names those that were not.
-    """
+    """Raise a UserError that names the settings without default (``???``) that were not given."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
@@ -60,11 +64,7 @@ def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
 
 @contextmanager
 def located(key: str) -> Iterator[None]:
-    """Put a configuration's key before the message of an InputError: ``model.fusion: phi=rellu is not known``.
-
-    Raises:
-        UserError: an InputError was raised inside the context.
-    """
+    """Make an InputError inside the context a UserError with a key before it: ``model.fusion: phi=rellu is not known``."""
     try:
         yield
     except InputError as error:
@@ -83,12 +83,9 @@ class LocatedFactory(partial[Any]):
 
 
 def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa: ANN401 - whatever it describes
-    """Return what a node of the configuration describes.
+    """Return what a node of the configuration describes, e.g. ``model``.
 
-    Args:
-        cfg: the whole configuration.
-        key: of the node, e.g. ``model``.
-        options: added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
+    ``options`` are added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
 
     Raises:
         UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not

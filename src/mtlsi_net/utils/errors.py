@@ -44,13 +44,8 @@ def shown(items: Iterable[str], between: str = ", ") -> str:
 def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
     """Return ``known[name]``.
 
-    Args:
-        setting: the argument or setting, e.g. ``phi``.
-        name: what it is set to.
-        known: choices by name.
-
     Raises:
-        InputError: no such choice; names the setting and the choices that are near.
+        InputError: no such choice; names the setting (e.g. ``phi``) and the choices that are near.
     """
     if name not in known:
         raise InputError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")

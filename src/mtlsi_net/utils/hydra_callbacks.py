@@ -22,8 +22,7 @@ class ChooseRunFolder(Callback):
         if not ranks.is_first():
             return
         with user_errors():
-            folder = choose_folder(config)
-            if folder is None:
+            if (folder := choose_folder(config)) is None:
                 return
             given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]
             if given and Path(config.paths.run_dir).absolute() != folder.absolute():
@@ -51,10 +50,7 @@ class CheckRunFolder(Callback):
 
 
 class CheckSweep(Callback):
-    """Ends with one line and exit code 2 if a sweep's launcher cannot start its jobs.
-
-    Launchers' processes unpickle it with its module, and so know the resolver ``job_folder``.
-    """
+    """Ends with one line if a sweep's launcher cannot start its jobs; its module brings the resolver ``job_folder``."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Check before the first job."""

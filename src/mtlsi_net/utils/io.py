@@ -16,10 +16,8 @@ from typing import IO, Any
 def atomic_file(path: Path, keep: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside ``path`` that replaces it once it is complete and on the disk.
 
-    Args:
-        path: of the file; whoever opens it, at whatever moment, finds a complete one.
-        keep: another name under which the replaced file stays.
-        durable: False for what can be made again: it need not be on the disk yet, and several may write it at once.
+    The replaced file stays under the name ``keep``, if that is given. A file that can be made again need not be ``durable``: it
+    is not forced onto the disk, and several processes may write it at once.
 
     Raises:
         OSError: it cannot be written; ``path`` stays as it was.

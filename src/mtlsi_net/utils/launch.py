@@ -1,9 +1,7 @@
 """Launcher: one command, several ranks on this node, by ``torch.multiprocessing``.
 
-Every rank calls the same function with the composed configuration. The command is not run again, so that sweeps, launchers
-and time stamps in folder names meet one process only; torchrun and SLURM start ranks themselves. torch's own
-``elastic_launch`` loses the ranks' exit codes after a signal, doubles a terminal's Ctrl-C, and gives the second rank
-30 s to save.
+Every rank calls the same function with the composed configuration; torchrun and SLURM start ranks themselves. torch's own
+``elastic_launch`` loses the ranks' exit codes after a signal, doubles a terminal's Ctrl-C, and gives ranks 30 s to save.
 """
 
 import logging.config
@@ -14,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,10 +37,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> float:  # noqa: ANN401 - the function's own
     """Return what ``function(cfg, *arguments)`` returns in rank zero of the ranks that ``cfg.trainer`` asks for.
 
-    Args:
-        function: of a module that imports neither torch nor Lightning: ranks read it before they know their rank.
-        cfg: of the run.
-        arguments: further ones, picklable.
+    The function's module imports neither torch nor Lightning: ranks read it before they know their rank.
 
     Raises:
         UserError: nodes on which nobody has started processes.
@@ -60,11 +54,7 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
 
 
 def local_processes(cfg: DictConfig) -> int:
-    """Return how many processes one node's devices need.
-
-    Raises:
-        UserError: the run needs several nodes, which torchrun or SLURM must start.
-    """
+    """Return how many processes one node's devices need; a UserError for several nodes: torchrun or SLURM starts these."""
     nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
     if nodes != 1:
         raise UserError(
@@ -91,21 +81,13 @@ def _count_devices(devices: Any, accelerator: str) -> int:  # noqa: ANN401 - wha
     return max(1, torch.cuda.device_count())
 
 
-@dataclass(frozen=True)
-class _Inherited:
-    """What ranks take over from the process that starts them."""
-
-    port: int
-    argv: list[str]
-    hydra: dict[str, Any] | None
-    logging: dict[str, Any] | None
-
-
-def _inherited(port: int) -> _Inherited:
-    known: Any = HydraConfig.instance().cfg if HydraConfig.initialized() else None
-    logs: Any = None if known is None else OmegaConf.to_container(known.hydra.job_logging, resolve=True)
-    hydra: Any = None if known is None else OmegaConf.to_container(known.hydra)  # plugins' classes cannot be pickled
-    return _Inherited(port, list(sys.orig_argv), hydra, logs)
+def _hydra_settings() -> dict[str, Any]:
+    """Return what Hydra knows of this job, as plain values: plugins' classes cannot be pickled."""
+    if not HydraConfig.initialized():
+        return {}
+    job = HydraConfig.get()
+    settings: Any = OmegaConf.to_container(job)  # type: ignore[arg-type] # a DictConfig of that structure
+    return settings | {"job_logging": OmegaConf.to_container(job.job_logging, resolve=True)}  # type: ignore[arg-type]
 
 
 def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count: int) -> float:
@@ -116,7 +98,7 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the ranks', on a free port
     results = multiprocessing.get_context("spawn").SimpleQueue()
     with _threads_per_rank(count):
-        shared = (count, _inherited(store.port), results, function, arguments)
+        shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), results, function, arguments)
         context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
     assert context is not None
     with _forwarding(context) as signals:
@@ -149,10 +131,7 @@ def _threads_per_rank(count: int) -> Iterator[None]:
 
 @contextmanager
 def _forwarding(context: "ProcessContext") -> Iterator[list[int]]:
-    """Forward signals that ask for a checkpoint to the ranks; yield the list of those that came.
-
-    A second Ctrl-C kills the ranks.
-    """
+    """Forward signals to the ranks, yield the list of those that came; a second Ctrl-C kills the ranks."""
     signals: list[int] = []
 
     def forward(number: int, _: object) -> None:
@@ -189,20 +168,22 @@ def _leave(failed: str, code: int, signals: list[int]) -> NoReturn:
 def _run_rank(
     rank: int,
     count: int,
-    inherited: _Inherited,
+    port: int,
+    argv: list[str],
+    hydra: dict[str, Any],
     results: Any,  # noqa: ANN401 - a queue
     function: Callable[..., float],
     arguments: tuple[Any, ...],
 ) -> None:
     """Call a function as one of the ranks; should the starter be killed, torch interrupts this process."""
     os.setsid()  # a terminal's Ctrl-C comes from the starter alone, once
-    os.environ |= ranks.torchrun_variables(rank, count, inherited.port, common_store=True)
-    sys.orig_argv[:] = inherited.argv  # the command that a record names
-    if inherited.hydra is not None:
-        known: Any = OmegaConf.create({"hydra": inherited.hydra})
-        HydraConfig.instance().cfg = known  # what it was told, for tags of the run
-    if rank == 0 and inherited.logging is not None:
-        logging.config.dictConfig(inherited.logging)
+    os.environ |= ranks.torchrun_variables(rank, count, port, common_store=True)
+    sys.orig_argv[:] = argv  # the command that a record names
+    if hydra:
+        known: Any = OmegaConf.create({"hydra": hydra})
+        HydraConfig.instance().cfg = known  # for tags of the run
+        if rank == 0:
+            logging.config.dictConfig(hydra["job_logging"])
     ranks.quieten()
     with user_errors():
         value = function(*arguments)

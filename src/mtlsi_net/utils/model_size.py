@@ -32,11 +32,9 @@ class ModelSize(TypedDict):
 
 
 def measure_size(network: nn.Module, image_size: tuple[int, int]) -> ModelSize:
-    """Count on the meta device (on the CPU, fused attention would be missed); the network itself is left alone.
+    """Count on the meta device (on the CPU, fused attention would be missed) for an image of (height, width).
 
-    Args:
-        network: its child ``encoder`` is its backbone, everything else counts as decoder.
-        image_size: (height, width).
+    The network itself is left alone; its child ``encoder`` is its backbone, everything else counts as decoder.
     """
     encoder = dict(network.named_children()).get("encoder")
     parameters, encoder_parameters = _millions(network), math.nan if encoder is None else _millions(encoder)
@@ -84,10 +82,7 @@ def _on_meta(network: nn.Module) -> dict[str, torch.Tensor]:
 def unreached_parameters(network: nn.Module, image_size: tuple[int, int], aux: bool) -> list[str] | None:
     """Return the trained parameters that no loss can reach; None if the network does not run on the meta device.
 
-    Args:
-        network: returns a Prediction; it is left alone.
-        image_size: (height, width).
-        aux: preliminary predictions have losses.
+    ``aux``: preliminary predictions have losses.
     """
     on_meta = _on_meta(network)
     trained = {name: on_meta[name] for name, parameter in network.named_parameters() if parameter.requires_grad}

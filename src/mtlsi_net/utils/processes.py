@@ -21,13 +21,9 @@ Outcome = TypeVar("Outcome")
 def map_in_processes(
     job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0, chunk: int = CHUNK
 ) -> Iterator[Outcome]:
-    """Yield ``job(item)`` of every item, in order.
+    """Yield ``job(item)`` of every item, in order; ``job`` must be picklable.
 
-    Args:
-        job: a function that can be pickled.
-        items: of which every process takes ``chunk`` at a time.
-        workers: processes; 0 means one for each core, 1 none but this one.
-        chunk: more than 1 where one item takes little time.
+    ``workers`` is the number of processes: 0 means one for each core, 1 none but this one. Each takes ``chunk`` items at a time.
 
     Raises:
         UserError: a process died.
@@ -48,9 +44,6 @@ def map_in_processes(
 
 
 def one_thread() -> None:
-    """Let OpenCV and the libraries loaded so far, numpy's BLAS among them, compute in one thread.
-
-    Other processes work on the other cores, and BLAS's threads take them even while they wait.
-    """
+    """Let OpenCV and the libraries loaded so far, numpy's BLAS among them, compute in one thread."""
     cv2.setNumThreads(1)
     threadpool_limits(1)

@@ -28,14 +28,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """One process among those of a run.
+    """One process among the ``size`` of a run, over all nodes.
 
-    Attributes:
-        rank: 0..size-1.
-        size: processes of the run, over all nodes.
-        local_rank: number on its node.
-        starter: who started them: ``torchrun`` (or ``utils.launch``, which leaves the same variables), ``slurm``,
-            ``submitit``; empty for a process on its own.
+    ``starter``: ``torchrun`` (or ``utils.launch``, which leaves the same variables), ``slurm``, ``submitit``; empty for a
+    process on its own.
     """
 
     rank: int = 0
@@ -62,9 +58,8 @@ def place() -> Place:
     return Place()
 
 
-def _numbered(starter: str, rank: str, size: str, local_rank: str) -> Place:
-    env = os.environ
-    return Place(int(env[rank]), int(env[size]), int(env[local_rank]), starter)
+def _numbered(starter: str, *names: str) -> Place:
+    return Place(*(int(os.environ[name]) for name in names), starter)
 
 
 def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
@@ -92,17 +87,11 @@ def is_first() -> bool:
 
 
 def agree(key: str, make: Callable[[], T]) -> T:
-    """Return what ``make`` returned in the first process, in all of them; only there it is called.
-
-    Args:
-        key: new for every agreement.
-        make: its result must be picklable.
-    """
-    if place().size == 1:
-        return make()
+    """Return the picklable result of ``make`` in rank zero, which alone calls it; ``key`` is new for every agreement."""
     if is_first():
         value = make()
-        _store().set(key, pickle.dumps(value).hex())
+        if place().size > 1:
+            _store().set(key, pickle.dumps(value).hex())
         return value
     found: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # of this run's first process
     return found
@@ -151,10 +140,7 @@ def quieten() -> None:
 
 
 def let_others_report(error: BaseException) -> None:
-    """Wait a little before an error is reported that another process may be the cause of, or reports as well.
-
-    Whoever started the processes ends all of them at the first that fails, so that only that one's message is seen.
-    """
+    """Wait before an error is reported that another process may have caused or reports too: the first error ends all."""
     text = str(error)
     consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
     if place().size > 1 and (consequence or not is_first()):

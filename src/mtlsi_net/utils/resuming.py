@@ -75,10 +75,8 @@ def differences(cfg: DictConfig, folder: RunFolder) -> dict[str, tuple[Any, Any]
     """Return the settings that affect results and differ: key -> (in the folder, in ``cfg``)."""
     stored = OmegaConf.load(folder.config) if folder.config.is_file() else OmegaConf.create()
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    old, new = (
-        _settings(modernize(OmegaConf.to_container(stored))),
-        _settings(OmegaConf.to_container(plain, resolve=True)),
-    )
+    old = _settings(modernize(OmegaConf.to_container(stored)))
+    new = _settings(OmegaConf.to_container(plain, resolve=True))
     return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
 
 

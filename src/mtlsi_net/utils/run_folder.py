@@ -15,64 +15,37 @@ LOCK = ".lock"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 KEPT = (
-    "config.yaml",
-    "metrics.json",
-    "run.json",
-    "metrics.csv",
-    "per_image.npz",
-    "table.md",
-    "pictures/val.png",
-    "pictures/dev.png",
+    *("config.yaml", "metrics.json", "run.json", "metrics.csv", "per_image.npz", "table.md"),
+    *("pictures/val.png", "pictures/dev.png"),
 )
 """Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
 class RunFolder:
-    """Paths inside one run's folder; created on first use.
-
-    Attributes:
-        root: the folder.
-        config: the resolved configuration.
-        record: command, commit, seed, versions, hardware, durations.
-        metrics: final scores: ``last``, ``best``, ``constant`` (stage -> task -> metric), ``model`` and ``gain``.
-        table: the main metrics as a Markdown table.
-        classes: IoU of every class (CSV), of tasks that have classes.
-        per_image: what every image contributed to the last weights' scores.
-        history: what was logged over time (CSV).
-        wandb_id: the id of the run's W&B run, which a resumed run continues.
-        pictures: folder of PNG pictures.
-        checkpoints: folder of ``last.ckpt`` and ``best.ckpt`` (or ``best_on_test.ckpt``).
-        last: the newest checkpoint with all that training needs to resume.
-        previous: the one before, until training has finished.
-        earlier: the last checkpoint of a run that was in this folder before.
-    """
+    """Paths inside one run's folder ``root``; created on first use."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.config = root / "config.yaml"
-        self.record = root / "run.json"
-        self.metrics = root / "metrics.json"
-        self.table = root / "table.md"
-        self.classes = root / "classes.csv"
-        self.per_image = root / "per_image.npz"
-        self.history = root / "metrics.csv"
-        self.wandb_id = root / "wandb_id.txt"
+        self.config = root / "config.yaml"  # resolved
+        self.record = root / "run.json"  # command, commit, seed, versions, hardware, durations
+        self.metrics = root / "metrics.json"  # last, best, constant (stage -> task -> metric), model and gain
+        self.table = root / "table.md"  # the main metrics
+        self.classes = root / "classes.csv"  # IoU of every class, of tasks that have classes
+        self.per_image = root / "per_image.npz"  # what every image contributed to the last weights' scores
+        self.history = root / "metrics.csv"  # what was logged over time
+        self.wandb_id = root / "wandb_id.txt"  # of the W&B run, which a resumed run continues
         self.pictures = root / "pictures"
-        self.checkpoints = root / "checkpoints"
-        self.last = self.checkpoints / LAST
-        self.previous = self.checkpoints / PREVIOUS
-        self.earlier = self.checkpoints / "earlier.ckpt"
+        self.checkpoints = root / "checkpoints"  # also of best.ckpt or best_on_test.ckpt
+        self.last = self.checkpoints / LAST  # the newest, with all that training needs to resume
+        self.previous = self.checkpoints / PREVIOUS  # the one before, until training has finished
+        self.earlier = self.checkpoints / "earlier.ckpt"  # the last of a run that was in this folder before
 
     def has_checkpoint(self) -> bool:
         """Return whether the run can be resumed, unless its checkpoints are damaged."""
         return self.last.is_file() or self.previous.is_file()
 
     def create(self, *subfolders: Path) -> None:
-        """Make the folder, and the named ones inside it, and check that it can be written.
-
-        Raises:
-            UserError: it cannot.
-        """
+        """Make the folder, and the named ones inside it; a UserError if it cannot be written."""
         try:
             for folder in (self.root, *subfolders):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +69,7 @@ class RunFolder:
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Let no other process train here meanwhile; the system lifts the lock when this one ends, however it ends.
-
-        Raises:
-            UserError: another does.
-        """
+        """Hold the folder's lock, which the system lifts when the process ends; a UserError if another one trains here."""
         with (self.root / LOCK).open("a+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loaders' processes, unlike flock
@@ -122,9 +91,6 @@ class RunFolder:
 
 
 def histories(folder: RunFolder) -> list[Path]:
-    """Return the files of what was logged over time, those of a resumed run's earlier parts first.
-
-    Runs of today have one.
-    """
+    """Return the files of what was logged over time: one, or several in order of a run that an earlier version resumed."""
     earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
     return [path for path in (*earlier, folder.history) if path.is_file()]

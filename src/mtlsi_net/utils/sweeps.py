@@ -48,15 +48,9 @@ def _folder_name(overrides: Sequence[str]) -> str:
 
 
 def check_launcher(cfg: DictConfig) -> None:
-    """Check that the launcher and the processes of one job go together.
+    """Raise a UserError unless the launcher and the processes of one job go together.
 
     A job starts a process for each of its devices itself (``utils.launch``), unless the launcher did.
-
-    Args:
-        cfg: with ``hydra`` and, for entry points that train, ``trainer``.
-
-    Raises:
-        UserError: they do not.
     """
     if place().starter:
         raise UserError(

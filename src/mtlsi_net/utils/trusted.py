@@ -1,16 +1,13 @@
 """Files from others: a configuration names classes, and whoever builds them runs their code."""
 
 import inspect
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from hydra.utils import get_object
-
+from mtlsi_net.utils.config_checks import find_object
 from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.logs import quiet
 
 OWN = ("torch.optim", *(f"mtlsi_net.{part}" for part in ("models", "tasks", "data", "lit", "specs")))
 """Packages whose classes a file may name: none of them runs what it is given."""
@@ -37,10 +34,7 @@ def check_targets(config: Any, source: str) -> None:  # noqa: ANN401 - any part 
     """Check that a configuration read from a file names only classes of this suite and of packages trusted by the user.
 
     It must be resolved, as files of this suite are: interpolations could make mappings, and read the environment.
-
-    Args:
-        config: mappings, lists and plain values.
-        source: the file, for the message.
+    ``source`` is the file, for the message.
 
     Raises:
         UserError: it names another, or interpolates; nothing of what it names was imported.
@@ -84,9 +78,7 @@ def _home(name: str) -> str:
 
     What cannot be found is left to the error of whoever builds it.
     """
-    try:
-        with quiet("hydra.utils", logging.CRITICAL):
-            found = get_object(name)
-    except (ImportError, AttributeError, ValueError):
+    found = find_object(name)
+    if found is None:
         return name
     return found.__module__ if inspect.isclass(found) else ""

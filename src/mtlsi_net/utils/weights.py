@@ -16,9 +16,7 @@ from mtlsi_net.utils.errors import InputError
 def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors or torch file; nothing in it is executed.
 
-    Args:
-        setting: that names the file, for error messages.
-        path: of the file: a state_dict, or a dictionary that holds one as ``state_dict`` or ``model``.
+    It holds a state_dict, or a dictionary with one as ``state_dict`` or ``model``. Errors name the ``setting``.
 
     Raises:
         InputError: the file is missing, damaged or holds something else.

@@ -6,11 +6,9 @@ from helpers.miniature import compose_config
 
 from mtlsi_net import assemble
 from mtlsi_net.benchmarks.runner import (
-    FORWARD,
     FORWARD_PEAK,
     PART,
     PARTS,
-    STAGE,
     STEP,
     STEP_PEAK,
     Meter,
@@ -58,16 +56,6 @@ def test_labels_are_such_as_loaders_give():
             assert target.unique().tolist() == list(range(task.target.num_classes or 2))
     assert 9 < batch["targets"]["depth"].max() <= 10
     torch.testing.assert_close(batch["targets"]["normals"].norm(dim=1), torch.ones(2, 32, 48))
-
-
-def test_stages_are_timed_inside_the_forward_pass_and_hooks_leave_again():
-    runner = make_runner("model.width=32", "model.head_dim=32")
-    for _ in range(2):
-        told = runner.forward()
-        stages = [what for what in told if what.startswith(STAGE)]
-        assert [told[what] for what in stages] == [1.0] * 8
-        assert told[FORWARD] == 2 * 8 + 1
-    assert not runner.module.network.training
 
 
 def test_peaks_are_of_what_one_network_keeps_and_needs():
