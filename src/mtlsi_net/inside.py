@@ -1,16 +1,28 @@
 """Recorder of what a network attends to while it predicts: its tokens' assignments and its gates."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mtlsi_net.interventions import hooked
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.semantic_decoder import Gate
+
+Intervention = Callable[[nn.Module], list[RemovableHandle]]
+"""Registers hooks on a network that change what passes between two of its parts."""
+
+
+@contextmanager
+def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
+    """Keep the hooks on the network inside the context."""
+    with ExitStack() as stack:
+        for intervene in interventions:
+            for handle in intervene(network):
+                stack.enter_context(handle)
+        yield
 
 
 @dataclass

@@ -1,17 +1,12 @@
 """Interventions on a trained network: hooks that change what passes between two of its parts."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mtlsi_net.inside import Intervention
 from mtlsi_net.models.fusion import SharedContextAttention, SoftmaxContextAttention
 from mtlsi_net.models.layers.linear_attention import OwnContext
-
-Intervention = Callable[[nn.Module], list[RemovableHandle]]
-"""Registers hooks on a network that change what passes between two of its parts."""
 
 
 def drop_from_context(task: int) -> Intervention:
@@ -64,13 +59,3 @@ def shares_context(network: nn.Module) -> bool:
     """Say whether tasks read each other's contexts, one source per task."""
     found = contexts_of(network)
     return bool(found) and not any(isinstance(module, OwnContext) for module in found)
-
-
-@contextmanager
-def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
-    """Keep the hooks on the network inside the context."""
-    with ExitStack() as stack:
-        for intervene in interventions:
-            for handle in intervene(network):
-                stack.enter_context(handle)
-        yield

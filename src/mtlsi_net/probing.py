@@ -15,14 +15,12 @@ from torch.nn import functional as F
 
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.evaluation import Restored, restore
-from mtlsi_net.inside import record_activations
+from mtlsi_net.inside import Intervention, hooked, record_activations
 from mtlsi_net.interventions import (
-    Intervention,
     context_of_another_image,
     contexts_of,
     drop_from_context,
     drop_from_tokens,
-    hooked,
     shares_context,
     tokens_of_another_image,
 )

@@ -13,6 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from mtlsi_net import interventions, probing
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.evaluation import restore
+from mtlsi_net.inside import hooked
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.training import train
 from mtlsi_net.utils.errors import UserError
@@ -107,7 +108,7 @@ def first_features(restored):
 
 
 def under(restored, intervention):
-    with interventions.hooked(restored.module.network, intervention):
+    with hooked(restored.module.network, intervention):
         return first_features(restored)[0]
 
 
@@ -116,7 +117,7 @@ def test_a_dropped_task_leaves_the_context_as_if_it_had_no_keys(restored):
     x = torch.randn(2, 4, 32, 6, 8)
     k, v = attention.keys_values(x)
     k = k.clamp(min=0)
-    with interventions.hooked(restored.module.network, interventions.drop_from_context(1)):
+    with hooked(restored.module.network, interventions.drop_from_context(1)):
         found = attention.attend(attention.queries(x, None), k, v, None)
     k = k.clone()
     k[:, 1] = 0
