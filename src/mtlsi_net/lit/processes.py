@@ -89,4 +89,4 @@ def synchronise_batch_norm(network: nn.Module, trainer: L.Trainer, wanted: bool)
             "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
             "train without batch norm"
         )
-    return convert_sync_batchnorm(network)  # type: ignore[no-any-return]
+    return convert_sync_batchnorm(network)

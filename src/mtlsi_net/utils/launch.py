@@ -86,8 +86,8 @@ def _hydra_settings() -> dict[str, Any]:
     if not HydraConfig.initialized():
         return {}
     job = HydraConfig.get()
-    settings: Any = OmegaConf.to_container(job)  # type: ignore[arg-type] # a DictConfig of that structure
-    return settings | {"job_logging": OmegaConf.to_container(job.job_logging, resolve=True)}  # type: ignore[arg-type]
+    settings: Any = OmegaConf.to_container(job)
+    return settings | {"job_logging": OmegaConf.to_container(job.job_logging, resolve=True)}
 
 
 def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count: int) -> float:

@@ -59,7 +59,8 @@ def place() -> Place:
 
 
 def _numbered(starter: str, *names: str) -> Place:
-    return Place(*(int(os.environ[name]) for name in names), starter)
+    rank, size, local_rank = (int(os.environ[name]) for name in names)
+    return Place(rank, size, local_rank, starter)
 
 
 def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
