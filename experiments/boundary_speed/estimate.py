@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from hydra import compose, initialize_config_module
 
-from mtlsi_net import assemble
-from mtlsi_net.tasks.scores import TaskMetrics, postprocess
-from mtlsi_net.trainer import build_module
+from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
+from mtlsi_net.engine.trainer import build_module
+from mtlsi_net.tasks.metrics import TaskMetrics, postprocess
 
 STEPS, ROUNDS = 12, 5
 
@@ -32,10 +32,10 @@ def main() -> None:
     """Print the seconds of an epoch and of one estimate, and the estimate's share."""
     with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
         cfg = compose("train", ["experiment=rooms_demo", "data.num_workers=0"])
-    tasks = assemble.build_tasks(cfg)
-    data = assemble.build_data(cfg, tasks)
-    priors = assemble.fit_priors(data, tasks)
-    network = assemble.build_network(cfg, tasks)
+    tasks = build_tasks(cfg)
+    data = build_data(cfg, tasks)
+    priors = fit_priors(data, tasks)
+    network = build_network(cfg, tasks)
     network.set_priors(priors)
     module = build_module(cfg, network, tasks, priors=priors, config={})
     optimizer, loader = torch.optim.AdamW(network.parameters(), 1e-3), data.train_dataloader()

@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_module
 from rich.progress import track
 
-from mtlsi_net import assemble
-from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.models.size import measure_size
 
 HERE = Path(__file__).parent
 BACKBONES = ["vit_s", "vit_b", "vit_l", "swin_b", "swin_l", "dinov3_l", "resnet50", "convnext_b"]
@@ -65,9 +65,9 @@ def main() -> None:
                     "backbone.pretrained=false",
                 ],
             )
-            tasks = assemble.build_tasks(cfg)
+            tasks = build_tasks(cfg)
             with torch.device("meta"):  # nothing is allocated: single_task at ViT-L would take 6 GB
-                network = assemble.build_network(cfg, tasks)
+                network = build_network(cfg, tasks)
             found = measure_size(network, size)
             rows.append(
                 {

@@ -25,10 +25,10 @@ from torch import Tensor
 from mtlsi_net.comparison.identity import Group, group_seeds
 from mtlsi_net.comparison.page import row_labels
 from mtlsi_net.comparison.read import find_folders, read_runs
-from mtlsi_net.evaluation import restore
-from mtlsi_net.specs import IGNORE
-from mtlsi_net.tasks.classes import CLASS_SETS
-from mtlsi_net.tasks.scores import postprocess
+from mtlsi_net.core.types import IGNORE
+from mtlsi_net.data.class_sets import CLASS_SETS
+from mtlsi_net.engine.evaluate import restore
+from mtlsi_net.tasks.metrics import postprocess
 
 KNOWN_SIZE = ("bed", "chair", "sofa", "door")
 DISTANCES = (0.0, 0.03, 0.1, 0.2, 0.4)

@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlsi_net.assemble import build_network as build_network
-    from mtlsi_net.assemble import build_tasks as build_tasks
+    from mtlsi_net.core.errors import InputError as InputError
+    from mtlsi_net.core.errors import UserError as UserError
+    from mtlsi_net.core.types import Prediction as Prediction
+    from mtlsi_net.core.types import TargetSpec as TargetSpec
+    from mtlsi_net.engine.build import build_network as build_network
+    from mtlsi_net.engine.build import build_tasks as build_tasks
+    from mtlsi_net.inference.model import Model as Model
+    from mtlsi_net.inference.model import load as load
+    from mtlsi_net.inference.result import Result as Result
     from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure as BoundaryFMeasure
     from mtlsi_net.metrics.depth import DepthMetric as DepthMetric
     from mtlsi_net.metrics.gain import delta_m as delta_m
     from mtlsi_net.metrics.normals import NormalsMetric as NormalsMetric
     from mtlsi_net.metrics.saliency import SaliencyMetric as SaliencyMetric
     from mtlsi_net.metrics.segmentation import SegmentationMetric as SegmentationMetric
+    from mtlsi_net.models.base import DenseNetwork as DenseNetwork
+    from mtlsi_net.models.base import Network as Network
     from mtlsi_net.models.baselines.bridgenet_variant import BridgeNetVariant as BridgeNetVariant
     from mtlsi_net.models.baselines.invpt import InvPTNet as InvPTNet
     from mtlsi_net.models.baselines.mlore import MLoRENet as MLoRENet
@@ -31,25 +40,16 @@ if TYPE_CHECKING:
     from mtlsi_net.models.external import ExternalNetwork as ExternalNetwork
     from mtlsi_net.models.fusion import MultiScaleQueryFusion as MultiScaleQueryFusion
     from mtlsi_net.models.mtlsi import MTLSINet as MTLSINet
-    from mtlsi_net.models.network import DenseNetwork as DenseNetwork
-    from mtlsi_net.models.network import Network as Network
     from mtlsi_net.models.semantic_decoder import CrossWindowBlock as CrossWindowBlock
     from mtlsi_net.models.semantic_decoder import SemanticDecoder as SemanticDecoder
-    from mtlsi_net.prediction.model import Model as Model
-    from mtlsi_net.prediction.model import load as load
-    from mtlsi_net.prediction.result import Result as Result
-    from mtlsi_net.specs import Prediction as Prediction
-    from mtlsi_net.specs import TargetSpec as TargetSpec
     from mtlsi_net.tasks.base import Task as Task
     from mtlsi_net.tasks.boundary import BoundaryTask as BoundaryTask
     from mtlsi_net.tasks.depth import DepthTask as DepthTask
+    from mtlsi_net.tasks.metrics import TaskMetrics as TaskMetrics
     from mtlsi_net.tasks.normals import NormalsTask as NormalsTask
     from mtlsi_net.tasks.saliency import SaliencyTask as SaliencyTask
-    from mtlsi_net.tasks.scores import TaskMetrics as TaskMetrics
     from mtlsi_net.tasks.semseg import HumanPartsTask as HumanPartsTask
     from mtlsi_net.tasks.semseg import SemsegTask as SemsegTask
-    from mtlsi_net.utils.errors import InputError as InputError
-    from mtlsi_net.utils.errors import UserError as UserError
 
 _HOME_OF = {
     alias.name: str(node.module)

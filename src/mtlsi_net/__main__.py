@@ -5,8 +5,8 @@ import runpy
 import sys
 from importlib import resources
 
-from mtlsi_net.utils.command_line import HELP
-from mtlsi_net.utils.errors import nearest_names
+from mtlsi_net.cli.command_line import HELP
+from mtlsi_net.core.errors import nearest_names
 
 
 def commands() -> dict[str, str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.errors import UserError, choose
+from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.core.errors import UserError, choose
 
 
 def bench(cfg: DictConfig) -> None:

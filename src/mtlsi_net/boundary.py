@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> float:
     """Score any method's boundary maps and return odsF."""
-    from mtlsi_net.boundary_scoring.score import score_folders
+    from mtlsi_net.engine.score_boundaries import score_folders
 
     return score_folders(cfg).value
 

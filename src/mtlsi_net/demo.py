@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Serve the page until it is interrupted."""
-    from mtlsi_net.prediction.demo_page import serve
+    from mtlsi_net.inference.demo import serve
 
     serve(cfg)
 

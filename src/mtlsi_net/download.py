@@ -7,12 +7,12 @@ import sys
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Download, unpack, verify, and leave with the exit code."""
-    from mtlsi_net.fetching.download import download
+    from mtlsi_net.data_tools.download import download
 
     sys.exit(download(cfg))
 

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.launch import start
+from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.cli.launch import start
 
 
 def main(cfg: DictConfig) -> float:
@@ -13,7 +13,7 @@ def main(cfg: DictConfig) -> float:
 
 def evaluate_one(cfg: DictConfig) -> float:
     """Score one checkpoint; return its gain."""
-    from mtlsi_net.evaluation import evaluate
+    from mtlsi_net.engine.evaluate import evaluate
 
     return evaluate(cfg).gain
 

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Write the file, and compare it with PyTorch."""
-    from mtlsi_net.prediction.export import export
+    from mtlsi_net.inference.export import export
 
     export(cfg)
 

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Write results, pictures and a page."""
-    from mtlsi_net.prediction.command import predict
+    from mtlsi_net.inference.predict import predict
 
     predict(cfg)
 

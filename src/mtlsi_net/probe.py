@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Probe the checkpoint with the configuration it carries."""
-    from mtlsi_net.probing import probe
+    from mtlsi_net.analysis.probe import probe
 
     probe(cfg)
 

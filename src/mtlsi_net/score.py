@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Score the predictions and print the table."""
-    from mtlsi_net.scoring import score
+    from mtlsi_net.engine.score import score
 
     score(cfg)
 

@@ -10,9 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
-from mtlsi_net.utils.launch import start
-from mtlsi_net.utils.resuming import resumes
+from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.cli.launch import start
+from mtlsi_net.engine.resume import resumes
 
 
 def main(cfg: DictConfig) -> float:
@@ -26,14 +26,14 @@ def main(cfg: DictConfig) -> float:
 
 def train_one(cfg: DictConfig) -> float:
     """Train one network; return its gain."""
-    from mtlsi_net.training import train
+    from mtlsi_net.engine.train import train
 
     return train(cfg).gain
 
 
 def resume_or_train(cfg: DictConfig, command: str | None = None) -> float:
     """Train as far as that is still to be done in ``cfg.paths.run_dir``; return the gain."""
-    from mtlsi_net.sweep import run_job
+    from mtlsi_net.engine.job import run_job
 
     return run_job(cfg, command)
 

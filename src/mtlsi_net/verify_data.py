@@ -7,12 +7,12 @@ import sys
 
 from omegaconf import DictConfig
 
-from mtlsi_net.utils.command_line import run_command
+from mtlsi_net.cli.command_line import run_command
 
 
 def main(cfg: DictConfig) -> None:
     """Verify, print what was found, and leave with the exit code."""
-    from mtlsi_net.verification.verify import verify
+    from mtlsi_net.data_tools.verify import verify
 
     sys.exit(int(verify(cfg).level))
 

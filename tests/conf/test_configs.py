@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from mtlsi_net import assemble
-from mtlsi_net.utils.sweeps import check_launcher, job_folder
+from mtlsi_net.cli.sweeps import check_launcher, job_folder
+from mtlsi_net.engine.build import build_tasks
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -27,7 +27,7 @@ def test_every_experiment_composes_resolves_and_is_named_after_its_file(experime
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     depth_or_people = {"human_parts", "saliency"} if experiment.startswith("pascal") else {"depth"}
     assert set(config["tasks"]) == {"semseg", "normals", "boundary"} | depth_or_people
-    assert set(assemble.build_tasks(cfg)) <= set(config["task_weights"]["weights"])
+    assert set(build_tasks(cfg)) <= set(config["task_weights"]["weights"])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

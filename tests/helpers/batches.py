@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from helpers.miniature import compose_config
 
-from mtlsi_net import assemble
-from mtlsi_net.specs import Reference
+from mtlsi_net.core.types import Reference
+from mtlsi_net.engine.build import build_tasks
 
-TASKS = {name: assemble.build_tasks(compose_config(f"data={name}")) for name in ("nyud", "pascal")}
+TASKS = {name: build_tasks(compose_config(f"data={name}")) for name in ("nyud", "pascal")}
 
 
 def example(tasks, seed, size=(24, 32)):

@@ -26,8 +26,8 @@ from hydra import compose, initialize_config_module  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 
 import mtlsi_net  # noqa: E402
-from mtlsi_net.assemble import build_network, build_tasks  # noqa: E402
-from mtlsi_net.specs import Batch, Reference  # noqa: E402
+from mtlsi_net.core.types import Batch, Reference  # noqa: E402
+from mtlsi_net.engine.build import build_network, build_tasks  # noqa: E402
 from mtlsi_net.tasks.base import Task  # noqa: E402
 
 SIZE = (48, 64)

@@ -10,9 +10,9 @@ import torch
 from helpers.miniature import compose_config
 from helpers.modules import MODELS
 
-from mtlsi_net import assemble
 from mtlsi_net.benchmarks.runner import random_batch
-from mtlsi_net.trainer import build_module
+from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.engine.trainer import build_module
 
 KEPT = Path(__file__).parents[1] / "regression" / "loss_curves.json"
 STEPS = 20
@@ -30,8 +30,8 @@ def loss_curve(model: str, seed: int = 0) -> list[float]:
     sizes = OURS if model.startswith("mtlsi") else WIDTHS.get(model, ["model.width=32"])
     cfg = compose_config("data=nyud", "backbone.name=test_vit", f"model={model}", *sizes, *TRAINING)
     torch.manual_seed(seed)
-    tasks = assemble.build_tasks(cfg)
-    network = assemble.build_network(cfg, tasks)
+    tasks = build_tasks(cfg)
+    network = build_network(cfg, tasks)
     network.set_priors({name: torch.ones(task.channels) for name, task in tasks.items()})
     module = build_module(cfg, network, tasks, priors={}, config={}).train()
     batch = random_batch(tasks, SIZE, 2, seed, torch.device("cpu"))

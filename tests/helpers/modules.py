@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.encoder import Encoder
-from mtlsi_net.specs import FeatureSpec
 
 CONF_MODEL = Path(__file__).parents[2] / "conf" / "model"
 MODELS = sorted(path.stem for path in CONF_MODEL.glob("[!_]*.yaml") if path.stem != "external")

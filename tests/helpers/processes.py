@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mtlsi_net.utils import ranks
+from mtlsi_net.core import ranks
 
 
 def processes(count: int) -> DictConfig:
@@ -41,7 +41,7 @@ def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what a
     if how == "leaves":
         sys.exit(7)
     if how == "is told":
-        from mtlsi_net.utils.errors import UserError
+        from mtlsi_net.core.errors import UserError
 
         raise UserError("the label is torn; get it again")
     raise ValueError("something nobody thought of")
@@ -84,8 +84,8 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     import torch
     from lightning.pytorch.callbacks import Callback
 
-    from mtlsi_net import assemble
-    from mtlsi_net.trainer import build_module, build_training, open_run
+    from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
+    from mtlsi_net.engine.trainer import build_module, build_training, open_run
 
     class Keep(Callback):
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:  # noqa: ARG002
@@ -98,10 +98,10 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     validated: list[int] = []
     torch.manual_seed(0)
     folder, config = open_run(cfg)
-    tasks = assemble.build_tasks(cfg)
-    data = assemble.build_data(cfg, tasks)
-    network = assemble.build_network(cfg, tasks)
-    module = build_module(cfg, network, tasks, priors=assemble.fit_priors(data, tasks), config=config)
+    tasks = build_tasks(cfg)
+    data = build_data(cfg, tasks)
+    network = build_network(cfg, tasks)
+    module = build_module(cfg, network, tasks, priors=fit_priors(data, tasks), config=config)
     trainer = build_training(cfg, folder, module, data)
     trainer.callbacks.append(Keep())
     trainer.fit(module, datamodule=data)

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from mtlsi_net.comparison.read import Run, read_run
-from mtlsi_net.tasks.image_sums import ImageSums, write_image_sums
+from mtlsi_net.metrics.per_image import ImageSums, write_image_sums
 
 SCORES = {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.6}}
 CONFIG: dict[str, Any] = {

@@ -7,11 +7,11 @@ import torch
 from helpers.vectors import tensor
 from numpy.typing import NDArray
 
+from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.data.dataset import MultiTaskDataset, collate
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, Specs
-from mtlsi_net.specs import Batch, TargetSpec
 
 SPECS = {
     "edge": TargetSpec(1, "binary"),

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlsi_net.evaluation import Restored
-from mtlsi_net.tasks.scores import postprocess
+from mtlsi_net.engine.evaluate import Restored
+from mtlsi_net.tasks.metrics import postprocess
 
 PEERS_FOLDERS = {
     "semseg": "semseg",

@@ -9,11 +9,11 @@ import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
-from mtlsi_net import assemble
-from mtlsi_net.evaluation import evaluate
-from mtlsi_net.trainer import build_module
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
+from mtlsi_net.engine.evaluate import evaluate
+from mtlsi_net.engine.train import train
+from mtlsi_net.engine.trainer import build_module
 
 CHOICES = sorted(p.stem for p in (Path(__file__).parents[2] / "conf" / "task_weights").glob("[a-z]*.yaml"))
 
@@ -39,10 +39,10 @@ class Trained:
     def __init__(self, data, *overrides, stop=None, ckpt=None, **trainer):
         cfg = compose_config(*short_overrides(data, data, steps=4), "optim.lr=1e-3", *overrides)
         L.seed_everything(0, workers=True, verbose=False)
-        tasks = assemble.build_tasks(cfg)
-        module_data = assemble.build_data(cfg, tasks)
-        network = assemble.build_network(cfg, tasks)
-        priors = assemble.fit_priors(module_data, tasks)
+        tasks = build_tasks(cfg)
+        module_data = build_data(cfg, tasks)
+        network = build_network(cfg, tasks)
+        priors = fit_priors(module_data, tasks)
         self.module = build_module(cfg, network, tasks, priors=priors, config={})
         self.before = {key: value.clone() for key, value in self.module.state_dict().items()}
         self.logged = Logged()

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks import boundary
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
 
 
 def test_boundary_bench_leaves_table_plot_and_record(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from helpers.miniature import compose_config
 from PIL import Image
 
 from mtlsi_net.bench import bench
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
 
 PLAIN = "mtlsi model.width=32 model.head_dim=32"
 RECOMPUTED = f"{PLAIN} activation_checkpointing=true"

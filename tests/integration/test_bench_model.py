@@ -10,11 +10,11 @@ from helpers.peer import Peer
 from helpers.readme import readme_command, run
 from PIL import Image
 
-from mtlsi_net import assemble
 from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks.candidates import build_candidates
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.models.size import measure_size
 
 MTLSI, SHARED, PEER = (
     "mtlsi model.width=32 model.head_dim=32",
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 def test_sizes_are_those_of_the_networks(folder):
     cfg = compose_config("data=nyud", "data.size=[64,64]", "model.width=32", "model.head_dim=32")
-    network = assemble.build_network(cfg, assemble.build_tasks(cfg))
+    network = build_network(cfg, build_tasks(cfg))
     size = measure_size(network, (64, 64))
     ours, shared, peer = read(folder / "model.csv")
     assert [row["model"] for row in (ours, shared, peer)] == [MTLSI, SHARED, PEER]

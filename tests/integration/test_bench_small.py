@@ -12,7 +12,7 @@ from PIL import Image
 from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks import startup
 from mtlsi_net.benchmarks.scaling import fit, fits
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
 
 OURS, INVPT = "mtlsi model.width=32 model.head_dim=32", "invpt model.width=32"
 

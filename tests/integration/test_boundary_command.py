@@ -13,11 +13,11 @@ from helpers.miniature import compose_config
 from PIL import Image
 from scipy import io
 
-from mtlsi_net.boundary_scoring.score import score_folders
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import Reference
 from mtlsi_net.data.official import shipped_ids
+from mtlsi_net.engine.score_boundaries import score_folders
 from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
-from mtlsi_net.specs import Reference
-from mtlsi_net.utils.errors import UserError
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "edge"
 SIZE = (40, 56)

@@ -15,8 +15,8 @@ from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.identity import mean
+from mtlsi_net.engine.train import train
 from mtlsi_net.metrics.gain import delta_m
-from mtlsi_net.training import train
 
 TASKS = {"semseg": True, "depth": False}
 BROWSER = shutil.which(os.environ.get("MTLSI_BROWSER", "chromium"))

@@ -8,9 +8,9 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from PIL import Image
 
 import mtlsi_net
-from mtlsi_net.prediction import demo_page
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.train import train
+from mtlsi_net.inference import demo
 
 LEGEND = "document.querySelector('#legend-depth').innerText.includes(' m')"
 PICTURES = "[...document.querySelectorAll('img')].filter(i => i.naturalWidth == 70 && i.naturalHeight == 50).length"
@@ -37,7 +37,7 @@ def upload_until(tab, path, done):
 def test_an_image_goes_in_and_all_tasks_come_out(checkpoint, tmp_path):
     Image.effect_mandelbrot((70, 50), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(tmp_path / "x.png")
     (tmp_path / "bad.png").write_bytes((tmp_path / "x.png").read_bytes()[:100])
-    page = demo_page.build_page(mtlsi_net.load(checkpoint, tasks=["depth", "boundary"], device="cpu"))
+    page = demo.build_page(mtlsi_net.load(checkpoint, tasks=["depth", "boundary"], device="cpu"))
     page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
         with open_page(page.local_url, tmp_path / "profile") as tab:
@@ -53,13 +53,13 @@ def test_an_image_goes_in_and_all_tasks_come_out(checkpoint, tmp_path):
 def test_a_page_that_cannot_be(checkpoint, tmp_path, monkeypatch):
     model = mtlsi_net.load(checkpoint, device="cpu")
     with pytest.raises(UserError, match="drop an image first"):
-        demo_page._predict(model, None, "whole", tmp_path, flip=False)
+        demo._predict(model, None, "whole", tmp_path, flip=False)
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(UserError, match=r"bad\.png is not an image"):
-        demo_page._predict(model, str(tmp_path / "bad.png"), "whole", tmp_path, flip=False)
+        demo._predict(model, str(tmp_path / "bad.png"), "whole", tmp_path, flip=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="pip install 'mtlsi-net\\[demo\\]'"):
-        demo_page.build_page(model)
+        demo.build_page(model)
 
 
 def test_a_port_in_use_is_told(checkpoint, monkeypatch):
@@ -67,6 +67,6 @@ def test_a_port_in_use_is_told(checkpoint, monkeypatch):
         def launch(self, **_):
             raise OSError("Cannot find empty port in range: 7860-7860")
 
-    monkeypatch.setattr(demo_page, "build_page", lambda model: Page())  # noqa: ARG005
+    monkeypatch.setattr(demo, "build_page", lambda model: Page())  # noqa: ARG005
     with pytest.raises(UserError, match="port=7860 cannot be used"):
-        demo_page.serve(compose_config(f"ckpt={checkpoint}", "port=7860", "device=cpu", name="demo"))
+        demo.serve(compose_config(f"ckpt={checkpoint}", "port=7860", "device=cpu", name="demo"))

@@ -10,8 +10,8 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.published import load_published
 from mtlsi_net.comparison.read import find_folders
-from mtlsi_net.tasks.classes import CLASS_SETS
-from mtlsi_net.training import train
+from mtlsi_net.data.class_sets import CLASS_SETS
+from mtlsi_net.engine.train import train
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 BED, WALL = (CLASS_SETS["nyud40"].index(name) for name in ("bed", "wall"))

@@ -3,7 +3,7 @@
 import pytest
 from helpers.miniature import compose_config
 
-from mtlsi_net.training import train
+from mtlsi_net.engine.train import train
 
 pytestmark = pytest.mark.slow
 

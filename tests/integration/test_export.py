@@ -9,10 +9,10 @@ import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
 import mtlsi_net
-from mtlsi_net.prediction import export as exporting
-from mtlsi_net.prediction.export import export, size_multiple
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.train import train
+from mtlsi_net.inference import export as exporting
+from mtlsi_net.inference.export import export, size_multiple
 
 IMAGE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
 

@@ -10,13 +10,13 @@ from helpers.peer import CHANNELS, Peer
 from helpers.readme import readme_command, readme_files, run
 from PIL import Image
 
-from mtlsi_net import assemble
+from mtlsi_net.analysis.probe import probe
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.decoding import batch_values
-from mtlsi_net.evaluation import evaluate
-from mtlsi_net.probing import probe
-from mtlsi_net.tasks.scores import TaskMetrics, postprocess
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
+from mtlsi_net.engine.evaluate import evaluate
+from mtlsi_net.engine.train import train
+from mtlsi_net.tasks.metrics import TaskMetrics, postprocess
 
 PEER = ("model=external", "model.target=helpers.peer.Peer")
 
@@ -48,9 +48,9 @@ def test_it_is_scored_like_our_own_networks(data, tmp_path):
     assert json.loads(result.folder.record.read_text())["data"]["name"] == "nyud"
 
     cfg = compose_config(*on(data))
-    tasks = assemble.build_tasks(cfg)
+    tasks = build_tasks(cfg)
     by_hand = TaskMetrics(tasks)
-    data = assemble.build_data(cfg, tasks)
+    data = build_data(cfg, tasks)
     for stored in data.val_dataloader():
         batch = batch_values(stored, data.targets)
         with torch.no_grad():

@@ -10,14 +10,14 @@ from helpers.killing import start, wait_for
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from omegaconf import OmegaConf
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import read_history
+from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.dataset import MultiTaskDataset
+from mtlsi_net.engine.job import run_job
+from mtlsi_net.engine.resume import choose_folder
+from mtlsi_net.engine.train import train
 from mtlsi_net.lit.interruption import Interrupted, requeue, seconds
-from mtlsi_net.sweep import run_job
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import read_history
-from mtlsi_net.utils.resuming import choose_folder
-from mtlsi_net.utils.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
 def test_a_run_is_not_taken_from_the_process_that_trains_it(tmp_path):
     folder = RunFolder(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from mtlsi_net.utils.run_folder import RunFolder\n"
+        "import sys; from pathlib import Path; from mtlsi_net.core.run_folder import RunFolder\n"
         f"with RunFolder(Path({str(tmp_path)!r})).occupied(): print('in', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -14,7 +14,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from mtlsi_net.training import train
+from mtlsi_net.engine.train import train
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -9,10 +9,10 @@ from helpers.miniature import compose_config, write_miniature
 from helpers.readme import README, readme_command, readme_files, run
 from PIL import Image
 
-from mtlsi_net import assemble
+from mtlsi_net.core.config import check_complete
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.sampling import Draw
-from mtlsi_net.utils.config_checks import check_complete
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
 
 SHORT = (
     *("data.size=[64,64]", "data.batch_size=2", "data.num_workers=0", "model.width=32", "model.head_dim=32"),
@@ -107,7 +107,7 @@ def replace(path, pattern, text):
 def folder(root, *overrides):
     options = (f"data.root={root}", "data.size=[32,32]", "tasks.semseg.classes=[a,b,c,d,e]", "data.num_workers=0")
     cfg = compose_config("data=folder", *options, *overrides)
-    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+    return build_data(cfg, build_tasks(cfg))
 
 
 def test_any_size_serves_the_480x640_one_too(tmp_path):

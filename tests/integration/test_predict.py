@@ -15,15 +15,15 @@ from helpers.saved import predicted
 from PIL import Image
 
 import mtlsi_net
-from mtlsi_net.evaluation import evaluate, restore
-from mtlsi_net.prediction.command import predict
-from mtlsi_net.prediction.drawing import MARGIN
-from mtlsi_net.prediction.maps import draw_maps
-from mtlsi_net.prediction.model import Model
-from mtlsi_net.scoring import score
-from mtlsi_net.training import train
-from mtlsi_net.utils.command_line import tasks_as_names
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.cli.command_line import tasks_as_names
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.evaluate import evaluate, restore
+from mtlsi_net.engine.score import score
+from mtlsi_net.engine.train import train
+from mtlsi_net.inference.attention_maps import draw_maps
+from mtlsi_net.inference.drawing import MARGIN
+from mtlsi_net.inference.model import Model
+from mtlsi_net.inference.predict import predict
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
 
@@ -288,10 +288,10 @@ def damaged(trained, tmp_path, change):
 @pytest.mark.parametrize(
     "target",
     [
-        *("os.system", "my.Decoder", "mtlsi_net.assemble.instantiate", "mtlsi_net.utils.io.write_text"),
+        *("os.system", "my.Decoder", "mtlsi_net.engine.build.instantiate", "mtlsi_net.core.io.write_text"),
         *(
             "mtlsi_net.models.encoder.timm.create_model",
-            "mtlsi_net.data.readers.read_pixels",
+            "mtlsi_net.data.files.read_pixels",
             "mtlsi_net.lit.interruption.os.system",
         ),
     ],

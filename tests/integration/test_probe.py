@@ -10,13 +10,13 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from mtlsi_net import interventions, probing
+from mtlsi_net.analysis import interventions, probe
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.transforms import TestPipeline
-from mtlsi_net.evaluation import restore
-from mtlsi_net.inside import hooked
+from mtlsi_net.engine.evaluate import restore
+from mtlsi_net.engine.train import train
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.models.recorder import hooked
 
 TASKS = ["semseg", "depth", "normals", "boundary"]
 
@@ -63,7 +63,7 @@ def test_the_folder_of_decoded_files_is_that_of_the_machine_that_trained(checkpo
 
 
 def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):
-    found = probing.probe(probe_config(checkpoint, tmp_path))
+    found = probe.probe(probe_config(checkpoint, tmp_path))
     assert json.loads((tmp_path / "probe.json").read_text())["images"] == 4
     assert found["skipped"] == {}
     for key in ("context_influence", "tokens_influence", "gradient_cosines"):
@@ -79,7 +79,7 @@ def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):
 
 def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path):
     checkpoint = trained(data, tmp_path / "run", "model=shared_encoder", "~tasks.boundary")
-    found = probing.probe(probe_config(checkpoint, tmp_path / "probe"))
+    found = probe.probe(probe_config(checkpoint, tmp_path / "probe"))
     parts = {"context influence", "token influence", "context transplant", "token transplant", "tokens", "gate"}
     assert set(found["skipped"]) == parts
     assert found["transplants"] == {}
@@ -88,7 +88,7 @@ def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path):
 
 def test_one_image_a_batch_is_refused(checkpoint, tmp_path):
     with pytest.raises(UserError, match="set it to 2 or more"):
-        probing.probe(probe_config(checkpoint, tmp_path, "data.eval_batch_size=1"))
+        probe.probe(probe_config(checkpoint, tmp_path, "data.eval_batch_size=1"))
 
 
 def first_features(restored):
@@ -99,7 +99,7 @@ def first_features(restored):
         network.get_submodule(name).register_forward_hook(lambda _m, _a, y, name=name: seen.setdefault(name, y))
         for name in ("fusion", "distiller", "decoder")
     ]
-    batch = probing._batches(restored, "val", 2)[0]
+    batch = probe._batches(restored, "val", 2)[0]
     with torch.no_grad():
         restored.module(batch["image"], batch["valid"])
     for handle in handles:
@@ -142,22 +142,22 @@ def test_transplants_exchange_the_images_of_a_batch(restored):
 
 def test_a_network_that_ignores_its_tokens_is_found_out(restored):
     network = restored.module.network
-    batches = probing._batches(restored, "val", 4)
-    intact = probing.score(restored.module, batches)
-    assert probing.score(restored.module, batches, interventions.tokens_of_another_image) != intact
+    batches = probe._batches(restored, "val", 4)
+    intact = probe.score(restored.module, batches)
+    assert probe.score(restored.module, batches, interventions.tokens_of_another_image) != intact
     kept = {name: p.detach().clone() for name, p in network.named_parameters()}
     for block in network.decoder.blocks:
         torch.nn.init.zeros_(block.wide.key_value.weight)
         block.gate.weigh.weight.data[..., 32:] = 0
-    effect = probing.score(restored.module, batches, interventions.tokens_of_another_image)
-    assert effect == probing.score(restored.module, batches)
+    effect = probe.score(restored.module, batches, interventions.tokens_of_another_image)
+    assert effect == probe.score(restored.module, batches)
     network.load_state_dict(kept, strict=False)
 
 
 def test_harm_is_positive_where_a_score_got_worse(restored):
     before = {t: {task.main_metric: 0.5} for t, task in restored.module.tasks.items()}
     after = {t: {task.main_metric: 0.4} for t, task in restored.module.tasks.items()}
-    found = probing.harm(restored.module, before, after)
+    found = probe.harm(restored.module, before, after)
     assert found == {
         "semseg": pytest.approx(0.2),
         "depth": pytest.approx(-0.2),
@@ -167,8 +167,8 @@ def test_harm_is_positive_where_a_score_got_worse(restored):
 
 
 def test_gradient_cosines_are_those_of_separate_backward_passes(restored):
-    module, batches = restored.module, probing._batches(restored, "train_scored", 2)
-    cosines, norms = probing.gradient_cosines(module, batches)
+    module, batches = restored.module, probe._batches(restored, "train_scored", 2)
+    cosines, norms = probe.gradient_cosines(module, batches)
     rows = []
     for name in TASKS:
         module.zero_grad()
@@ -192,7 +192,7 @@ def test_gradient_cosines_are_those_of_separate_backward_passes(restored):
 def test_distance_to_a_boundary_is_euclidean_and_averaged_over_cells(restored):
     _, batch = first_features(restored)
     height, width = batch["image"].shape[-2:]
-    distance, real = probing.distance_to_boundary(batch, (8, 8), 8)
+    distance, real = probe.distance_to_boundary(batch, (8, 8), 8)
     exact = distance_transform_edt(batch["targets"]["boundary"][0, 0].numpy() != 1)
     expected = exact.reshape(height // 8, 8, width // 8, 8).mean((1, 3))
     assert np.abs(distance[0, :6] - expected).max() < 0.05 * expected.max() + 0.1
@@ -205,19 +205,19 @@ def test_the_gate_is_averaged_by_distance(restored, monkeypatch):
         row = torch.arange(local.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
         return (row / 10).expand(local.shape)
 
-    monkeypatch.setattr(probing.Gate, "weights", weights)
-    batches = probing._batches(restored, "val", 2)
-    found = probing.gate_by_distance(restored.module, batches)
-    distance, real = probing.distance_to_boundary(batches[0], (8, 8), 8)
+    monkeypatch.setattr(probe.Gate, "weights", weights)
+    batches = probe._batches(restored, "val", 2)
+    found = probe.gate_by_distance(restored.module, batches)
+    distance, real = probe.distance_to_boundary(batches[0], (8, 8), 8)
     rows = np.broadcast_to(np.arange(8)[None, :, None] / 10, distance.shape)
-    for k, (low, high) in enumerate(zip((0, *probing.DISTANCES), (*probing.DISTANCES, np.inf), strict=True)):
+    for k, (low, high) in enumerate(zip((0, *probe.DISTANCES), (*probe.DISTANCES, np.inf), strict=True)):
         inside = real & (distance >= low) & (distance < high)
         for values in found.values():
             assert values[k] == pytest.approx(rows[inside].mean() if inside.any() else np.nan, nan_ok=True)
 
 
 def test_token_statistics_are_those_of_the_assignment(restored):
-    found = probing.token_statistics(restored.module, probing._batches(restored, "val", 2))
+    found = probe.token_statistics(restored.module, probe._batches(restored, "val", 2))
     distiller = restored.module.network.distiller
     seen, _ = first_features(restored)
     valid = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
@@ -242,10 +242,10 @@ def test_softmax_attention_has_no_context_to_take_away():
 
 
 def test_a_batch_without_a_tasks_labels_has_no_say_in_its_cosines(restored):
-    batches = probing._batches(restored, "train_scored", 4)
-    expected, norms = probing.gradient_cosines(restored.module, batches[:1])
+    batches = probe._batches(restored, "train_scored", 4)
+    expected, norms = probe.gradient_cosines(restored.module, batches[:1])
     unlabelled = {**batches[1]["targets"], "depth": torch.full_like(batches[1]["targets"]["depth"], 255)}
-    cosines, with_empty = probing.gradient_cosines(restored.module, [batches[0], {**batches[1], "targets": unlabelled}])
+    cosines, with_empty = probe.gradient_cosines(restored.module, [batches[0], {**batches[1], "targets": unlabelled}])
     depth = TASKS.index("depth")
     assert cosines[depth] == pytest.approx(expected[depth], abs=1e-4)
     assert with_empty[depth] == pytest.approx(norms[depth], rel=1e-4)

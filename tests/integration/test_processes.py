@@ -13,10 +13,10 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.processes import gradients
 from PIL import Image
 
+from mtlsi_net.cli.launch import start
+from mtlsi_net.engine.train import train
 from mtlsi_net.evaluate import evaluate_one
-from mtlsi_net.tasks.image_sums import read_image_sums
-from mtlsi_net.training import train
-from mtlsi_net.utils.launch import start
+from mtlsi_net.metrics.per_image import read_image_sums
 
 
 @pytest.fixture(scope="module", autouse=True)

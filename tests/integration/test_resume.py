@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
+from mtlsi_net.core.io import read_history
+from mtlsi_net.engine.job import run_job
+from mtlsi_net.engine.train import train
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.sweep import run_job
-from mtlsi_net.training import train
-from mtlsi_net.utils.io import read_history
 
 STEPS = 7
 OPTIONS = (

@@ -13,11 +13,11 @@ from helpers.readme import readme_command, run
 from helpers.saved import save_as_ours, save_as_peers
 from PIL import Image
 
-from mtlsi_net import assemble
-from mtlsi_net.evaluation import evaluate, restore
-from mtlsi_net.scoring import score
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
+from mtlsi_net.engine.evaluate import evaluate, restore
+from mtlsi_net.engine.score import score
+from mtlsi_net.engine.train import train
 
 DATA = {"nyud": write_miniature, "pascal": write_pascal_miniature}
 
@@ -214,8 +214,8 @@ def test_labels_of_real_pascal_photographs_are_perfect_predictions(real_data, tm
     root = real_data / "PASCALContext_mini"
     where = ("data=pascal", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}", "~tasks.normals")
     cfg = compose_config(*where)
-    tasks = assemble.build_tasks(cfg)
-    dataset = assemble.build_data(cfg, tasks).datasets["val"]
+    tasks = build_tasks(cfg)
+    dataset = build_data(cfg, tasks).datasets["val"]
     for index, sample_id in enumerate(dataset.ids):
         for name, label in dataset.labels(index).items():
             array = label.permute(1, 2, 0).numpy()

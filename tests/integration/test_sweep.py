@@ -11,10 +11,10 @@ import torch
 import yaml
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
-from mtlsi_net.sweep import run_job
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import read_history
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import read_history
+from mtlsi_net.engine.job import run_job
+from mtlsi_net.engine.train import train
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from helpers.modules import BASELINES
 from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 
-from mtlsi_net.evaluation import evaluate
-from mtlsi_net.tasks.image_sums import read_image_sums
-from mtlsi_net.training import train
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.evaluate import evaluate
+from mtlsi_net.engine.train import train
+from mtlsi_net.metrics.per_image import read_image_sums
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(data, tmp_path, m
 def test_bad_settings_end_in_one_line(data, tmp_path, override, message):
     with pytest.raises(Exception) as caught:  # noqa: PT011 - libraries wrap ours; the cause is looked at below
         short_run(data, tmp_path, *override.split())
-    from mtlsi_net.utils.errors import find_user_error
+    from mtlsi_net.core.errors import find_user_error
 
     error = find_user_error(caught.value)
     assert error is not None, caught.value

@@ -10,9 +10,9 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.wandb_file import config_of, history_of, run_of, runs_of, summary_of
 from lightning.pytorch.loggers import CSVLogger
 
-from mtlsi_net.lit.dashboard import close, log_config, log_pictures
-from mtlsi_net.training import train
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.engine.dashboard import close, log_config, log_pictures
+from mtlsi_net.engine.train import train
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from pathlib import Path
 from helpers.killing import start, wait_for
 from helpers.miniature import short_overrides, write_miniature
 
-from mtlsi_net.lit.checkpoints import damage
-from mtlsi_net.utils.io import read_history
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.core.io import read_history
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.lit.checkpoint_io import damage
 
 
 def main(cycles: int, seed: int) -> int:

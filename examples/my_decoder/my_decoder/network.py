@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import SharedMapNetwork, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.task_layers import TaskLinear
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import SharedMapNetwork, crop
 from mtlsi_net.models.preliminary import TaskConvs
-from mtlsi_net.specs import Prediction
 
 
 class MyDecoderNet(SharedMapNetwork):

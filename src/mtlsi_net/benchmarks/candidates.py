@@ -12,12 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtlsi_net import assemble
+from mtlsi_net.core.config import check_complete, check_options
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.engine.trainer import build_module
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.trainer import build_module
-from mtlsi_net.utils.config_checks import check_complete, check_options
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.model_size import ModelSize, measure_size
+from mtlsi_net.models.size import ModelSize, measure_size
 
 OWN = ("model", "ablation", "backbone", "optim", "task_weights", "activation_checkpointing", "compile")
 """Groups and settings of which every candidate may have its own choice; all else is the run's."""
@@ -84,8 +84,8 @@ def _build(run: DictConfig, device: torch.device) -> Candidate:
     check_complete(run)
     for part in ("model", "backbone", "optim", "task_weights", "tasks"):
         check_options(OmegaConf.to_container(run[part], resolve=True), part)
-    tasks = assemble.build_tasks(run)
-    network = assemble.build_network(run, tasks)
+    tasks = build_tasks(run)
+    network = build_network(run, tasks)
     network.check_size(run.data.size)
     size = measure_size(network, tuple(run.data.size))
     if run.compile:

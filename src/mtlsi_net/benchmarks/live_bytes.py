@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
+from mtlsi_net.core.types import Batch
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.specs import Batch
 
 PROBE = 1000
 """Values of the parameter by which an optimiser's state is measured."""

@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from mtlsi_net import assemble
 from mtlsi_net.benchmarks.report import Report, Row, quartiles, take_turns
+from mtlsi_net.core.config import check_complete
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.augmentation import TrainPipeline
 from mtlsi_net.data.dataset import MultiTaskDataset, collate, prepare_worker
 from mtlsi_net.data.decoding import batch_values
-from mtlsi_net.data.readers import read_pixels
-from mtlsi_net.data.sample_reader import SampleReader
+from mtlsi_net.data.files import read_pixels
+from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.utils.config_checks import check_complete
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ VALUES = "bytes to values, on the device that trains; here one core"
 def bench_loader(cfg: DictConfig) -> Report:
     """Measure decoding, the pipelines and the steps of training."""
     check_complete(cfg)
-    data = assemble.build_data(cfg, assemble.build_tasks(cfg))
+    data = build_data(cfg, build_tasks(cfg))
     prepare_worker(0)
     train, plain = data.datasets["train"], data.datasets["train_scored"]
     if not isinstance(train.pipeline, TrainPipeline):

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from mtlsi_net.record import describe_run
-from mtlsi_net.utils.io import write_json
+from mtlsi_net.core.io import write_json
+from mtlsi_net.engine.record import describe_run
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
 from mtlsi_net.benchmarks.report import Report, take_turns, timings
-from mtlsi_net.data.room_generation import encode
-from mtlsi_net.data.room_renderer import render_room
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.rooms.generate import encode
+from mtlsi_net.data.rooms.render import render_room
 
 
 def bench_rooms(cfg: DictConfig) -> Report:

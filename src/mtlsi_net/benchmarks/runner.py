@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.specs import Batch, TargetSpec
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.utils.errors import UserError, choose
 
 FORWARD, STEP, PART = "forward", "train step", "part: "
 """Seconds of a batch; parts are ``PARTS`` of ``STEP``."""

@@ -20,9 +20,9 @@ from mtlsi_net.benchmarks.candidates import build_candidates
 from mtlsi_net.benchmarks.live_bytes import count_step
 from mtlsi_net.benchmarks.report import Report, Row, take_turns
 from mtlsi_net.benchmarks.runner import Meter, device_record, open_device, random_batch
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.encoder import Encoder
-from mtlsi_net.specs import FeatureSpec
-from mtlsi_net.utils.errors import UserError
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it misses fonts of powers that it does not need
 

@@ -17,10 +17,10 @@ import pandas as pd
 from mtlsi_net.comparison.gains import Gain
 from mtlsi_net.comparison.identity import Group, mean
 from mtlsi_net.comparison.read import Run, SkippedRun
+from mtlsi_net.core.errors import InputError, UserError
 from mtlsi_net.metrics.gain import delta_m
+from mtlsi_net.metrics.per_image import ImageSums, read_image_sums
 from mtlsi_net.metrics.pooling import Values
-from mtlsi_net.tasks.image_sums import ImageSums, read_image_sums
-from mtlsi_net.utils.errors import InputError, UserError
 
 LEVEL = 0.95
 TOLERANCE = 1e-4

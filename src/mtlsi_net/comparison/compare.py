@@ -25,11 +25,11 @@ from mtlsi_net.comparison.tables import (
     write_tex,
 )
 from mtlsi_net.comparison.wandb_runs import fetch_runs
+from mtlsi_net.core.errors import UserError, choose, shown
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.core.settings import SAME_GROUP
+from mtlsi_net.core.types import score_name
 from mtlsi_net.data.official import OFFICIAL
-from mtlsi_net.specs import score_name
-from mtlsi_net.utils.errors import UserError, choose, shown
-from mtlsi_net.utils.run_folder import RunFolder
-from mtlsi_net.utils.settings import SAME_GROUP
 
 log = logging.getLogger(__name__)
 

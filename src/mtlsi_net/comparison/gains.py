@@ -6,9 +6,9 @@ from typing import Any
 
 from mtlsi_net.comparison.identity import Group, changed_settings, identity_differences, mean
 from mtlsi_net.comparison.read import entry
+from mtlsi_net.core.errors import InputError, shown
+from mtlsi_net.core.settings import is_among
 from mtlsi_net.metrics.gain import delta_m
-from mtlsi_net.utils.errors import InputError, shown
-from mtlsi_net.utils.settings import is_among
 
 INDEPENDENT = "mtlsi_net.models.baselines.single_task.SingleTaskNet"
 """The network that holds one independent network for each task."""

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from mtlsi_net.comparison.read import Run, SkippedRun, entry
-from mtlsi_net.utils.io import flatten
-from mtlsi_net.utils.settings import SAME_GROUP, is_among
+from mtlsi_net.core.io import flatten
+from mtlsi_net.core.settings import SAME_GROUP, is_among
 
 UNKNOWN = "not known"
 IDENTIFIED = "told by digests"

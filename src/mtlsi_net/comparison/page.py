@@ -17,8 +17,8 @@ from mtlsi_net.comparison.bootstrap import GAIN, WorstImages, seeds_of
 from mtlsi_net.comparison.identity import settings_of
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, read_curves
 from mtlsi_net.comparison.tables import Table, difference_cells, gain_notes, published_cells
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import finite
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import finite
 
 MAX_PAIRS = 5000
 """Differences that a table's page holds; all of them are in ``pairs.csv``."""

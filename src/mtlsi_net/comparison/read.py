@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import flatten
-from mtlsi_net.utils.renamed import modernize
-from mtlsi_net.utils.run_folder import RunFolder, histories
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import flatten
+from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.run_folder import RunFolder, histories
+from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 
 STAGES = ("val", "dev")
 """Of the images that are scored; a run has one of them, beside ``train``."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlsi_net.comparison.read import SkippedRun, brief
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import KEPT
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's

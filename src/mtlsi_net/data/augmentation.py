@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import albumentations as A
 import numpy as np
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.transforms import (
     IMAGE,
     IMAGENET_MEAN,
@@ -20,7 +21,6 @@ from mtlsi_net.data.transforms import (
     scale,
     varied,
 )
-from mtlsi_net.utils.errors import UserError
 
 SCALES = (0.5, 2.0)
 CROP_TRIES = 10

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.data.decoding import label_values, padding, target_values
-from mtlsi_net.data.sample_reader import SampleReader
+from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, reduce
-from mtlsi_net.specs import Batch, TargetSpec
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.heap import keep_freed_memory
 
 Pipeline = Callable[[Sample, np.random.Generator], Sample]
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtlsi_net.core.types import IGNORE, Batch, TargetSpec
 from mtlsi_net.data.transforms import Array, Floats
-from mtlsi_net.specs import IGNORE, Batch, TargetSpec
 
 MIN_NORMAL_LENGTH = 0.5
 

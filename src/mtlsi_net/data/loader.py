@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import Batch, count_labels, cut_batch
 from mtlsi_net.data.dataset import MultiTaskDataset
 from mtlsi_net.data.decoding import padding, target_values
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGE
-from mtlsi_net.specs import Batch, count_labels, cut_batch
-from mtlsi_net.utils.errors import UserError
 
 
 class ShareLoader(DataLoader[Batch]):

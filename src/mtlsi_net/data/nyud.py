@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.data.readers import read_target
-from mtlsi_net.data.sample_reader import SampleReader
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.data.files import read_target
+from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE, Array
-from mtlsi_net.specs import TargetSpec
-from mtlsi_net.utils.errors import UserError
 
 FILES = {
     "semseg": ("segmentation", ".png"),

@@ -47,7 +47,7 @@ class Official:
         return shipped_ids(f"{self.lists}_{split}")
 
     def score_groups(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return which of ``specs.SCORE_GROUPS`` each of the test ``ids`` counts in.
+        """Return which of ``core.types.SCORE_GROUPS`` each of the test ``ids`` counts in.
 
         All ids of the published list make the main score, fewer a partial one, over all ids if none is published.
         """

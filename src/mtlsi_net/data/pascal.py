@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlsi_net.data.base import MultiTaskDataModule
-from mtlsi_net.data.map_cache import LabelCache
+from mtlsi_net.core.types import Reference, TargetSpec
+from mtlsi_net.data.cache import LabelCache
+from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.data.files import read_pixels, read_stored_classes, read_target
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
-from mtlsi_net.data.readers import read_pixels, read_stored_classes, read_target
-from mtlsi_net.data.sample_reader import SampleReader, wrong_size
+from mtlsi_net.data.reader import SampleReader, wrong_size
 from mtlsi_net.data.transforms import IMAGE, Array
-from mtlsi_net.specs import Reference, TargetSpec
 
 SALIENT = 128
 """Least grey value of a salient pixel."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io
 
-from mtlsi_net.data.sample_reader import wrong_size
+from mtlsi_net.core.errors import UserError, nearest_names
+from mtlsi_net.data.reader import wrong_size
 from mtlsi_net.metrics.boundary.thinning import thin
-from mtlsi_net.utils.errors import UserError, nearest_names
 
 LabelMap = NDArray[np.uint16]
 Map = NDArray[np.uint8]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlsi_net.specs import IGNORE, TargetSpec
+from mtlsi_net.core.types import IGNORE, TargetSpec
 
 Array = NDArray[Any]
 """uint8 or float32."""

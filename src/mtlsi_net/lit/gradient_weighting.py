@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.utils.errors import UserError, choose
 
 INSTALL = "pip install 'mtlsi-net[balancing]'"
 METHODS = ("AlignedMTL", "CAGrad", "DualProj", "FairGrad", "IMTLG", "MGDA", "PCGrad", "UPGrad")

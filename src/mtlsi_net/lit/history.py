@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import read_history, write_history
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import read_history, write_history
+from mtlsi_net.core.run_folder import RunFolder
 
 
 class HistoryLogger(Logger):

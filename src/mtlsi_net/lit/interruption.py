@@ -17,7 +17,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mtlsi_net.utils.errors import INTERRUPTED, UserError
+from mtlsi_net.core.errors import INTERRUPTED, UserError
 
 log = logging.getLogger(__name__)
 

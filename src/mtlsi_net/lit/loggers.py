@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers import WandbLogger
 
-from mtlsi_net.utils.ranks import is_first
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import choose
+from mtlsi_net.core.licences import licences_of
+from mtlsi_net.core.types import Batch, Prediction, count_labels
 from mtlsi_net.data.decoding import batch_values
-from mtlsi_net.lit.guard import NonFiniteGuard
+from mtlsi_net.lit.non_finite import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.metrics.gain import gain_over_constant
-from mtlsi_net.specs import Batch, Prediction, count_labels
+from mtlsi_net.metrics.per_image import ImageSums
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.image_sums import ImageSums
-from mtlsi_net.tasks.scores import ClassScores, Scores, TaskMetrics, postprocess
-from mtlsi_net.utils.errors import choose
-from mtlsi_net.utils.licences import licences_of
+from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
 
 
 class MultiTaskModule(L.LightningModule):
@@ -84,7 +84,7 @@ class MultiTaskModule(L.LightningModule):
     ) -> tuple[dict[str, Tensor], ...]:
         """Return the unweighted losses of the final and of the preliminary predictions, these summed over scales.
 
-        ``labelled`` holds what they divide by, task -> (2,), see ``specs.count_labels``; None: the batch's own.
+        ``labelled`` holds what they divide by, task -> (2,), see ``core.types.count_labels``; None: the batch's own.
         """
 
         def loss_of(name: str, output: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.core.errors import UserError
 
 EPSILON = 1e-8
 """Added to a loss before its logarithm (protocol page, section 3, MTM)."""

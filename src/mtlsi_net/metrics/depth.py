@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import IGNORE
+from mtlsi_net.core.types import IGNORE
+from mtlsi_net.metrics.base import PooledMetric
 
 SMALLEST = 1e-9
 """Metres that stand for values <= 0, which have no logarithm (lineage)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.core.errors import InputError
 
 
 def relative_gain(value: float, reference: float, higher_is_better: bool) -> float:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import IGNORE
-from mtlsi_net.utils.vectors import lengths, unit_vectors
+from mtlsi_net.core.types import IGNORE
+from mtlsi_net.core.vectors import lengths, unit_vectors
+from mtlsi_net.metrics.base import PooledMetric
 
 LIMITS = (11.25, 22.5, 30.0)
 BINS_PER_DEGREE = 100

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import IGNORE
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import IGNORE
+from mtlsi_net.metrics.base import PooledMetric
 
 
 def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError, choose
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import align, valid_coordinates
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -17,7 +18,6 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
     count_heads,
 )
-from mtlsi_net.utils.errors import InputError, choose
 
 LOGIT_STD = 2.5
 """Initial spread of the assignment logits: much less, and all tokens start as the same mean of the image."""

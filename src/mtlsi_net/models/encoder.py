@@ -11,10 +11,10 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from mtlsi_net.core.errors import InputError, nearest_names
+from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.layers.masking import pad_to_multiple
-from mtlsi_net.specs import FeatureSpec
-from mtlsi_net.utils.errors import InputError, nearest_names
-from mtlsi_net.utils.weights import brief, read_weights
+from mtlsi_net.models.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
 

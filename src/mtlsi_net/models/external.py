@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.network import Network
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import Network
 from mtlsi_net.models.preliminary import Activation
-from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import InputError
-from mtlsi_net.utils.weights import brief, read_weights
+from mtlsi_net.models.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
 

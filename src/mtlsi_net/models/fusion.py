@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError, choose
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.linear_attention import (
     FEATURE_MAPS,
     ConcatenatedKeysValues,
@@ -22,7 +24,6 @@ from mtlsi_net.models.layers.linear_attention import (
 )
 from mtlsi_net.models.layers.masking import zero_invalid
 from mtlsi_net.models.layers.pooled_attention import sequence
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -33,7 +34,6 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
     count_heads,
 )
-from mtlsi_net.utils.errors import InputError, choose
 
 # -- additions after the attention ----------------------------------------------------------------------------------
 

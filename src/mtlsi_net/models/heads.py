@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_resize
-from mtlsi_net.models.layers.recompute import Recomputed
+from mtlsi_net.models.layers.subset import PerTaskStage, TaskLayer
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLayer, TaskConv, TaskLinear
-from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer
-from mtlsi_net.utils.errors import InputError
 
 
 class OutputLayers(TaskLayer):

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
-from mtlsi_net.specs import Prediction
 
 
 class MTLSINet(SharedMapNetwork):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.types import FeatureSpec
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_resize, resize_valid, zero_invalid
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm
-from mtlsi_net.specs import FeatureSpec
 
 
 class PyramidNeck(Recomputed):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import choose
 from mtlsi_net.models.heads import OutputLayers
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import zero_invalid
-from mtlsi_net.models.layers.recompute import Recomputed
+from mtlsi_net.models.layers.subset import PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
-from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer, keep_parameters
-from mtlsi_net.utils.errors import choose
 
 Activation = Callable[[Tensor], Tensor]
 """Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""

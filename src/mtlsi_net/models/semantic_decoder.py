@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.models.layers.recompute import Recomputed
+from mtlsi_net.core.errors import InputError, choose
+from mtlsi_net.models.layers.checkpointing import Recomputed
+from mtlsi_net.models.layers.subset import PerTaskStage
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -18,9 +20,7 @@ from mtlsi_net.models.layers.task_layers import (
     TaskLinear,
     count_heads,
 )
-from mtlsi_net.models.layers.task_subset import PerTaskStage
 from mtlsi_net.models.layers.windows import WindowAttention
-from mtlsi_net.utils.errors import InputError, choose
 
 EPS = 1.0e-6
 

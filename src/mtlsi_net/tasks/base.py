@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtlsi_net.specs import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
 from mtlsi_net.tasks.colors import Legend
-from mtlsi_net.utils.errors import InputError
 
 RAREST = 1e-4
 """Least frequency a prior gives a class (our choice), so that one never seen keeps a finite bias."""
@@ -44,7 +44,7 @@ class Task(ABC):
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
             target: (B, target.channels, H, W) float, 255 invalid.
-            labelled: (2,) ``specs.count_labels`` to divide by, see there; None: those of ``target``.
+            labelled: (2,) ``core.types.count_labels`` to divide by, see there; None: those of ``target``.
         """
 
     @abstractmethod

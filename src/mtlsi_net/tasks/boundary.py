@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from mtlsi_net.losses import boundary_loss
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import IGNORE, Batch, TargetSpec
 from mtlsi_net.metrics.boundary.presets import make_preset
-from mtlsi_net.specs import IGNORE, Batch, TargetSpec
 from mtlsi_net.tasks.base import Task, valid_window
 from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.tasks.losses import boundary_loss
 
 
 class BoundaryTask(Task):

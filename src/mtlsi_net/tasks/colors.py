@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlsi_net.specs import IGNORE
+from mtlsi_net.core.types import IGNORE
 
 Picture = NDArray[np.uint8]
 

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlsi_net.losses import l1_loss
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import IGNORE, TargetSpec
 from mtlsi_net.metrics.depth import DepthMetric
-from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend, color_scalars, scalar_legend
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.tasks.losses import l1_loss
 
 
 class DepthTask(Task):

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlsi_net.losses import balanced_cross_entropy_loss
+from mtlsi_net.core.types import IGNORE, TargetSpec
 from mtlsi_net.metrics.pooling import BETA_SQUARED
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
-from mtlsi_net.specs import IGNORE, TargetSpec
 from mtlsi_net.tasks.base import Task, count_classes
 from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
+from mtlsi_net.tasks.losses import balanced_cross_entropy_loss
 
 
 class SaliencyTask(Task):

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtlsi_net.losses import cross_entropy_loss
+from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.class_sets import class_indices, class_names, class_palette
 from mtlsi_net.metrics.segmentation import SegmentationMetric
-from mtlsi_net.specs import TargetSpec
 from mtlsi_net.tasks.base import Task, count_classes
-from mtlsi_net.tasks.classes import class_indices, class_names, class_palette
 from mtlsi_net.tasks.colors import Legend, class_legend, color_classes
+from mtlsi_net.tasks.losses import cross_entropy_loss
 
 
 class SemsegTask(Task):

@@ -4,10 +4,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mtlsi_net.benchmarks.live_bytes import LiveBytes, count_step
+from mtlsi_net.core.types import Prediction
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.specs import Prediction
 
 PIXELS = 2 * 64 * 64
 """Of a batch."""

@@ -10,9 +10,9 @@ from helpers.pascal_miniature import write_pascal_miniature
 
 from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks.loader import DECODE, EVALUATE, STEP, TRAIN, VALUES, decode_alone
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.nyud import NYUDLayoutReader
-from mtlsi_net.specs import TargetSpec
-from mtlsi_net.utils.errors import UserError
 
 STEPS = ["read and check", "RandomScale", "RandomCrop", "Flip", "PhotometricDistortion", "Pad"]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from helpers.miniature import compose_config
 
-from mtlsi_net import assemble
 from mtlsi_net.benchmarks.runner import (
     FORWARD_PEAK,
     PART,
@@ -15,7 +14,8 @@ from mtlsi_net.benchmarks.runner import (
     Runner,
     random_batch,
 )
-from mtlsi_net.trainer import build_module
+from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.engine.trainer import build_module
 
 CPU = torch.device("cpu")
 PEER = ("model=external", "model.target=helpers.peer.Peer")
@@ -38,15 +38,15 @@ class CountingMeter(Meter):
 
 def make_runner(*overrides):
     cfg = compose_config("data=nyud", *overrides)
-    tasks = assemble.build_tasks(cfg)
-    module = build_module(cfg, assemble.build_network(cfg, tasks), tasks, priors={}, config={})
+    tasks = build_tasks(cfg)
+    module = build_module(cfg, build_network(cfg, tasks), tasks, priors={}, config={})
     runner = Runner(module, random_batch(tasks, (64, 64), 2, 0, CPU), None)
     runner.meter = CountingMeter()
     return runner
 
 
 def test_labels_are_such_as_loaders_give():
-    tasks = assemble.build_tasks(compose_config("data=pascal", "+task@tasks.depth=depth"))
+    tasks = build_tasks(compose_config("data=pascal", "+task@tasks.depth=depth"))
     batch = random_batch(tasks, (32, 48), 2, 0, CPU)
     assert batch["image"].shape == (2, 3, 32, 48)
     for name, task in tasks.items():

@@ -13,9 +13,9 @@ from helpers.run_folders import write_picture, write_run
 from mtlsi_net.comparison import compare as command
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.page import row_labels
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.official import OFFICIAL
-from mtlsi_net.tasks.image_sums import ImageSums, write_image_sums
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.metrics.per_image import ImageSums, write_image_sums
 
 CURVES = "step,val/semseg/mIoU\n10,0.1\n20,0.2\n"
 

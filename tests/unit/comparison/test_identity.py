@@ -13,7 +13,7 @@ from mtlsi_net.comparison.identity import (
     mean,
     split_groups,
 )
-from mtlsi_net.utils.settings import SAME_GROUP
+from mtlsi_net.core.settings import SAME_GROUP
 
 
 def test_seeds_of_one_configuration_are_one_row(tmp_path):

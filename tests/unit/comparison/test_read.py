@@ -6,9 +6,9 @@ import pytest
 from helpers.run_folders import make_run, write_run
 
 from mtlsi_net.comparison.read import find_folders, read_curves, read_run, read_runs
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.io import flatten
-from mtlsi_net.utils.run_folder import histories
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import flatten
+from mtlsi_net.core.run_folder import histories
 
 
 def test_folders_globs_and_sweeps_are_found_once(tmp_path):

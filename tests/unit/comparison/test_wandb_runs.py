@@ -10,9 +10,9 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from mtlsi_net.comparison.read import read_run
 from mtlsi_net.comparison.wandb_runs import fetch_runs
-from mtlsi_net.lit.dashboard import close
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.run_folder import RunFolder
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.engine.dashboard import close
 
 
 class StubFile:

@@ -4,7 +4,9 @@ import pytest
 from helpers.miniature import compose_config, write_miniature
 from helpers.samples import SPECS, stored_sample
 
-from mtlsi_net import assemble
+from mtlsi_net.core.config import check_options
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data import augmentation
 from mtlsi_net.data.augmentation import (
     Flip,
@@ -17,9 +19,7 @@ from mtlsi_net.data.augmentation import (
 )
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import IMAGE, VALID
-from mtlsi_net.specs import TargetSpec
-from mtlsi_net.utils.config_checks import check_options
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
 
 DRAWS = 2000
 
@@ -144,7 +144,7 @@ def test_inputs_are_left_alone():
 def build(root, *overrides):
     cfg = compose_config("data=nyud", f"data.root={root}", "data.size=[64,80]", "data.num_workers=0", *overrides)
     check_options(cfg.data, "data")
-    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+    return build_data(cfg, build_tasks(cfg))
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import torch
 from helpers.miniature import SIZE, write_miniature
 from helpers.samples import SPECS, loaded
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import FeatureSpec, TargetSpec
 from mtlsi_net.data.decoding import batch_values, decode, label_values, target_values
 from mtlsi_net.data.nyud import NYUDDataModule
-from mtlsi_net.models.canvas import Canvas
-from mtlsi_net.specs import FeatureSpec, TargetSpec
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.models.padding import Canvas
 
 TASKS = {("boundary" if name == "edge" else name): spec for name, spec in SPECS.items()}
 

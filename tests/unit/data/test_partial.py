@@ -10,16 +10,16 @@ from helpers.pascal_miniature import write_pascal_miniature
 from helpers.samples import loaded
 from PIL import Image
 
-from mtlsi_net import assemble
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.sampling import Draw
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
 
 SETS = {"nyud": write_miniature, "pascal": write_pascal_miniature}
 
 
 def build(name, root, *overrides):
     cfg = compose_config(f"data={name}", f"data.root={root}", "data.size=[64,64]", "data.num_workers=0", *overrides)
-    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+    return build_data(cfg, build_tasks(cfg))
 
 
 @pytest.fixture(params=SETS)
@@ -84,7 +84,7 @@ def test_images_without_one_label_contribute_nothing_to_it_if_allowed(name, task
         build(name, root)
 
     cfg = compose_config(f"data={name}")
-    own = assemble.build_tasks(cfg)[task]
+    own = build_tasks(cfg)[task]
     data = build(name, root, "data.allow_missing=true", f"paths.output_dir={tmp_path}")
     for split in ("train_plain", "train"):
         for epoch in range(3):  # mirrored or not, zoomed or not

@@ -12,17 +12,17 @@ from PIL import Image
 from scipy import io
 from skimage.morphology import thin as skimage_thin
 
-from mtlsi_net import assemble
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.cache import LabelCache
 from mtlsi_net.data.decoding import batch_values, label_values
-from mtlsi_net.data.map_cache import LabelCache
 from mtlsi_net.data.pascal import NO_NORMAL, PascalDataModule, PascalReader
 from mtlsi_net.data.pascal_labels import NORMALS_CLASSES, PARTS, boundaries, has_normals, read_label_map, read_parts
 from mtlsi_net.data.sampling import Draw
-from mtlsi_net.specs import TargetSpec
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_tasks
 
 VECTORS = np.load(Path(__file__).parents[2] / "fixtures" / "metric_vectors.npz")
-SPECS = {name: task.target for name, task in assemble.build_tasks(compose_config("tasks=pascal")).items()}
+SPECS = {name: task.target for name, task in build_tasks(compose_config("tasks=pascal")).items()}
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from helpers.pascal_miniature import write_pascal_miniature
 from PIL import Image
 from scipy import io
 
-from mtlsi_net import assemble
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.sampling import Draw
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.engine.build import build_data, build_tasks
 
 
 def build(name, root, *overrides):
     cfg = compose_config(f"data={name}", f"data.root={root}", "data.size=[64,64]", "data.num_workers=0", *overrides)
-    return assemble.build_data(cfg, assemble.build_tasks(cfg))
+    return build_data(cfg, build_tasks(cfg))
 
 
 def test_nyud_reference_is_the_stored_picture_whatever_the_transforms_do(tmp_path):
@@ -118,7 +118,7 @@ def test_missing_labels_leave_no_annotator(tmp_path):
     (root / "edge" / "0005.png").unlink()
     data = build("nyud", root, "data.allow_missing=true")
     assert data.datasets["val"][Draw(0, 0)]["references"]["boundary"].maps.shape == (0, *SIZE)
-    metric = assemble.build_tasks(compose_config("data=nyud"))["boundary"].new_metric()
+    metric = build_tasks(compose_config("data=nyud"))["boundary"].new_metric()
     first = next(iter(data.val_dataloader()))
     metric.update([first["image"][0, :1, :48]], first["references"]["boundary"])
     assert metric.images.sum() == 0

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.class_sets import CLASS_SETS
 from mtlsi_net.data.decoding import decode
-from mtlsi_net.data.room_cameras import choose_camera
-from mtlsi_net.data.room_generation import FOLDERS, generate_rooms
-from mtlsi_net.data.room_rays import NO_HIT, first_hit, unblocked
-from mtlsi_net.data.room_renderer import RoomImage, boundaries, render_room
-from mtlsi_net.data.room_scenes import ROOM_CLASSES, Room, sample_scene
-from mtlsi_net.data.room_solids import Piece, Scene
-from mtlsi_net.data.rooms import RoomsReader
-from mtlsi_net.specs import TargetSpec
-from mtlsi_net.tasks.classes import CLASS_SETS
-from mtlsi_net.utils.errors import UserError
+from mtlsi_net.data.rooms.cameras import choose_camera
+from mtlsi_net.data.rooms.datamodule import RoomsReader
+from mtlsi_net.data.rooms.generate import FOLDERS, generate_rooms
+from mtlsi_net.data.rooms.raycast import NO_HIT, first_hit, unblocked
+from mtlsi_net.data.rooms.render import RoomImage, boundaries, render_room
+from mtlsi_net.data.rooms.scenes import ROOM_CLASSES, Room, sample_scene
+from mtlsi_net.data.rooms.solids import Piece, Scene
 
 NAMES = CLASS_SETS["nyud40"]
 SMALL = {"train": 3, "val": 2, "height": 48, "width": 64, "seed": 7, "progress": False}
@@ -284,7 +284,7 @@ def contents(root):
 
 
 def test_two_at_once_write_what_one_writes(written, tmp_path):
-    imports = "from pathlib import Path; from mtlsi_net.data.room_generation import generate_rooms"
+    imports = "from pathlib import Path; from mtlsi_net.data.rooms.generate import generate_rooms"
     code = f"{imports}; generate_rooms(Path({str(tmp_path / 'r')!r}), workers=1, **{SMALL})"
     both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]

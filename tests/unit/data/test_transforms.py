@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers.samples import SPECS, stored_sample, values_of, vector, vector_sample
 
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import decode, label_values
 from mtlsi_net.data.transforms import (
     IMAGE,
@@ -20,7 +21,6 @@ from mtlsi_net.data.transforms import (
     scale,
     varied,
 )
-from mtlsi_net.specs import TargetSpec
 
 STD = (0.229, 0.224, 0.225)
 

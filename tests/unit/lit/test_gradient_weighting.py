@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.lit.gradient_weighting import METHODS, GradientWeights, shared_gramian
-from mtlsi_net.utils.errors import UserError
 
 OPTIONS = {"CAGrad": {"c": 0.4}, "FairGrad": {"alpha": 1.0}}
 FIRST, SECOND = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from mtlsi_net.core.types import Prediction, TargetSpec
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.specs import Prediction, TargetSpec
 
 
 class Square:

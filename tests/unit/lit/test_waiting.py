@@ -8,9 +8,9 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mtlsi_net.engine.train import train
 from mtlsi_net.lit.callbacks import ProgressBar
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.training import train
 
 WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchjd.scalarization import DWA, FAMO
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.lit.weighting import DynamicWeightAverage, Famo, FixedWeights, LossProduct, UncertaintyWeights
-from mtlsi_net.utils.errors import UserError
 
 METHODS = (FixedWeights, UncertaintyWeights, DynamicWeightAverage, LossProduct, Famo)
 

@@ -13,6 +13,8 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from skimage.morphology import thin as skimage_thin
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import SUBSET, Reference
 from mtlsi_net.metrics.boundary.assignment import NearestMatcher
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.matching import NONE, Matcher
@@ -20,8 +22,6 @@ from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import best_of, boundary_scores
 from mtlsi_net.metrics.boundary.thinning import seg2bmap, thin
-from mtlsi_net.specs import SUBSET, Reference
-from mtlsi_net.utils.errors import UserError
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "edge"
 EXPECTED = json.loads((FIXTURE / "expected.json").read_text())

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.metrics.gain import delta_m, gain_over_constant, relative_gain
-from mtlsi_net.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.metrics.segmentation import SegmentationMetric, confusion_matrix
-from mtlsi_net.utils.errors import UserError
 
 
 def example(classes: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

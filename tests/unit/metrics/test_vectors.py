@@ -8,7 +8,6 @@ from helpers.vectors import depth_target, expected, leaves, tensor
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtlsi_net.losses import boundary_loss
 from mtlsi_net.metrics.boundary.metric import quantise
 from mtlsi_net.metrics.depth import DepthMetric, depth_sums
 from mtlsi_net.metrics.gain import delta_m
@@ -17,6 +16,7 @@ from mtlsi_net.metrics.pooling import saliency_f
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
 from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.tasks.boundary import BoundaryTask
+from mtlsi_net.tasks.losses import boundary_loss
 
 
 def fed(metric: Metric, prediction: Tensor, target: Tensor) -> Metric:

@@ -10,13 +10,13 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from mtlsi_net.models.controls import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
+from mtlsi_net.cli.entry import user_errors
+from mtlsi_net.core.config import check_options
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.models.ablations import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
-from mtlsi_net.utils.config_checks import check_options
-from mtlsi_net.utils.entry import user_errors
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.models.size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))

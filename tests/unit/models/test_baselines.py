@@ -9,6 +9,8 @@ from helpers.modules import CHANNELS, PatchEncoder, randomise, without_gradient
 from torch import nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.models.baselines.bridgenet_variant import BridgeNetVariant, TaskRefiner
 from mtlsi_net.models.baselines.invpt import AttentionMessage, InvPTNet
@@ -19,8 +21,6 @@ from mtlsi_net.models.baselines.single_task import SingleTaskNet
 from mtlsi_net.models.encoder import Encoder, TimmEncoder
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
 from mtlsi_net.models.neck import LevelNeck
-from mtlsi_net.specs import FeatureSpec
-from mtlsi_net.utils.errors import UserError
 
 NETWORKS = [SingleTaskNet, InvPTNet, MLoRENet, MTINetVariant, BridgeNetVariant]
 ALL = pytest.mark.parametrize("network_class", NETWORKS)

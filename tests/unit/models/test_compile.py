@@ -3,7 +3,7 @@ import torch
 from helpers.miniature import compose_config
 from helpers.modules import MODELS
 
-from mtlsi_net import assemble
+from mtlsi_net.engine.build import build_network, build_tasks
 
 OURS = ("model.width=32", "model.head_dim=32")
 
@@ -12,7 +12,7 @@ def build(model, *overrides):
     sizes = OURS if model.startswith("mtlsi") else ("model.width=32",)
     cfg = compose_config("data=nyud", f"model={model}", *sizes, "backbone.name=test_vit", *overrides)
     torch.manual_seed(0)
-    return assemble.build_network(cfg, assemble.build_tasks(cfg)).train()
+    return build_network(cfg, build_tasks(cfg)).train()
 
 
 def train_once(network):

@@ -3,8 +3,8 @@ import torch
 from helpers.modules import randomise, without_gradient
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.distiller import SemanticTokenDistiller, TokenMixer
-from mtlsi_net.utils.errors import UserError
 
 T, WIDTH, M = 3, 64, 16
 

@@ -7,9 +7,9 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models import encoder as module
 from mtlsi_net.models.encoder import TimmEncoder
-from mtlsi_net.utils.errors import UserError
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FAMILIES = {

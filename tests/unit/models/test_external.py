@@ -7,10 +7,10 @@ from helpers.peer import CHANNELS, Peer
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from mtlsi_net import assemble
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.models.external import ExternalNetwork
-from mtlsi_net.utils.errors import UserError
-from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.models.size import measure_size
 
 
 def external(target="Peer", **options):
@@ -136,4 +136,4 @@ def test_its_configuration_names_every_option():
     cfg = compose_config("model=external", "model.target=helpers.peer.make", "model.options={width: 4}")
     network = instantiate(cfg.model, _convert_="all")(task_channels=CHANNELS)
     assert network.model.trunk.out_channels == 4
-    assert assemble.build_network(cfg, assemble.build_tasks(cfg)).model.trunk.out_channels == 4
+    assert build_network(cfg, build_tasks(cfg)).model.trunk.out_channels == 4

@@ -2,9 +2,9 @@ import pytest
 import torch
 from helpers.modules import CHANNELS
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.heads import OutputLayers, UpsampleHead
 from mtlsi_net.models.preliminary import PreliminaryDecoders
-from mtlsi_net.utils.errors import UserError
 
 WIDTH = 32
 PRIORS = {"semseg": torch.arange(5.0), "depth": torch.tensor([2.7]), "normals": torch.tensor([0.1, -0.2, 0.9])}

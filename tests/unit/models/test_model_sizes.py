@@ -3,7 +3,7 @@ import pytest
 from mtlsi_net.models.baselines.shared_encoder import SharedEncoderNet
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.mtlsi import MTLSINet
-from mtlsi_net.utils.model_size import measure_size
+from mtlsi_net.models.size import measure_size
 
 NYUD = {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from helpers.modules import CHANNELS, PatchEncoder, randomise, without_gradient
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.baselines.bridgenet_variant import BridgeNetVariant
 from mtlsi_net.models.baselines.invpt import InvPTNet
 from mtlsi_net.models.baselines.mlore import MLoRENet
@@ -10,7 +11,6 @@ from mtlsi_net.models.baselines.shared_encoder import SharedEncoderNet
 from mtlsi_net.models.baselines.single_task import SingleTaskNet
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.mtlsi import MTLSINet
-from mtlsi_net.utils.errors import UserError
 
 AUX_STRIDES = {
     MTLSINet: [8],

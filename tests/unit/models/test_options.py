@@ -5,6 +5,7 @@ import torch
 from helpers.modules import CHANNELS, PatchEncoder, randomise, without_gradient
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.distiller import SemanticTokenDistiller, TokenPositions
 from mtlsi_net.models.fusion import MultiScaleQueryFusion, SharedContextAttention, SoftmaxContextAttention
 from mtlsi_net.models.layers.linear_attention import EPS, FEATURE_MAPS, normalised_query
@@ -12,7 +13,6 @@ from mtlsi_net.models.layers.task_layers import BatchNorm, TaskConv, TaskLinear
 from mtlsi_net.models.mtlsi import MTLSINet
 from mtlsi_net.models.preliminary import PreliminaryDecoders
 from mtlsi_net.models.semantic_decoder import CrossWindowBlock, LinearTokenAttention, SemanticDecoder
-from mtlsi_net.utils.errors import UserError
 
 B, T, WIDTH, HEAD = 2, 3, 64, 32
 HEADS = WIDTH // HEAD

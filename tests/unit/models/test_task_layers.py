@@ -4,6 +4,7 @@ from helpers.modules import randomise, without_gradient
 from torch import nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.layers.task_layers import (
     ChannelNorm,
     ConvFeedForward,
@@ -12,7 +13,6 @@ from mtlsi_net.models.layers.task_layers import (
     TaskLinear,
     count_heads,
 )
-from mtlsi_net.utils.errors import UserError
 
 T, C = 3, 8
 

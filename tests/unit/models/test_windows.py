@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers.modules import without_gradient
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.layers.windows import WindowAttention, relative_offsets
-from mtlsi_net.utils.errors import UserError
 
 T, WIDTH, HEAD = 2, 64, 32
 

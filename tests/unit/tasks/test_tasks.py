@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.specs import Reference
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import Reference
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.boundary import BoundaryTask
 from mtlsi_net.tasks.colors import INVALID_COLOR
@@ -13,7 +14,6 @@ from mtlsi_net.tasks.depth import DepthTask
 from mtlsi_net.tasks.normals import NormalsTask
 from mtlsi_net.tasks.saliency import SaliencyTask
 from mtlsi_net.tasks.semseg import HumanPartsTask, SemsegTask
-from mtlsi_net.utils.errors import UserError
 
 TASKS: dict[str, Task] = {
     task.name: task

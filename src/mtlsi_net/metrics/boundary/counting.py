@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
 
+from mtlsi_net.core.types import Reference
 from mtlsi_net.metrics.boundary.assignment import NearestMatcher
 from mtlsi_net.metrics.boundary.matching import NONE, Matcher
 from mtlsi_net.metrics.boundary.nms import suppress_non_maxima
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.thinning import BITS, FRAME, Mask, differences, frame, pack, seg2bmap, thin, thin_words
-from mtlsi_net.specs import Reference
 
 HALF = 128
 """Least stored value of a boundary pixel."""

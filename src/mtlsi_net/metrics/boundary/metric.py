@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Reference, score_name
+from mtlsi_net.metrics.base import PooledMetric
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts
 from mtlsi_net.metrics.boundary.tally import Tally
-from mtlsi_net.metrics.pooled import PooledMetric
-from mtlsi_net.specs import SCORE_GROUPS, SUBSET, Reference, score_name
-from mtlsi_net.utils.errors import InputError
 
 
 class BoundaryFMeasure(PooledMetric):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from mtlsi_net.utils.errors import InputError, choose
+from mtlsi_net.core.errors import InputError, choose
 
 HUNDREDTHS = tuple(k / 100 for k in range(1, 100))
 HED = (0.001, *HUNDREDTHS, 0.999)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts, best_of, boundary_scores
-from mtlsi_net.specs import SCORE_GROUPS, SUBSET, score_name
 
 
 class Tally:

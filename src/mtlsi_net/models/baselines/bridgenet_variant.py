@@ -20,11 +20,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -33,9 +35,7 @@ from mtlsi_net.models.layers.task_layers import (
     TaskLinear,
 )
 from mtlsi_net.models.neck import LevelNeck
-from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
-from mtlsi_net.specs import Prediction
 
 FACTORS = (1, 1, 2, 2)
 """Strides of the levels over that of the finest, from the shallowest encoder map to the deepest."""

@@ -25,11 +25,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import DenseNetwork, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_pool, masked_resize, valid_at
 from mtlsi_net.models.layers.pooled_attention import PooledAttention
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     ChannelNorm,
     ConvFeedForward,
@@ -40,10 +43,7 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
 )
 from mtlsi_net.models.neck import LevelNeck
-from mtlsi_net.models.network import DenseNetwork, crop
 from mtlsi_net.models.preliminary import Activation, Feedback
-from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import InputError
 
 STAGES = 3
 COARSEST = 2**STAGES

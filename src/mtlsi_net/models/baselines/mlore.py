@@ -26,16 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, NormLayer, TaskConv, TaskLinear
 from mtlsi_net.models.neck import LevelNeck
-from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation
-from mtlsi_net.specs import Prediction
-from mtlsi_net.utils.errors import InputError
 
 LEVELS, DEPTH = 4, 2
 """Encoder maps read, and modules on each."""

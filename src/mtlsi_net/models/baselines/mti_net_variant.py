@@ -25,10 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import DenseNetwork, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
-from mtlsi_net.models.layers.recompute import Recomputed
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -39,9 +41,7 @@ from mtlsi_net.models.layers.task_layers import (
     Unchanged,
 )
 from mtlsi_net.models.neck import LevelNeck
-from mtlsi_net.models.network import DenseNetwork, crop
 from mtlsi_net.models.preliminary import Activation
-from mtlsi_net.specs import Prediction
 
 SCALES = 4
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import SharedMapNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
-from mtlsi_net.specs import Prediction
 
 
 class SharedEncoderNet(SharedMapNetwork):

@@ -14,14 +14,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.types import Prediction
+from mtlsi_net.models.base import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.encoder import Encoder, TimmEncoder
 from mtlsi_net.models.heads import UpsampleHead
 from mtlsi_net.models.layers.masking import valid_at
-from mtlsi_net.models.layers.task_subset import PerTaskStage, TaskLayer, keep_parameters
+from mtlsi_net.models.layers.subset import PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.neck import PyramidNeck
-from mtlsi_net.models.network import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.preliminary import Activation, TaskConvs
-from mtlsi_net.specs import Prediction
 
 
 class EncoderPerTask(Encoder, TaskLayer):

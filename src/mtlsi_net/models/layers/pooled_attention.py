@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mtlsi_net.core.errors import InputError
 from mtlsi_net.models.layers.masking import align
 from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, TaskLinear
 from mtlsi_net.models.layers.windows import MASKED
-from mtlsi_net.utils.errors import InputError
 
 
 def sequence(x_BTChw: Tensor, heads: int) -> Tensor:

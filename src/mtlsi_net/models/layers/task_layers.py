@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import zero_invalid
-from mtlsi_net.models.layers.recompute import Recomputed
-from mtlsi_net.models.layers.task_subset import TaskLayer
-from mtlsi_net.utils.errors import InputError
+from mtlsi_net.models.layers.subset import TaskLayer
 
 MIN_HEAD_DIM = 32
 RESIDUAL_GAIN = 0.2

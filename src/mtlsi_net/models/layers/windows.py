@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError
+from mtlsi_net.models.layers.subset import TaskLayer
 from mtlsi_net.models.layers.task_layers import TaskLinear, count_heads
-from mtlsi_net.models.layers.task_subset import TaskLayer
-from mtlsi_net.utils.errors import InputError
 
 MASKED = -1.0e4
 """Added to logits of padded keys: exp gives 0 in every precision, and a window of padding alone stays finite."""

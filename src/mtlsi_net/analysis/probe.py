@@ -1,0 +1,275 @@
+"""Probe of a trained network, without training: does a block do anything, and what (our choice of measures)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlsi_net.analysis.interventions import (
+    context_of_another_image,
+    contexts_of,
+    drop_from_context,
+    drop_from_tokens,
+    shares_context,
+    tokens_of_another_image,
+)
+from mtlsi_net.analysis.plots import draw_gate, draw_matrices, draw_tokens
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import write_csv, write_json
+from mtlsi_net.core.types import Batch, Prediction
+from mtlsi_net.data.decoding import batch_values
+from mtlsi_net.engine.evaluate import Restored, restore
+from mtlsi_net.engine.record import describe_scores
+from mtlsi_net.engine.trainer import build_trainer
+from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.models.base import DenseNetwork
+from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.recorder import Intervention, hooked, record_activations
+from mtlsi_net.models.semantic_decoder import Gate
+from mtlsi_net.tasks.metrics import Scores, TaskMetrics, postprocess
+
+log = logging.getLogger(__name__)
+
+DISTANCES = (2, 4, 8, 16, 32)
+"""Upper ends of the distance classes, in pixels of the network's input; the last class is open."""
+
+
+def _forward(module: MultiTaskModule, batch: Batch) -> Prediction:
+    prediction: Prediction = module(batch["image"].to(module.device), batch["valid"].to(module.device))
+    return prediction
+
+
+@torch.no_grad()
+def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Intervention) -> Scores:
+    """Return task -> metric -> value under the interventions."""
+    metrics = TaskMetrics(module.tasks)
+    with hooked(module.network, *interventions):
+        for batch in batches:
+            values = postprocess(module.tasks, _forward(module, batch).final)
+            metrics.update({name: value.cpu() for name, value in values.items()}, batch)
+    return metrics.compute()
+
+
+def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, float]:
+    """Return task -> relative loss of its main metric, positive where an intervention made it worse; NaN from 0."""
+    found = {}
+    for name, task in module.tasks.items():
+        a, b = (scores[name][task.main_key(scores[name])] for scores in (before, after))
+        sign = -1 if task.higher_is_better else 1
+        found[name] = sign * (b - a) / a if a != 0 else float("nan")
+    return found
+
+
+@torch.no_grad()
+def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return how the tokens of a network with a ``SemanticTokenDistiller`` look at an image.
+
+    ``cosine``: task -> mean cosine between two of its tokens as read by the decoder; 1 is collapsed. ``positions``: task ->
+    exp(entropy) of a token's assignment: how many positions it effectively looks at, mean. ``positions_of_image``: valid
+    positions of an image, mean.
+    """
+    names, cosines, effective, sizes = list(module.tasks), [], [], []
+
+    def look(stage: nn.Module, args: tuple[Tensor, Tensor | None], tokens: Tensor) -> None:
+        assert isinstance(stage, SemanticTokenDistiller)
+        x, valid = args
+        assignment = stage.assignment(stage.norm(x), valid)
+        effective.append((-torch.special.xlogy(assignment, assignment).sum(-1)).exp().mean(-1))
+        unit = F.normalize(torch.unflatten(tokens.flatten(1, 2), 1, (len(names), -1)).float(), dim=-1)
+        count = unit.shape[2]
+        cosines.append(((unit @ unit.mT).sum((-1, -2)) - count) / max(1, count * (count - 1)))
+        real = x.shape[-1] * x.shape[-2] if valid is None else valid.flatten(1).sum(1).float().mean().item()
+        sizes.append(real)
+
+    with module.network.get_submodule("distiller").register_forward_hook(look):
+        for batch in batches:
+            _forward(module, batch)
+    cosine, positions = (
+        dict(zip(names, torch.cat(values).mean(0).tolist(), strict=True)) for values in (cosines, effective)
+    )
+    return {"cosine": cosine, "positions": positions, "positions_of_image": float(np.mean(sizes))}
+
+
+@torch.no_grad()
+def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, list[float]]:
+    """Return task -> mean share of the local branch in each distance class from the nearest labelled boundary.
+
+    Classes end at ``DISTANCES``; NaN where a class holds no position. Needs the boundary task's labels.
+    """
+    assert isinstance(module.network, DenseNetwork)
+    total = np.zeros((len(module.tasks), len(DISTANCES) + 1))
+    count = np.zeros(len(DISTANCES) + 1)
+    for batch in batches:
+        with record_activations(module.network) as recorded:
+            _forward(module, batch)
+        weights = torch.stack(recorded.gates).mean(0).numpy()  # (B, T, h, w)
+        distance, real = distance_to_boundary(batch, weights.shape[-2:], module.network.canvas.stride)
+        kind = np.digitize(distance, DISTANCES)
+        for k in range(len(count)):
+            inside = (kind == k) & real
+            count[k] += inside.sum()
+            total[:, k] += weights.transpose(1, 0, 2, 3)[:, inside].sum(1)
+    with np.errstate(invalid="ignore"):
+        means = total / count
+    return dict(zip(module.tasks, means.tolist(), strict=True))
+
+
+def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean distance (B, h, w) of each cell to the nearest labelled boundary, in pixels, and which are real.
+
+    Args:
+        batch: with the boundary task's labels.
+        grid: (h, w); it may reach beyond the image at the bottom and right, where the network pads.
+        stride: pixels of a cell's side.
+    """
+    label = batch["targets"]["boundary"][:, 0]
+    distances = []
+    for edge in (label == 1).numpy():
+        far = np.full(edge.shape, np.float32(sum(edge.shape)))
+        distances.append(cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 5) if edge.any() else far)
+    margin = (0, grid[1] * stride - label.shape[-1], 0, grid[0] * stride - label.shape[-2])
+    size = (len(label), grid[0], stride, grid[1], stride)
+    distance = F.pad(torch.from_numpy(np.stack(distances)), margin).view(size).mean((2, 4))
+    real = F.pad(batch["valid"][:, 0], margin).view(size).float().mean((2, 4)) == 1
+    return distance.numpy(), real.numpy()
+
+
+def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean cosines (T, T) between tasks' gradients at the encoder's parameters, and the mean norms (T,).
+
+    Losses carry the constant factors of ``task_weights.weights``, preliminary predictions included, and no balancing
+    beyond that; cosines do not depend on it. NaN where the encoder is frozen.
+    """
+    parameters = [p for p in module.network.get_submodule("encoder").parameters() if p.requires_grad]
+    cosines, norms = [], []
+    for batch in batches:
+        on_device = {name: target.to(module.device) for name, target in batch["targets"].items()}
+        final, aux = module.losses(_forward(module, batch), on_device)
+        rows = []
+        losses = module.weighting.join(final, aux).values()
+        for factor, loss in zip(module.weighting.factors, losses, strict=True):
+            gradients: Sequence[Tensor | None] = ()
+            if parameters:
+                gradients = torch.autograd.grad(factor * loss, parameters, retain_graph=True, allow_unused=True)
+            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in gradients if g is not None)]))
+        matrix = torch.stack(rows)
+        norms.append(matrix.norm(dim=1))
+        unit = matrix / matrix.norm(dim=1, keepdim=True)
+        cosines.append(unit @ unit.mT)
+    # A task without labels in a batch has no gradient there, and no say.
+    seen = torch.stack(norms)
+    return torch.stack(cosines).nanmean(0).numpy(), seen.where(seen > 0, torch.nan).nanmean(0).numpy()
+
+
+def probe(cfg: DictConfig) -> dict[str, Any]:
+    """Measure ``cfg.ckpt``; write ``probe.json``, a CSV for each measure and pictures into ``cfg.paths.run_dir``."""
+    restored = restore(cfg)
+    folder = restored.folder
+    folder.create(folder.pictures)
+    if not isinstance(restored.module.network, DenseNetwork):
+        raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
+    module = restored.module.eval().to(build_trainer(restored.run, folder).strategy.root_device)
+    if restored.data.eval_batch_size < 2:
+        raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
+    batches = _batches(restored, "val", cfg.images)
+    found: dict[str, Any] = {"images": sum(len(b["id"]) for b in batches), "skipped": {}}
+    found["baseline"] = score(module, batches)
+    _measure_interventions(module, batches, found)
+    _measure_blocks(restored, batches, found)
+    cosines, norms = gradient_cosines(module, _batches(restored, "train_scored", cfg.gradient_images))
+    rows = (dict(zip(module.tasks, row, strict=True)) for row in cosines.tolist())
+    found["gradient_cosines"] = dict(zip(module.tasks, rows, strict=True))
+    found["gradient_norms"] = dict(zip(module.tasks, norms.tolist(), strict=True))
+
+    _write(found, folder.root)
+    write_json(folder.record, describe_scores(restored.run, restored.data, restored.tasks, {}))
+    draw_matrices(found, folder.pictures / "tasks.png")
+    for label, reason in found["skipped"].items():
+        log.info("%s: not measured, %s", label, reason)
+    log.info("probed %s on %d images: %s", cfg.ckpt, found["images"], folder.root)
+    return found
+
+
+def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
+    """Return batches of evenly spaced images, all of the same number."""
+    loader = restored.data.eval_dataloader(split)
+    dataset, size = restored.data.datasets[split], restored.data.eval_batch_size
+    count = min(count, len(dataset)) // size * size
+    if count == 0:
+        raise UserError(f"{split}: {len(dataset)} images, {size} in a batch; ask for at least that many images")
+    draws = list(loader.sampler)
+    samples = [dataset[draws[index * len(dataset) // count]] for index in range(count)]
+    return [
+        batch_values(loader.collate_fn(samples[i : i + size]), restored.data.targets) for i in range(0, count, size)
+    ]
+
+
+def _measure_interventions(module: MultiTaskModule, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+    names = list(module.tasks)
+    plan = _plan(module.network, names, found["skipped"])
+    effects = {
+        label: harm(module, found["baseline"], score(module, batches, intervene))
+        for label, intervene in track(plan.items(), "interventions", transient=True)
+    }
+    for part in ("context", "tokens"):
+        rows = {name: effects[f"{part} without {name}"] for name in names if f"{part} without {name}" in effects}
+        if rows:
+            found[f"{part}_influence"] = rows
+    found["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
+
+
+def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Intervention]:
+    plan: dict[str, Intervention] = {}
+    if contexts_of(network):
+        plan["context of another image"] = context_of_another_image
+    else:
+        skipped["context transplant"] = "this network has no context matrix"
+    if len(names) > 1 and shares_context(network):
+        plan |= {f"context without {name}": drop_from_context(k) for k, name in enumerate(names)}
+    else:
+        skipped["context influence"] = "this network has no context that is shared by tasks, one source each"
+    distiller = getattr(network, "distiller", None)
+    if isinstance(distiller, SemanticTokenDistiller):
+        plan["tokens of another image"] = tokens_of_another_image
+    else:
+        skipped["token transplant"] = "this network has no semantic token distiller"
+    if len(names) > 1 and isinstance(distiller, SemanticTokenDistiller) and distiller.sets == 1:
+        plan |= {f"tokens without {name}": drop_from_tokens(k, len(names)) for k, name in enumerate(names)}
+    else:
+        skipped["token influence"] = "this network has no tokens that tasks share"
+    return plan
+
+
+def _measure_blocks(restored: Restored, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+    module, network = restored.module, restored.module.network
+    if isinstance(getattr(network, "distiller", None), SemanticTokenDistiller):
+        found["tokens"] = token_statistics(module, batches)
+        draw_tokens(module, batches[0], restored.folder.pictures / "tokens.png")
+    else:
+        found["skipped"]["tokens"] = "this network has no semantic token distiller"
+    if not any(isinstance(m, Gate) for m in network.modules()):
+        found["skipped"]["gate"] = "this network has no gate"
+    elif "boundary" not in module.tasks:
+        found["skipped"]["gate"] = "the distance to boundaries needs the boundary task's labels"
+    else:
+        found["gate_by_distance"] = gate_by_distance(module, batches)
+        draw_gate(found["gate_by_distance"], DISTANCES, restored.folder.pictures / "gate.png")
+
+
+def _write(found: Mapping[str, Any], root: Path) -> None:
+    write_json(root / "probe.json", found)
+    for key in ("context_influence", "tokens_influence", "transplants", "gradient_cosines"):
+        if found.get(key):
+            columns = list(next(iter(found[key].values())))
+            write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in found[key].items()])
+    if "gate_by_distance" in found:
+        ends = [f"below {d} px" for d in DISTANCES] + [f"{DISTANCES[-1]} px and more"]
+        write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in found["gate_by_distance"].items()])

@@ -1,1 +1,0 @@
-"""Boundary scores of saved maps, by whatever method made them."""

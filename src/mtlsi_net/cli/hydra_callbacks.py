@@ -1,0 +1,58 @@
+"""Hydra callbacks that check and choose the run folder before Hydra creates it."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, read_write
+
+from mtlsi_net.cli.entry import user_errors
+from mtlsi_net.cli.sweeps import check_launcher
+from mtlsi_net.core import ranks
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.engine.resume import choose_folder
+
+
+class ChooseRunFolder(Callback):
+    """Puts a command that resumes a run into the folder of that run."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Set ``paths.run_dir`` in the first process; the others use its folder."""
+        if not ranks.is_first():
+            return
+        with user_errors():
+            if (folder := choose_folder(config)) is None:
+                return
+            given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]
+            if given and Path(config.paths.run_dir).absolute() != folder.absolute():
+                raise UserError(f"ckpt={config.ckpt} resumes in its own folder {folder}; leave out {given[-1]}")
+            config.paths.run_dir = str(folder)
+
+
+class CheckRunFolder(Callback):
+    """Ends with one line and exit code 2 if the run folder cannot be written; Hydra would end with a traceback.
+
+    Processes that torchrun or SLURM started run Hydra each: all use the folder of the first, which alone writes there.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Create the folder that the job is about to use."""
+        with user_errors():
+            if ranks.place().size > 1:
+                folder = ranks.agree("run folder", lambda: str(config.hydra.run.dir))
+                with read_write(config), read_write(config.hydra):
+                    config.paths.run_dir = config.hydra.run.dir = folder
+                    if not ranks.is_first():
+                        config.hydra.output_subdir = None
+            if ranks.is_first():
+                RunFolder(Path(config.hydra.run.dir)).create()
+
+
+class CheckSweep(Callback):
+    """Ends with one line if a sweep's launcher cannot start its jobs; its module brings the resolver ``job_folder``."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Check before the first job."""
+        with user_errors():
+            check_launcher(config)

@@ -1,0 +1,93 @@
+"""Folder names of a sweep's jobs, and the check of its launcher."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.ranks import place
+from mtlsi_net.core.renamed import CHOICES
+from mtlsi_net.core.settings import affects_results
+
+NAME_LENGTH = 200
+"""Readable characters of a job folder's name; file systems allow 255."""
+
+
+def job_folder(overrides: Sequence[str], sweep: str | None = None) -> str:
+    """Return a job's folder name, the same for the same overrides in any order: ``lr_0.1-seed_2-`` and a hash of the whole.
+
+    Result-neutral overrides do not count, so that data or results may move. No character in it needs quotes in a shell or
+    in Hydra's ``ckpt=...``. A job that began in the folder ``sweep`` under the former name of a choice keeps its folder.
+    """
+    own = _folder_name(overrides)
+    if sweep is None or (Path(sweep) / own).exists():
+        return own
+    former = (_folder_name(texts) for texts in _former_overrides(overrides))
+    return next((name for name in former if (Path(sweep) / name).is_dir()), own)
+
+
+def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
+    for group, names in CHOICES.items():
+        for former, name in names.items():
+            earlier = [
+                re.sub(rf"\b{name}\b", former, text) if text.startswith(f"{group}=") else text for text in overrides
+            ]
+            if earlier != list(overrides):
+                yield earlier
+
+
+def _folder_name(overrides: Sequence[str]) -> str:
+    kept = sorted(text for text in overrides if affects_results(text.lstrip("+~").partition("=")[0]))
+    short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
+    readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
+    return f"{readable or 'defaults'}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"
+
+
+def check_launcher(cfg: DictConfig) -> None:
+    """Raise a UserError unless the launcher and the processes of one job go together.
+
+    A job starts a process for each of its devices itself (``cli.launch``), unless the launcher did.
+    """
+    if place().starter:
+        raise UserError(
+            f"a sweep was started in {place().size} processes by {place().starter}: start it once, each of its jobs starts a "
+            "process for every device"
+        )
+    devices = OmegaConf.select(cfg, "trainer.devices", default=1)
+    nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
+    launcher = cfg.hydra.launcher
+    kind = launcher._target_.rpartition(".")[2]
+    if kind in ("SlurmLauncher", "LocalLauncher"):
+        _check_tasks(launcher, devices, nodes)
+    elif nodes != 1:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: a sweep over several nodes needs SLURM, hydra/launcher=submitit_slurm"
+        )
+    elif kind == "JoblibLauncher" and devices != 1 and launcher.get("n_jobs", -1) != 1:
+        raise UserError(
+            f"hydra.launcher.n_jobs={launcher.get('n_jobs', -1)} jobs at once would all take the same "
+            f"trainer.devices={devices}: leave hydra/launcher=joblib out, so that one job follows the other, or set "
+            "trainer.devices=1"
+        )
+
+
+def _check_tasks(launcher: DictConfig, devices: Any, nodes: int) -> None:  # noqa: ANN401 - what Lightning takes
+    tasks = launcher.tasks_per_node
+    if devices in ("auto", -1) and launcher.get("gpus_per_node"):
+        devices = launcher.gpus_per_node
+    if launcher.nodes != nodes:
+        raise UserError(
+            f"hydra.launcher.nodes={launcher.nodes}, but trainer.num_nodes={nodes}: set both to the same number"
+        )
+    if tasks != devices and not (tasks == nodes == 1):
+        raise UserError(
+            f"hydra.launcher.tasks_per_node={tasks}, but trainer.devices={devices}: every device needs a task, set both to "
+            "the same number (or one task on one node, which starts a process for each device)"
+        )
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

@@ -1,0 +1,126 @@
+"""Checks of a configuration, and the objects it describes."""
+
+import inspect
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from mtlsi_net.core.errors import InputError, UserError, nearest_names
+from mtlsi_net.core.logs import quiet
+from mtlsi_net.core.renamed import modernize
+
+
+def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a value
+    """Import what a dotted name stands for; None if there is no such thing."""
+    try:
+        with quiet("hydra.utils", logging.CRITICAL):
+            return get_object(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
+    """Check that every class named by the configuration takes the options given to it (by an ablation, for one).
+
+    Raises:
+        UserError: names the option, and the nearest that the class has.
+    """
+    if isinstance(node, list | ListConfig):
+        node = dict(enumerate(node))
+    if not isinstance(node, Mapping):
+        return
+    if "_target_" in node:
+        try:
+            accepted = inspect.signature(get_object(str(node["_target_"]))).parameters
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"{path}._target_={node['_target_']} cannot be imported: {error}") from None
+        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values())
+        for key in (str(key) for key in node if not str(key).startswith("_")):
+            if key not in accepted and not anything:
+                owner = str(node["_target_"]).rpartition(".")[2]
+                raise UserError(f"{path}.{key} is set, but {owner} has no {key!r}; {nearest_names(key, accepted)}")
+    for key, value in node.items():
+        check_options(value, f"{path}.{key}".lstrip("."))
+
+
+def check_complete(cfg: DictConfig) -> None:
+    """Raise a UserError that names the settings without default (``???``) that were not given."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
+
+
+def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
+    """Return a setting's items; a single one that was given without brackets is a list of one."""
+    return list(value) if isinstance(value, Sequence | ListConfig) and not isinstance(value, str) else [value]
+
+
+@contextmanager
+def located(key: str) -> Iterator[None]:
+    """Make an InputError inside the context a UserError with a key before it: ``model.fusion: phi=rellu is not known``."""
+    try:
+        yield
+    except InputError as error:
+        raise UserError(f"{key}: {error}") from error
+
+
+class LocatedFactory(partial[Any]):
+    """A ``_partial_`` node of a configuration; what its class says against its arguments names the node's ``key``."""
+
+    key: str
+
+    def __call__(self, /, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Make the object."""
+        with located(self.key):
+            return super().__call__(*args, **options)
+
+
+def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa: ANN401 - whatever it describes
+    """Return what a node of the configuration describes, e.g. ``model``.
+
+    ``options`` are added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
+
+    Raises:
+        UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not
+            this suite's own are left alone.
+    """
+    try:
+        made = instantiate(_modern(cfg[key]), **{"_convert_": "all", **options})
+    except InstantiationException as error:
+        cause = error.__cause__
+        where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else key
+        if isinstance(cause, InputError):
+            raise UserError(f"{where}: {cause}") from error
+        if isinstance(cause, UserError):
+            raise cause from error
+        if not isinstance(cause, TypeError | ValueError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        reason = " ".join(str(cause).split())
+        raise UserError(f"{where}: {reason} ({type(cause).__name__}; HYDRA_FULL_ERROR=1 shows where)") from error
+    return _with_keys(made, key)
+
+
+def _modern(node: DictConfig) -> DictConfig:
+    """Return the node, its earlier names replaced by those of today."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    modern = modernize(plain)
+    return node if modern == plain else OmegaConf.create(modern)
+
+
+def _with_keys(made: Any, key: str) -> Any:  # noqa: ANN401
+    """Return ``made`` with every factory in it located."""
+    if isinstance(made, partial):
+        options = {name: _with_keys(value, f"{key}.{name}") for name, value in made.keywords.items()}
+        factory = LocatedFactory(made.func, *made.args, **options)
+        factory.key = key
+        return factory
+    if isinstance(made, dict):
+        return {name: _with_keys(value, f"{key}.{name}") for name, value in made.items()}
+    return made

@@ -1,0 +1,61 @@
+"""Errors that the user can correct: one line that says what is wrong, where, and what to do."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+INTERRUPTED = 75
+"""Exit code of training that has saved and ended before its end: sysexits' EX_TEMPFAIL, 'try again'."""
+
+SHOWN = 5
+"""Items that a message names before it counts the rest."""
+
+
+class UserError(Exception):
+    """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
+
+
+class InputError(UserError, ValueError):
+    """A wrong argument of a class or function, named with its value and the remedy: ``width=64 is no multiple of ...``.
+
+    Models, metrics, losses and tasks raise it; they know no configuration. ``core.config.instantiate_node`` puts the
+    configuration's key before it.
+    """
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Return ``did you mean 'a', 'b'?`` for a misspelt name, or the first few known names if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
+    if near:
+        return "did you mean " + ", ".join(map(repr, near)) + "?"
+    return "known: " + ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+
+
+def shown(items: Iterable[str], between: str = ", ") -> str:
+    """Return the first few items and the number of the rest."""
+    names = list(items)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
+
+
+def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
+    """Return ``known[name]``.
+
+    Raises:
+        InputError: no such choice; names the setting (e.g. ``phi``) and the choices that are near.
+    """
+    if name not in known:
+        raise InputError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
+    return known[name]
+
+
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """Return the UserError behind ``error``: itself, or one that a library wrapped as its cause or context."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,49 @@
+"""Work on all cores."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits
+
+from mtlsi_net.core.errors import UserError
+
+CHUNK = 8
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+def map_in_processes(
+    job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0, chunk: int = CHUNK
+) -> Iterator[Outcome]:
+    """Yield ``job(item)`` of every item, in order; ``job`` must be picklable.
+
+    ``workers`` is the number of processes: 0 means one for each core, 1 none but this one. Each takes ``chunk`` items at a time.
+
+    Raises:
+        UserError: a process died.
+    """
+    count = min(workers or os.cpu_count() or 1, (len(items) - 1) // chunk + 1)
+    if count <= 1:
+        yield from map(job, items)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
+    try:
+        with ProcessPoolExecutor(count, context, initializer=one_thread) as pool:
+            yield from pool.map(job, items, chunksize=chunk)
+    except BrokenProcessPool:
+        raise UserError(
+            "a process died, probably for want of memory: set workers=1; in a script of your own, call this below "
+            "`if __name__ == '__main__':`"
+        ) from None
+
+
+def one_thread() -> None:
+    """Let OpenCV and the libraries loaded so far, numpy's BLAS among them, compute in one thread."""
+    cv2.setNumThreads(1)
+    threadpool_limits(1)

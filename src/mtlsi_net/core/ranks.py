@@ -1,0 +1,148 @@
+"""The ranks of one run: which of them this process is, and what they share before torch.distributed connects them."""
+
+import logging
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # this module is read before torch is needed
+    from torch.distributed.distributed_c10d import Store
+
+PATIENCE = timedelta(days=1)
+"""How long others wait for the first process (it may render a data set); should it die, they are ended."""
+
+GRACE = 5.0
+"""Seconds that a process lets pass before it reports an error that is likely another one's too, or its consequence."""
+
+BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "TCPStore", "recvValue")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process among the ``size`` of a run, over all nodes.
+
+    ``starter``: ``torchrun`` (or ``cli.launch``, which leaves the same variables), ``slurm``, ``submitit``; empty for a
+    process on its own.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    starter: str = ""
+
+
+@cache  # afterwards submitit's ranks look like torchrun's
+def place() -> Place:
+    """Return this process's place, from the environment that its starter left."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        return _numbered("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    # Without a step the script was not started by srun; in these two jobs a person types.
+    by_srun = "SLURM_STEP_ID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    if by_srun and int(env.get("SLURM_NTASKS", 1)) > 1:
+        return _numbered("slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:
+        own = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
+        port = 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000
+        os.environ |= torchrun_variables(own.rank, own.size, port)  # Lightning knows nothing of submitit
+        return own
+    return Place()
+
+
+def _numbered(starter: str, *names: str) -> Place:
+    rank, size, local_rank = (int(os.environ[name]) for name in names)
+    return Place(rank, size, local_rank, starter)
+
+
+def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
+    """Return torchrun's environment variables for one of ``size`` processes on this node, for torch and Lightning.
+
+    ``port``: where they meet; with ``common_store`` there is a store at it, else rank zero opens one.
+    """
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "mtlsi_net",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": str(common_store),
+    }
+
+
+def is_first() -> bool:
+    """Say whether this process is the one that writes the run's files and logs."""
+    return place().rank == 0
+
+
+def agree(key: str, make: Callable[[], T]) -> T:
+    """Return the picklable result of ``make`` in rank zero, which alone calls it; ``key`` is new for every agreement."""
+    if is_first():
+        value = make()
+        if place().size > 1:
+            _store().set(key, pickle.dumps(value).hex())
+        return value
+    found: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # of this run's first process
+    return found
+
+
+def in_turn(key: str, job: Callable[[], None]) -> None:
+    """Do a job in the first process, then in the first of each other node (whose disk may be another), and then go on."""
+    agree(f"{key} first", job)
+    if place().local_rank == 0 and not is_first():
+        job()
+    if place().size > 1 and _store().add(f"{key} count", 1) == place().size:
+        _store().set(f"{key} done", "")
+    if place().size > 1:
+        _store().wait([f"{key} done"])
+
+
+@cache  # who opens it keeps it open for the others
+def _store() -> "Store":
+    """Return the store that all ranks share: their starter's, or else one beside Lightning's that rank zero opens."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # not in its own list of names
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    env = os.environ
+    starters = env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if place().starter == "slurm":
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+        address, port = SLURMEnvironment().main_address, SLURMEnvironment().main_port + 1
+    else:
+        address, port = env["MASTER_ADDR"], int(env["MASTER_PORT"]) + (not starters)
+    opens = is_first() and not starters
+    store = TCPStore(address, port, is_master=opens, timeout=PATIENCE, wait_for_workers=False)
+    return PrefixStore(f"mtlsi_net {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def quieten() -> None:
+    """Leave printing and logging to the first process: of another one, only errors are seen."""
+    if is_first():
+        return
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+    warnings.simplefilter("ignore")  # the first process has the same
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.ERROR)
+    handler.setFormatter(logging.Formatter(f"process {place().rank}: %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+
+
+def let_others_report(error: BaseException) -> None:
+    """Wait before an error is reported that another process may have caused or reports too: the first error ends all."""
+    text = str(error)
+    consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
+    if place().size > 1 and (consequence or not is_first()):
+        time.sleep(2 * GRACE if consequence else GRACE)

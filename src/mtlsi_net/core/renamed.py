@@ -1,0 +1,62 @@
+"""Names that have changed, for checkpoints, configurations, run folders and sweeps written before: exact, no patterns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TARGETS: Mapping[str, str] = {
+    f"mtlsi_net.{old}": f"mtlsi_net.{new}"
+    for old, new in {
+        "data.room_generation.generate_rooms": "data.rooms.generate.generate_rooms",
+        "data.rooms.RoomsDataModule": "data.rooms.datamodule.RoomsDataModule",
+        "fetching.mirrors.Source": "data_tools.download.Source",
+        "models.controls.AllPositions": "models.ablations.AllPositions",
+        "models.controls.GridTokens": "models.ablations.GridTokens",
+        "models.controls.IdentityStage": "models.ablations.IdentityStage",
+        "models.controls.MatchedConvs": "models.ablations.MatchedConvs",
+        "models.controls.MatchedTokens": "models.ablations.MatchedTokens",
+        "models.controls.NoTokens": "models.ablations.NoTokens",
+        "models.controls.PartAndConvs": "models.ablations.PartialDecoderWithConvs",
+        "models.controls.TokenReader": "models.ablations.TokenReader",
+        "specs.TargetSpec": "core.types.TargetSpec",
+        "utils.hydra_callbacks.CheckRunFolder": "cli.hydra_callbacks.CheckRunFolder",
+        "utils.hydra_callbacks.CheckSweep": "cli.hydra_callbacks.CheckSweep",
+        "utils.hydra_callbacks.ChooseRunFolder": "cli.hydra_callbacks.ChooseRunFolder",
+    }.items()
+}
+"""``_target_`` of earlier versions -> of this one."""
+
+_MATCHED = {"like": "replaces", "and_like": "also_replaces"}
+KEYWORDS: Mapping[str, Mapping[str, str]] = {
+    f"mtlsi_net.models.ablations.{name}": _MATCHED
+    for name in ("MatchedConvs", "MatchedTokens", "PartialDecoderWithConvs")
+}
+"""Target of this version -> its earlier keyword -> the one of today."""
+
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "ablation": {
+        "blocks_111": "full",
+        "fusion_convs": "blocks_011",
+        "decoder_convs": "blocks_100",
+        "distiller_convs": "blocks_101",
+    }
+}
+"""Group -> choice of earlier versions -> of this one."""
+
+
+def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
+    """Return a configuration with the names of this version.
+
+    Args:
+        node: mappings, lists and plain values, as files hold them; left as it is.
+    """
+    if isinstance(node, Mapping):
+        values = {key: _target(key, modernize(value)) for key, value in node.items()}
+        keywords = KEYWORDS.get(str(values.get("_target_")), {})
+        return {keywords.get(key, key): value for key, value in values.items()}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [modernize(value) for value in node]
+    return node
+
+
+def _target(key: Any, value: Any) -> Any:  # noqa: ANN401
+    return TARGETS.get(value, value) if key in ("_target_", "target") and isinstance(value, str) else value

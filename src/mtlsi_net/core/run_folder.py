@@ -1,0 +1,96 @@
+"""Paths and lock of a run folder."""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import read_history, write_history
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+KEPT = (
+    *("config.yaml", "metrics.json", "run.json", "metrics.csv", "per_image.npz", "table.md"),
+    *("pictures/val.png", "pictures/dev.png"),
+)
+"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
+
+
+class RunFolder:
+    """Paths inside one run's folder ``root``; created on first use."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"  # resolved
+        self.record = root / "run.json"  # command, commit, seed, versions, hardware, durations
+        self.metrics = root / "metrics.json"  # last, best, constant (stage -> task -> metric), model and gain
+        self.table = root / "table.md"  # the main metrics
+        self.classes = root / "classes.csv"  # IoU of every class, of tasks that have classes
+        self.per_image = root / "per_image.npz"  # what every image contributed to the last weights' scores
+        self.history = root / "metrics.csv"  # what was logged over time
+        self.wandb_id = root / "wandb_id.txt"  # of the W&B run, which a resumed run continues
+        self.pictures = root / "pictures"
+        self.checkpoints = root / "checkpoints"  # also of best.ckpt or best_on_test.ckpt
+        self.last = self.checkpoints / LAST  # the newest, with all that training needs to resume
+        self.previous = self.checkpoints / PREVIOUS  # the one before, until training has finished
+        self.earlier = self.checkpoints / "earlier.ckpt"  # the last of a run that was in this folder before
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the run can be resumed, unless its checkpoints are damaged."""
+        return self.last.is_file() or self.previous.is_file()
+
+    def create(self, *subfolders: Path) -> None:
+        """Make the folder, and the named ones inside it; a UserError if it cannot be written."""
+        try:
+            for folder in (self.root, *subfolders):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            probe.write_text("")
+            probe.unlink(missing_ok=True)  # another process of the run may have been first
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
+            ) from None
+
+    def rewind_history(self, step: int) -> None:
+        """Delete what was logged at ``step`` and later: training resumes there and logs it again."""
+        parts = histories(self)
+        rows = [row for part in parts for row in read_history(part) if float(row["step"]) < step]
+        if rows:
+            write_history(self.history, rows)
+        for part in parts:
+            if part != self.history or not rows:
+                part.unlink()
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Hold the folder's lock, which the system lifts when the process ends; a UserError if another one trains here."""
+        with (self.root / LOCK).open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loaders' processes, unlike flock
+            except BlockingIOError:
+                raise UserError(f"{self.root} is being trained by another process; wait for it, or end it") from None
+            except OSError:  # a file system without locks
+                log.debug("%s has no locks", self.root)
+            yield
+
+    def is_occupied(self) -> bool:
+        """Say whether another process trains here."""
+        if not (self.root / LOCK).is_file():
+            return False
+        try:
+            with self.occupied():
+                return False
+        except (UserError, OSError):
+            return True
+
+
+def histories(folder: RunFolder) -> list[Path]:
+    """Return the files of what was logged over time: one, or several in order of a run that an earlier version resumed."""
+    earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
+    return [path for path in (*earlier, folder.history) if path.is_file()]

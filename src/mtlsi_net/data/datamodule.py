@@ -1,0 +1,294 @@
+"""Data module that all data sets share: splits, datasets and loaders."""
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.ranks import Place, place
+from mtlsi_net.core.types import SUBSET, TargetSpec
+from mtlsi_net.data.cache import DecodedCache
+from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
+from mtlsi_net.data.loader import ShareLoader
+from mtlsi_net.data.official import OFFICIAL, shipped_ids
+from mtlsi_net.data.reader import SampleReader
+from mtlsi_net.data.sampling import EpochSampler, hidden_labels
+from mtlsi_net.data.transforms import IMAGENET_MEAN, TestPipeline
+
+log = logging.getLogger(__name__)
+
+DEV_SHARE = 0.1
+GUIDE = "semseg"
+
+
+class MultiTaskDataModule(L.LightningDataModule, ABC):
+    """Loaders of one data set.
+
+    Args:
+        root: the data set's folder.
+        targets: task name -> TargetSpec of the tasks to load.
+        size: (height, width) that training crops and all padding go to.
+        batch_size: samples of one optimiser step, over all processes.
+        micro_batch: most samples that a process takes at once, of its share of a step; None: the whole share.
+        num_workers: processes of each loader; no more than there are cores.
+        seed: of order and augmentation; the same for all processes.
+        augment: False trains on the test pipeline (padding only).
+        scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
+        dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
+        max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
+        estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
+        eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
+        crop_guide: class map of ``semseg``, which the crop rule reads; loaded even when that is not trained. None: read it
+            if it is trained, otherwise take every window.
+        pad_color: mean RGB in 0..1.
+        allow_missing: an image without one task's label file contributes nothing to that task; otherwise an error.
+        label_share: task -> share of the training images, in (0, 1], whose label of it is used; the others count as
+            missing. Chosen by ``seed``; a smaller share's are among a larger one's. Scoring sees all labels.
+        cache_dir: folder outside ``root`` for labels that are computed; None: compute them anew each time.
+        decoded_dir: folder outside ``root`` for images and labels as arrays, so that each file is decoded once.
+        files: task, or ``image``, -> [folder, suffix] of its files, where they differ from the NYUDv2 layout.
+        extra_augmentations: image-only albumentations transforms that training images go through after the protocol's.
+        prepare: called with ``root`` once a node before anything is read, to generate or fetch the files.
+    """
+
+    official: str | None = None
+    """Name of the published data set, see ``mtlsi_net.data.official``; None for one's own."""
+    terms: str = "your own data"
+    """Under which terms the data may be used, in a few words: networks trained on it carry them along."""
+    dev_list: str | None = None
+    """Name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
+
+    def __init__(
+        self,
+        root: str,
+        targets: Mapping[str, TargetSpec],
+        *,
+        size: Sequence[int],
+        batch_size: int,
+        micro_batch: int | None = None,
+        crop_guide: TargetSpec | None,
+        num_workers: int = 0,
+        seed: int = 0,
+        augment: bool = True,
+        scale: float = 1.0,
+        dev_split: bool = False,
+        max_train_scores: int | None = None,
+        estimate_images: int = 64,
+        eval_batch_size: int = 1,
+        pad_color: tuple[float, ...] = IMAGENET_MEAN,
+        allow_missing: bool = False,
+        label_share: Mapping[str, float] | None = None,
+        cache_dir: str | None = None,
+        decoded_dir: str | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+        extra_augmentations: Sequence[Any] = (),
+        prepare: Callable[[Path], None] | None = None,
+    ) -> None:
+        super().__init__()
+        if extra_augmentations and not augment:
+            raise UserError(
+                "data.extra_augmentations is set, but data.augment=false; set it to true, or leave them out"
+            )
+        self.extra_augmentations = extra_augmentations
+        self.prepare = prepare
+        self.root, self.size = Path(root), (int(size[0]), int(size[1]))
+        self.batch_size, self.micro_batch = batch_size, micro_batch
+        self.eval_batch_size, self.num_workers = eval_batch_size, num_workers
+        self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
+        self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
+        if estimate_images < 1:
+            raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
+        if max_train_scores is not None and max_train_scores < 1:
+            raise UserError(f"data.max_train_scores={max_train_scores}; give at least 1, or null for all images")
+        self.pad_color = pad_color
+        self.allow_missing = allow_missing
+        self.label_share = dict(label_share or {})
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.decoded = DecodedCache(None if decoded_dir is None else Path(decoded_dir))
+        if decoded_dir is not None and Path(decoded_dir).resolve().is_relative_to(self.root.resolve()):
+            raise UserError(f"data.decoded_dir={decoded_dir} lies inside the data set {root}; give a folder outside it")
+        self.files = dict(files or {})
+        self.targets = dict(targets)
+        for name, share in self.label_share.items():
+            choose("label_share: task", name, self.targets)
+            if not 0 < share <= 1:
+                raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
+        guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
+        self.train_specs = guides | self.targets
+        self.datasets: dict[str, MultiTaskDataset] = {}
+        self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
+
+    @abstractmethod
+    def make_reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
+        """Return the data set's reader for ``specs``; callers take ``reader``."""
+
+    def reader(self, specs: Mapping[str, TargetSpec]) -> SampleReader:
+        """Return a reader that decodes each file once, if that is wanted."""
+        reader = self.make_reader(specs)
+        reader.decoded = self.decoded
+        return reader
+
+    @property
+    def val_stage(self) -> str:
+        """Name under which validation results are reported: ``val``, or ``dev`` with a held-out part."""
+        return "dev" if self.dev_split else "val"
+
+    def prepare_data(self) -> None:
+        """Generate or fetch the files, where the data set can; one process a node."""
+        if self.prepare is not None:
+            self.prepare(self.root)
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+        """Read the lists, check that all files are there, build the datasets.
+
+        ``train``, ``train_plain`` (the same without augmentation), ``train_scored`` (all or some of those) and ``val``.
+        """
+        if self.datasets:
+            return
+        reader = self.reader(self.targets)
+        train_ids, val_ids = self.split_ids(reader)
+        reader.check_files([*train_ids, *val_ids])
+        log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
+        pipeline = TestPipeline(self.size, self.targets, self.pad_color)
+        plain = self._training_dataset(reader, train_ids, pipeline)
+        scored_ids = _evenly(train_ids, self.max_train_scores or len(train_ids))
+        self.datasets = {
+            "train_plain": plain,
+            "train_scored": self.scored_dataset(reader, scored_ids, pipeline, "train"),
+            "train": self._augmented_dataset(train_ids) if self.augment else plain,
+            "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
+        }
+
+    def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
+        """Return the ids to train on and to validate on."""
+        train_ids, val_ids = reader.ids("train"), reader.ids("val")
+        return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
+
+    def scored_dataset(
+        self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str, lacking: Sequence[str] = ()
+    ) -> MultiTaskDataset:
+        """Return samples with references, for scoring as ``stage``; those in ``lacking`` have no prediction to score."""
+        names = [name for name, spec in reader.specs.items() if spec.reference]
+        absent = {path.stem for name in names for path in reader.missing(name, ids)} | set(lacking)
+        groups = self._score_groups([i for i in ids if i not in absent], stage) | dict.fromkeys(absent, ())
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
+
+    def _score_groups(self, ids: Sequence[str], stage: str) -> dict[str, tuple[str, ...]]:
+        """Return which of ``SCORE_GROUPS`` each id counts in; see ``Official.score_groups``.
+
+        Other images of a published data set than its test list make a partial score, whatever they are.
+        """
+        official, test = OFFICIAL.get(self.official or ""), stage == "val"
+        groups: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ("",) if official is None else ("partial",))
+        if official is not None and test:
+            groups = official.score_groups(ids)
+        partial = sum("partial" in own for own in groups.values())
+        if official is not None and test and partial and any(s.reference for s in self.targets.values()):
+            text = "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published"
+            log.warning(text, self.root, partial, len(ids), len(shipped_ids(official.reference_list)))
+        estimated = set(_evenly(list(ids), self.estimate_images))
+        return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
+
+    def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
+        from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
+
+        guide = GUIDE if GUIDE in self.train_specs else None
+        pipeline = TrainPipeline(self.size, self.train_specs, guide, self.pad_color, self.extra_augmentations)
+        return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
+
+    def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
+        hidden = {name: hidden_labels(self.seed, name, share, ids) for name, share in self.label_share.items()}
+        for name, without in hidden.items():
+            log.info("%s: %d of %d training images have their label", name, len(ids) - len(without), len(ids))
+        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
+
+    def _hold_out(self, ids: list[str]) -> tuple[list[str], list[str]]:
+        if self.dev_list is None:
+            cut = len(ids) - max(1, round(DEV_SHARE * len(ids)))
+            return ids[:cut], ids[cut:]
+        held = set(shipped_ids(self.dev_list))
+        kept, out = [i for i in ids if i not in held], [i for i in ids if i in held]
+        if not out or not kept:
+            raise UserError(
+                f"{self.root}: data.dev_split=true would leave {len(kept)} training and {len(out)} held-out images; "
+                "the shipped list fits the official training split only"
+            )
+        return kept, out
+
+    def _loader(
+        self, dataset: MultiTaskDataset, own: Place, *, shuffle: bool, batch_size: int, parts: int = 1
+    ) -> ShareLoader:
+        workers = min(self.num_workers, os.cpu_count() or 1)
+        sampler = EpochSampler(
+            len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=own.rank, ranks=own.size
+        )
+        loader = ShareLoader(
+            parts=parts,
+            dataset=dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=partial(collate, specs=dataset.reader.specs),
+            worker_init_fn=prepare_worker,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0 and shuffle,
+        )
+        self.readings.append((dataset, loader.reading))
+        return loader
+
+    @property
+    def share(self) -> int:
+        """Samples of one optimiser step in this process; a UserError if the processes cannot share it evenly."""
+        size = place().size
+        if self.batch_size % size:
+            raise UserError(
+                f"data.batch_size={self.batch_size} (of one step, over all processes) cannot be shared by {size} processes; "
+                "use a multiple"
+            )
+        return self.batch_size // size
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts in which a process takes its share of a step; a UserError if it does not divide into them."""
+        largest = self.share if self.micro_batch is None else self.micro_batch
+        if largest < 1 or (self.share > largest and self.share % largest):
+            raise UserError(
+                f"data.micro_batch={largest} does not divide the {self.share} images that a process has in one step "
+                f"(data.batch_size={self.batch_size} in {place().size}); use a divisor"
+            )
+        return max(1, self.share // largest)
+
+    def train_dataloader(self) -> ShareLoader:
+        """Return shuffled, augmented micro-batches."""
+        dataset = self.datasets["train"]
+        if len(dataset) < self.batch_size:
+            raise UserError(
+                f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
+            )
+        return self._loader(dataset, place(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
+
+    def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:
+        """Return the batches of ``val`` or ``train_scored`` in order: over all processes, each sample exactly once.
+
+        ``shared=False`` gives this process all of them.
+        """
+        own = place() if shared else Place()
+        return self._loader(self.datasets[split], own, shuffle=False, batch_size=self.eval_batch_size)
+
+    def val_dataloader(self) -> ShareLoader:
+        """Return the validation batches."""
+        return self.eval_dataloader("val")
+
+
+def _evenly(ids: list[str], count: int) -> list[str]:
+    """Return ``count`` ids at even distances, all if they are fewer."""
+    count = min(len(ids), count)
+    return [ids[index * len(ids) // count] for index in range(count)]

@@ -1,0 +1,162 @@
+"""What the readers of all data sets on disk share: split lists, presence of files, equal sizes."""
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mtlsi_net.core.errors import UserError, nearest_names, shown
+from mtlsi_net.core.types import Reference, TargetSpec
+from mtlsi_net.data.cache import DecodedCache, MapCache
+from mtlsi_net.data.files import read_pixels
+from mtlsi_net.data.transforms import IMAGE, Array, Sample
+
+log = logging.getLogger(__name__)
+
+
+class SampleReader(ABC):
+    """Reader of one data set's files under ``root``, where nothing is written. Subclasses know the layout.
+
+    ``specs`` (task name -> TargetSpec) are the label maps to read; a UserError if the layout has none for a task. With
+    ``allow_missing`` a missing label file gives a map that is invalid throughout, instead of an error.
+    """
+
+    how_to_get: str
+    """What to do if the folder is not what was expected; ends error messages."""
+    tasks: Sequence[str]
+    """Tasks this layout can hold labels for."""
+
+    def __init__(self, root: Path, specs: Mapping[str, TargetSpec], *, allow_missing: bool = False) -> None:
+        self.root, self.specs, self.allow_missing = root, dict(specs), allow_missing
+        self.decoded: MapCache = DecodedCache(None)
+        for name in specs:
+            if name not in self.tasks:
+                raise UserError(f"task {name!r}: this data set has no labels for it; {nearest_names(name, self.tasks)}")
+
+    @abstractmethod
+    def list_path(self, split: str) -> Path:
+        """Return the file that lists the ids of ``train`` or ``val``."""
+
+    @abstractmethod
+    def files(self, name: str, sample_id: str) -> list[Path]:
+        """Return the files that ``image`` or a task is read from; where one of several may serve, the one that would."""
+
+    @abstractmethod
+    def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
+        """Return one label map, (H, W, C), stored or decoded, of an image of ``size``; others are refused later on."""
+
+    def read_reference(self, name: str, sample_id: str) -> Reference:
+        """Return what a task's scores compare with: boundaries as stored in the label file."""
+        return Reference(read_pixels(self.files(name, sample_id)[0], "share")[None], "boundaries")
+
+    def ids(self, split: str) -> list[str]:
+        """Return the ids of ``train`` or ``val``; a UserError if they are missing, unreadable, none, or listed twice."""
+        path = self.list_path(split)
+        try:
+            ids = path.read_text().split()
+        except (FileNotFoundError, NotADirectoryError):
+            what = f"{path} is missing" if self.root.is_dir() else f"data folder {self.root} does not exist"
+            raise UserError(f"{what}; {self.how_to_get}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); fix its permissions or replace it") from None
+        if not ids:
+            raise UserError(f"{path} lists no images; {self.how_to_get}")
+        if twice := sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1):
+            raise UserError(f"{path} lists some ids twice ({shown(twice)}); remove the repetitions")
+        return ids
+
+    def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
+        """Return the files of ``image`` or a task that are not there; a UserError if a folder may not be listed."""
+        names = cache(names_in)  # each folder is listed once
+        files = (path for sample_id in ids for path in self.files(name, sample_id))
+        return [path for path in files if path.name not in names(path.parent)]
+
+    def check_files(self, ids: Sequence[str]) -> None:
+        """Raise a UserError that counts and names missing files, unless every image has its file and one for each task."""
+        lacking = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
+        if self.allow_missing:
+            for name in lacking.keys() - {IMAGE}:
+                log.warning("%s: %d of %d images have no %s label", self.root, len(lacking.pop(name)), len(ids), name)
+        if not lacking:
+            return
+        described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in lacking.items())
+        off = [name for name in lacking if name != IMAGE]
+        words = f"{' '.join(f'~tasks.{name}' for name in off)}; with a checkpoint: without=[{','.join(off)}]"
+        remedy = f", or leave out what the copy lacks ({words})" if off else ""
+        raise UserError(f"{self.root}: files are missing ({described}); {self.how_to_get}{remedy}")
+
+    def describe(self, files: Sequence[Path]) -> str:
+        """Return the first few files, relative to the root, and the number of the rest."""
+        return shown(os.path.relpath(path, self.root) for path in files)
+
+    def read_image(self, sample_id: str) -> Array:
+        """Return the image, (H, W, 3) uint8; a UserError if it cannot be read, or is of another copy of the data set."""
+        (path,) = self.files(IMAGE, sample_id)
+        return self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
+
+    def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
+        """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
+
+        A UserError if a file cannot be read, holds values out of range, or has another size.
+        """
+        spec, files = self.specs[name], self.files(name, sample_id)
+        if self.allow_missing and not all(path.is_file() for path in files):
+            return no_label(spec, size)
+        meaning = type(self).__qualname__, spec, size
+        label = self.decoded.get(name, files, lambda: self.read_label(name, sample_id, size), meaning)
+        if label.shape[:2] != size:
+            raise wrong_size(files[0], label.shape, size)
+        return label
+
+    def reference(self, name: str, sample_id: str, size: tuple[int, int]) -> Reference:
+        """Return the reference of one task for an image of ``size``; without annotators if its label is missing.
+
+        A UserError if a file cannot be read, or has another size.
+        """
+        if self.allow_missing and not all(path.is_file() for path in self.files(name, sample_id)):
+            return Reference(np.empty((0, *size), np.uint8), "boundaries")
+        reference = self.read_reference(name, sample_id)
+        if reference.maps.shape[1:] != size:
+            raise wrong_size(self.files(name, sample_id)[0], reference.maps.shape[1:], size)
+        return reference
+
+    def read(self, sample_id: str, without: Collection[str] = ()) -> Sample:
+        """Return image and all label maps, untransformed, as ``transforms`` describes a sample.
+
+        Label files of the tasks in ``without`` are not read, as if missing; errors as in ``read_image``, ``read_target``.
+        """
+        image = self.read_image(sample_id)
+        size = (image.shape[0], image.shape[1])
+        labels = {
+            name: no_label(spec, size) if name in without else self.read_target(name, sample_id, size)
+            for name, spec in self.specs.items()
+        }
+        return {IMAGE: image} | labels
+
+
+def no_label(spec: TargetSpec, size: tuple[int, int]) -> Array:
+    """Return the map of an image without a label, (H, W, C): invalid throughout."""
+    return np.full((*size, spec.channels), spec.fill, np.float32)
+
+
+def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserError:
+    """Return the error of a label of size ``have`` (height, width, ...) that its image does not have."""
+    return UserError(
+        f"{path}: label of {have[0]}x{have[1]} pixels for an image of {size[0]}x{size[1]}; "
+        "labels are never resized silently, store them at the image's size"
+    )
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names of the entries of ``folder``, empty if there is none; a UserError if it may not be listed."""
+    try:
+        return frozenset(entry.name for entry in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); fix its permissions") from None

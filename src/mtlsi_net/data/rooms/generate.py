@@ -1,0 +1,171 @@
+"""Writing generated rooms in the NYUDv2 on-disk layout (protocol page, section 1.2); a broken-off run continues."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from rich.progress import track
+
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.io import atomic_file
+from mtlsi_net.core.parallel import map_in_processes
+from mtlsi_net.data.rooms.render import MIN_SIDE, RoomImage, render_room
+
+VERSION = 2
+"""Counts up whenever the same seed gives other images."""
+FOLDERS = {"images": ".png", "depth": ".npy", "segmentation": ".png", "normals": ".png", "edge": ".png"}
+CAMERAS = "cameras"
+"""Folder of one JSON file for each image; ``cameras.json`` is put together from them at the end."""
+REQUEST, ALL_CAMERAS = "rooms.json", "cameras.json"
+MAX_IMAGES = 9999
+PNG_LEVEL = 4
+
+
+def generate_rooms(
+    root: Path, *, train: int, val: int, height: int, width: int, seed: int, workers: int = 0, progress: bool = True
+) -> None:
+    """Write ``train`` + ``val`` rooms to ``root``; what is there already is kept, so that a broken-off run continues.
+
+    Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
+    The files do not depend on ``workers``. Ids are "0001"..., first the training images, then the validation images.
+
+    Args:
+        root: folder to make, or to complete.
+        train: training images, at least 1.
+        val: validation images, at least 1.
+        height: pixels, at least 16.
+        width: pixels, at least 16.
+        seed: of all randomness, at least 0.
+        workers: processes; 0 means one for each core.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: a number out of range; ``root`` cannot be written, or holds other data than asked for.
+    """
+    root = Path(root)
+    request = {"version": VERSION, "seed": seed, "height": height, "width": width, "train": train, "val": val}
+    _check_numbers(request, workers)
+    with _locked(root):
+        _claim(root, request)
+        indices = range(train + val)
+        todo = [index for index in indices if not all(path.is_file() for path in _files(root, index).values())]
+        job = partial(_make_image, root, seed, height, width)
+        if not todo and (root / ALL_CAMERAS).is_file():
+            return
+        if workers != 1 and len(todo) > 1:  # compiled here, so that the processes find the code in numba's cache
+            render_room(0, 0, MIN_SIDE, MIN_SIDE)
+        made = map_in_processes(job, todo, workers, chunk=1)
+        for _ in track(made, "rooms", total=len(todo), disable=not (progress and todo)):
+            pass
+        _finish(root, train, val)
+
+
+def _check_numbers(request: dict[str, int], workers: int) -> None:
+    least = {"seed": 0, "height": MIN_SIDE, "width": MIN_SIDE, "train": 1, "val": 1}
+    for name, minimum in least.items():
+        if request[name] < minimum:
+            raise UserError(f"rooms: {name}={request[name]} is too small; give at least {minimum}")
+    if request["train"] + request["val"] > MAX_IMAGES:
+        raise UserError(
+            f"rooms: {request['train']} + {request['val']} images; ids have 4 digits, ask for {MAX_IMAGES} or fewer"
+        )
+    if workers < 0:
+        raise UserError(f"rooms: workers={workers}; give 0 for all cores, or a positive number")
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Let one process at a time write ``root``; turn what the file system refuses into a UserError."""
+    try:
+        if (root / ALL_CAMERAS).is_file() and not os.access(root.parent, os.W_OK):
+            yield  # nobody can write here
+            return
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            yield
+    except OSError as error:
+        raise UserError(
+            f"{root}: rooms cannot be written ({error}); choose another root, or fix its permissions or free disk space"
+        ) from error
+
+
+def _claim(root: Path, request: dict[str, int]) -> None:
+    """Make the folders and note what they are for; refuse a folder that was made for something else."""
+    path = root / REQUEST
+    if path.exists():
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} cannot be read; delete the folder or choose another root") from None
+        differ = [
+            f"{key} {found.get(key)} instead of {value}" for key, value in request.items() if found.get(key) != value
+        ]
+        if differ:
+            raise UserError(
+                f"{path}: the folder holds other rooms ({', '.join(differ)}); delete the folder or choose another root"
+            )
+        return
+    taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
+    if taken:
+        raise UserError(f"{root}: holds {taken[0]}/ but no {REQUEST}, so it was not generated; choose another root")
+    for name in (*FOLDERS, CAMERAS, "gt_sets"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    _write_json(path, request)
+
+
+def _id(index: int) -> str:
+    return f"{index + 1:04d}"
+
+
+def _files(root: Path, index: int) -> dict[str, Path]:
+    """Return the files of one image: folder name -> path."""
+    return {name: root / name / f"{_id(index)}{suffix}" for name, suffix in {**FOLDERS, CAMERAS: ".json"}.items()}
+
+
+def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:
+    """Render one image and write its files."""
+    room = render_room(seed, index, height, width)
+    files = _files(root, index)
+    for name, pixels in encode(room).items():
+        stored = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        _write(files[name], cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])[1].tobytes())
+    with atomic_file(files["depth"], durable=False) as file:
+        np.save(file, room.depth)
+    _write_json(files[CAMERAS], room.intrinsics)
+
+
+def encode(room: RoomImage) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Return the PNG pixels of a room, by folder; colour and normals in RGB order."""
+    return {
+        "images": room.image,
+        "segmentation": room.semseg + np.uint8(1),
+        "normals": ((room.normals + 1) * 127.5).round().astype(np.uint8),
+        "edge": room.boundary * np.uint8(255),
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_file(path, durable=False) as file:
+        file.write(content)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def _finish(root: Path, train: int, val: int) -> None:
+    """Write the split lists, gather the cameras, and remove what a broken-off run left half-written."""
+    ids = [_id(index) for index in range(train + val)]
+    for split, part in (("train", ids[:train]), ("val", ids[train:])):
+        _write(root / "gt_sets" / f"{split}.txt", ("\n".join(part) + "\n").encode())
+    for leftover in root.glob("*/*.tmp"):
+        leftover.unlink()
+    cameras = {i: json.loads((root / CAMERAS / f"{i}.json").read_text()) for i in ids}
+    _write_json(root / ALL_CAMERAS, cameras)

@@ -1,0 +1,91 @@
+"""Findings about a copy of a data set: reasons not to compare it with others, or not to use it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mtlsi_net.core.errors import shown
+from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.official import Official, Size
+from mtlsi_net.data_tools.inspect import LabelFacts
+
+
+class Level(IntEnum):
+    """How bad a finding is; the worst one is the exit code."""
+
+    NOTE = 0
+    DIFFERS = 1
+    BROKEN = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about the data, and what it means for using them."""
+
+    level: Level
+    text: str
+
+
+def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[Finding]:
+    """Compare the split lists, of ``train`` and ``val``, with the official ones."""
+    listed = {split: set(official.ids(split)) for split in ids}
+    for split, other, role in (("train", "val", "test"), ("val", "train", "training")):
+        own, wanted = set(ids[split]), listed[split]
+        table = (
+            (wanted - own, "official ids are absent"),
+            (own - wanted & listed[other], f"ids belong to the official {role} set"),
+            (own - wanted - listed[other], "ids are in no official list"),
+        )
+        words = [f"{len(group)} {what} ({shown(sorted(group))})" for group, what in table if group]
+        if words:
+            counts = f"{split}: {len(ids[split])} images, officially {len(wanted)}"
+            yield Finding(Level.DIFFERS, f"{counts}; {'; '.join(words)}")
+
+
+def check_overlap(ids: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Find ids that stand in both lists."""
+    if both := sorted(set(ids["train"]) & set(ids["val"])):
+        yield Finding(Level.DIFFERS, f"{len(both)} ids stand in train and in val ({shown(both)}); remove them from one")
+
+
+def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> Iterator[Finding]:
+    """Compare the images' sizes with the one expected, or with the longest side."""
+    wrong = {have: count for have, count in sizes.items() if (have != size if size else max(have) > longest_side)}
+    if wrong:
+        expected = f"{size[0]}x{size[1]}" if size else f"at most {longest_side} pixels a side"
+        names = shown(f"{count} of {height}x{width}" for (height, width), count in sorted(wrong.items()))
+        yield Finding(Level.DIFFERS, f"image sizes: {names}; expected {expected}")
+
+
+def check_labels(
+    labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec], farthest: float
+) -> Iterator[Finding]:
+    """Look for what the official labels do not have; depth reaches less than ``farthest`` metres there."""
+    for name, facts in labels.items():
+        scalar = specs[name].kind == "scalar"
+        classes = (specs[name].num_classes or 0) if facts.histogram else 0
+        unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
+        kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
+        zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none"
+        far = f"reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)"
+        table = (
+            (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "not a single valid pixel"),
+            (scalar and facts.invalid, Level.DIFFERS, zeros),
+            (scalar and facts.high >= farthest, Level.DIFFERS, far),
+            (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
+            (unseen, Level.NOTE, f"{len(unseen)} classes never occur ({shown(unseen)})"),
+            (len(facts.stored) > 1, Level.NOTE, f"files of several types ({kinds})"),
+        )
+        yield from (Finding(level, f"{name}: {text}") for applies, level, text in table if applies)
+
+
+def compare_manifests(name: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> Finding:
+    """Say which files changed, went missing or were added since the manifest ``name`` was written."""
+    table = {
+        "changed": [path for path in earlier.keys() & now.keys() if earlier[path] != now[path]],
+        "missing": earlier.keys() - now.keys(),
+        "added": now.keys() - earlier.keys(),
+    }
+    words = ", ".join(f"{len(paths)} {what} ({shown(sorted(paths))})" for what, paths in table.items() if paths)
+    level, text = (Level.DIFFERS, f"files differ from {name}: {words}") if words else (Level.NOTE, f"equal to {name}")
+    return Finding(level, text)

@@ -1,0 +1,182 @@
+"""Verification of one data set, from configuration to report and exit code."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from rich.table import Column, Table
+
+from mtlsi_net.core.config import check_complete
+from mtlsi_net.core.errors import UserError, shown
+from mtlsi_net.core.io import write_json
+from mtlsi_net.core.parallel import map_in_processes
+from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.data.digests import (
+    SPLITS,
+    data_files,
+    find_digests,
+    listed_ids,
+    manifest_text,
+    read_manifest,
+    text_sha256,
+)
+from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
+from mtlsi_net.data.reader import SampleReader
+from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.data_tools import findings as checks
+from mtlsi_net.data_tools.findings import Finding, Level
+from mtlsi_net.data_tools.inspect import ImageFacts, LabelFacts, inspect_sample
+from mtlsi_net.engine.build import build_tasks
+from mtlsi_net.engine.pictures import draw_grid, label_pictures
+from mtlsi_net.engine.record import describe_run, digest_cache
+from mtlsi_net.tasks.base import Task
+
+VERDICTS = {
+    Level.NOTE: "fit for comparison with published numbers",
+    Level.DIFFERS: "usable, but not comparable with published numbers",
+    Level.BROKEN: "broken",
+}
+LINES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The verdict: its level is the exit code; findings worst first."""
+
+    level: Level
+    findings: list[Finding]
+
+
+def verify(cfg: DictConfig) -> VerifyResult:
+    """Read every file of ``cfg.data``; write report, manifest and contact sheet to ``cfg.paths.run_dir``.
+
+    A UserError if there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
+    """
+    check_complete(cfg)
+    folder = Path(cfg.paths.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = None if cfg.manifest is None else read_manifest(Path(cfg.manifest))
+    tasks = build_tasks(cfg)
+    targets = {name: task.target for name, task in tasks.items()}
+    build = instantiate(cfg.data, _convert_="all")
+    module: MultiTaskDataModule = build(targets=targets, allow_missing=False, cache_dir=None, decoded_dir=None)
+    official = OFFICIAL.get(module.official or "")
+    reader, found = _open(module, official)
+    ids = listed_ids(reader)
+    facts = map_in_processes(partial(inspect_sample, reader), ids, cfg.workers)
+    images = list(track(facts, f"reading {reader.root}", len(ids), transient=True, disable=not cfg.progress))
+    files = {name: path for part in data_files(reader).values() for name, path in part.items()}
+    digests = find_digests(reader.root, files, digest_cache(cfg), anew=True, progress=cfg.progress)
+    manifest = manifest_text(digests)
+    (folder / "manifest.sha256").write_text(manifest)
+    _write_sheet(folder / "samples.png", reader, images, tasks, cfg)
+
+    labels = {name: LabelFacts() for name in reader.specs}
+    for name, label in ((name, label) for image in images for name, label in image.labels.items()):
+        labels[name].add(label)
+    sizes = Counter(image.size for image in images if image.size is not None)
+    found += _findings(reader, images, labels, sizes, official, cfg.image_size)
+    if earlier is not None:
+        found.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
+    found.sort(key=lambda finding: -finding.level)
+    result = VerifyResult(found[0].level if found else Level.NOTE, found)
+    report = {
+        "root": str(reader.root.resolve()),
+        "verdict": VERDICTS[result.level],
+        "exit_code": int(result.level),
+        "copy": identify(official, reader.root, sizes) if official else "not a published data set",
+        "manifest_sha256": text_sha256(manifest),
+        "findings": [{"level": finding.level.name.lower(), "text": finding.text} for finding in result.findings],
+        "images": {split: len(reader.ids(split)) for split in SPLITS},
+        "sizes": {f"{height}x{width}": count for (height, width), count in sorted(sizes.items())},
+        "image_types": dict(Counter(image.stored for image in images if image.stored)),
+        "labels": {name: vars(label) for name, label in labels.items()},
+    }
+    write_json(folder / "verify.json", report | {"run": describe_run(cfg.seed, {})})
+    _print(report, labels, tasks, folder)
+    return result
+
+
+def _open(module: MultiTaskDataModule, official: Official | None) -> tuple[SampleReader, list[Finding]]:
+    """Return the reader of the tasks that have labels; one without any is a finding."""
+    whole = module.make_reader(module.targets)
+    ids = listed_ids(whole)
+    if len(absent := whole.missing(IMAGE, ids)) == len(ids):
+        copy = f"; this copy: {identify(official, whole.root, [])}" if official else ""
+        raise UserError(f"{whole.root}: no image is there, e.g. {whole.describe(absent[:1])}{copy}; {whole.how_to_get}")
+    present, found = {}, []
+    for name, spec in whole.specs.items():
+        absent = whole.missing(name, ids)
+        if len({path.stem for path in absent}) == len(ids):
+            text = f"{name}: no labels ({whole.describe(absent[:1])}, ...); train without it: ~tasks.{name}"
+            found.append(Finding(Level.DIFFERS, text))
+        else:
+            present[name] = spec
+    if not present:
+        raise UserError(f"{whole.root}: no task has labels; {whole.how_to_get}")
+    return module.make_reader(present), found
+
+
+def _findings(
+    reader: SampleReader,
+    images: Sequence[ImageFacts],
+    labels: Mapping[str, LabelFacts],
+    sizes: Mapping[Size, int],
+    official: Official | None,
+    size: Sequence[int] | None,
+) -> list[Finding]:
+    """Return what is wrong with the files, and what differs from the official copy, whose images have ``size``."""
+    ids = {split: reader.ids(split) for split in SPLITS}
+    errors = dict.fromkeys(error for image in images for error in image.errors)  # one file may serve two tasks
+    found = [*(Finding(Level.BROKEN, error) for error in errors), *checks.check_overlap(ids)]
+    if official is None:
+        text = "a data set without published numbers: there is nothing to compare with"
+        return [*found, Finding(Level.DIFFERS, text)]
+    expected = (int(size[0]), int(size[1])) if size else official.size
+    found += checks.check_ids(ids, official)
+    found += checks.check_sizes(sizes, expected, official.longest_side)
+    return found + list(checks.check_labels(labels, reader.specs, official.farthest))
+
+
+def _write_sheet(
+    path: Path, reader: SampleReader, images: Sequence[ImageFacts], tasks: Mapping[str, Task], cfg: DictConfig
+) -> None:
+    """Draw random samples that can be read, with all their labels."""
+    sound = [image.sample_id for image in images if not image.errors]
+    chosen = sorted(np.random.default_rng(cfg.seed).permutation(sound)[: cfg.samples].tolist())
+    own = {name: tasks[name] for name in reader.specs}
+    if chosen:
+        draw_grid([label_pictures(reader.read(sample_id), own) for sample_id in chosen], [IMAGE, *own], path, chosen)
+
+
+def _print(
+    report: Mapping[str, Any], labels: Mapping[str, LabelFacts], tasks: Mapping[str, Task], folder: Path
+) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    counts = ", ".join(f"{count} {split}" for split, count in report["images"].items())
+    sizes = shown(f"{count} of {size}" for size, count in Counter(report["sizes"]).most_common())
+    console.print(f"{report['root']}: {counts} images ({sizes})\ncopy: {report['copy']}")
+    right = (Column(heading, justify="right") for heading in ("lowest", "highest", "invalid pixels"))
+    table = Table("labels", Column("files", justify="right"), "stored as", *right)
+    for name, facts in labels.items():
+        values = f"{facts.low:.4g}", f"{facts.high:.4g}", f"{facts.invalid_share:.2%}"
+        table.add_row(name, str(facts.images), ", ".join(facts.stored), *values)
+    console.print(table)
+    for name, facts in labels.items():
+        if (names := tasks[name].class_names) and (total := facts.histogram.total()):
+            shares = (f"{names[index]} {count / total:.2%}" for index, count in facts.histogram.most_common())
+            console.print(f"{name}: {', '.join(shares)}")
+    findings = report["findings"]
+    for finding in findings[:LINES_SHOWN]:
+        console.print(f"{finding['level']}: {finding['text']}")
+    if len(findings) > LINES_SHOWN:
+        console.print(f"... and {len(findings) - LINES_SHOWN} more, in {folder / 'verify.json'}")
+    console.print(f"verdict: {report['verdict']} (everything is in {folder})")

@@ -1,0 +1,98 @@
+"""From a configuration to tasks, data and a network, without Lightning."""
+
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+from torch import Tensor
+
+from mtlsi_net.core import ranks
+from mtlsi_net.core.config import instantiate_node, located
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.models.base import Network
+from mtlsi_net.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mtlsi_net.data.datamodule import MultiTaskDataModule
+
+MAX_PRIOR_IMAGES = 500
+"""Training images read for the priors, evenly spaced (our choice: all of NYUDv2 would change the third digit)."""
+
+
+def build_tasks(cfg: DictConfig) -> dict[str, Task]:
+    """Return the tasks of the run, in the order of the configuration."""
+    tasks: dict[str, Task] = dict(instantiate_node(cfg, "tasks"))
+    if not tasks:
+        raise UserError("no task is left to train; keep at least one of the task set")
+    return tasks
+
+
+def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModule":
+    """Return the data module, nothing read yet."""
+    targets = {name: task.target for name, task in tasks.items()}
+    data: MultiTaskDataModule = instantiate_node(cfg, "data")(targets=targets)
+    return data
+
+
+def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModule":
+    """Return the data module, its files generated where it can and all of them checked."""
+    data = open_data(cfg, tasks)
+    ranks.in_turn("prepare data", data.prepare_data)
+    data.setup()
+    return data
+
+
+def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
+    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own."""
+    factory = instantiate_node(cfg, "model")
+    parts: dict[str, Any] = {
+        "task_channels": {name: task.channels for name, task in tasks.items()},
+        "activations": {name: task.activate for name, task in tasks.items()},
+    }
+    if "encoder" in inspect.signature(factory).parameters:
+        if cfg.get("backbone") is None:
+            name = str(cfg.model._target_).rpartition(".")[2]
+            raise UserError(f"{name} needs a backbone; a trained one is evaluated from its checkpoint: ckpt=FILE")
+        parts["encoder"] = instantiate_node(cfg, "backbone")
+    network: Network = factory(**parts)
+    if cfg.get("activation_checkpointing"):
+        with located("activation_checkpointing=true"):
+            network.checkpoint_activations()
+    return network
+
+
+def fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[str, Tensor]:
+    """Return each task's best constant raw output (K,), from the training labels; the first process reads them."""
+    return ranks.agree("priors", lambda: _fit_priors(data, tasks))
+
+
+def _fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[str, Tensor]:
+    labelled = data.datasets["train_plain"]
+    chosen = np.unique(np.linspace(0, len(labelled) - 1, MAX_PRIOR_IMAGES).round().astype(int))
+
+    def statistics(index: int) -> dict[str, Tensor]:
+        labels = labelled.labels(int(index))
+        return {name: task.statistics(labels[name][None]) for name, task in tasks.items()}
+
+    totals: dict[str, Tensor] = {}
+    with ThreadPoolExecutor() as pool:
+        for found in track(pool.map(statistics, chosen), "label priors", total=len(chosen), transient=True):
+            totals = {name: totals.get(name, torch.zeros_like(value)) + value for name, value in found.items()}
+    priors = {}
+    for name, task in tasks.items():
+        with located(f"tasks.{name}"):
+            priors[name] = task.prior(totals[name])
+    return priors
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Return Lightning's name of a precision; ``auto`` is bf16-mixed on GPUs that compute in bfloat16, else 32-true."""
+    if precision != "auto":
+        return precision
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

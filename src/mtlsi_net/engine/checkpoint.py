@@ -1,0 +1,77 @@
+"""A trained network from its checkpoint file alone."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.engine.trust import check_targets
+from mtlsi_net.models.weights import brief
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return a checkpoint: the file itself, or the last one of a run folder; a UserError if that has none."""
+    if not path.is_dir():
+        return path
+    last = RunFolder(path).last
+    for file in (last, path / last.name):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"{path} is neither a run folder (no {last.relative_to(path)}) nor a saved model (no config.json); give one of "
+        "these, or a checkpoint"
+    )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of this suite; nothing in the file is executed, and all classes it names are trusted.
+
+    Raises:
+        UserError: the file is missing, damaged, not one of ours, or names other code, see ``engine.trust``.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"checkpoint {path} cannot be read ({brief(error)}); is it complete?") from None
+    missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
+    if missing:
+        raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")
+    config = checkpoint["config"]
+    parts = [config.get(part) for part in ("model", "tasks", "data")] if isinstance(config, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise UserError(
+            f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
+        )
+    checkpoint["config"] = config = modernize(config)
+    for part in ("hydra", "trainer", "logger"):  # of the training; whoever uses the network has others
+        config.pop(part, None)
+    config["data"]["extra_augmentations"] = []  # only training would build these
+    check_targets(config, f"checkpoint {path}")
+    return checkpoint
+
+
+def without_downloads(run: DictConfig) -> None:
+    """Let a network be built without the weights that training started from: the checkpoint's own follow."""
+    for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
+        if setting in (run.get(part) or {}):
+            run[part][setting] = off
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Give a module its weights, every one of them; a UserError names the ``source`` of those that do not fit."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{source} does not fit the network that its own configuration describes ({brief(error)}); it was written by "
+            "another version of this suite: use that one, or train again"
+        ) from None

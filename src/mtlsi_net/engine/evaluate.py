@@ -1,0 +1,166 @@
+"""Evaluation: a module on a split, a checkpoint from its file alone, and a network from outside."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mtlsi_net.core.config import as_list, check_complete
+from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.io import write_json
+from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
+from mtlsi_net.engine.checkpoint import load_checkpoint, load_weights, without_downloads
+from mtlsi_net.engine.pictures import predict_samples, write_grid
+from mtlsi_net.engine.record import describe_scores
+from mtlsi_net.engine.report import print_classes, publish, write_classes
+from mtlsi_net.engine.trainer import build_module, build_scored_module, build_trainer, open_run
+from mtlsi_net.engine.trust import trusting
+from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.metrics.per_image import write_image_sums
+from mtlsi_net.models.size import measure_size
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.metrics import Scores
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a module on a data module's splits."""
+
+    trainer: L.Trainer
+    module: MultiTaskModule
+    data: MultiTaskDataModule
+
+    def score(self, split: str) -> Scores:
+        """Return task -> metric -> value on ``val`` or ``train_scored``."""
+        self.module.stage = self.data.val_stage if split == "val" else "train"
+        self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
+        return self.module.scores[self.module.stage]
+
+    @contextmanager
+    def weights(self, state_dict: Mapping[str, Tensor]) -> Iterator[None]:
+        """Give the module other weights inside the context."""
+        own = {key: value.clone() for key, value in self.module.state_dict().items()}
+        self.module.load_state_dict(state_dict)
+        try:
+            yield
+        finally:
+            self.module.load_state_dict(own)
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Where the scores were written, and the mean gain on the constant prediction."""
+
+    folder: RunFolder
+    gain: float
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A network with its weights, ready to be examined, and the run folder; ``label`` names the weights in tables."""
+
+    label: str
+    run: DictConfig
+    folder: RunFolder
+    tasks: dict[str, Task]
+    data: MultiTaskDataModule
+    module: MultiTaskModule
+
+
+def restore(cfg: DictConfig) -> Restored:
+    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine.
+
+    Raises:
+        UserError: a checkpoint, data or folder that cannot be used, or no checkpoint given.
+    """
+    if cfg.ckpt is None:
+        raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
+    chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
+    if any(chosen.values()):
+        names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
+        raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
+    with trusting(as_list(cfg.get("trust", []))):
+        checkpoint = load_checkpoint(Path(cfg.ckpt))
+    run = OmegaConf.create(checkpoint["config"])
+    changed = {key: value for key, value in cfg.data.items() if value is not None}
+    changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
+    changed["decoded_dir"] = cfg.data.get("decoded_dir")  # a folder of the machine that trained
+    run = OmegaConf.merge(run, {"data": changed, "paths": cfg.paths, "logger": None})
+    assert isinstance(run, DictConfig)
+    run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
+    without_downloads(run)
+    folder, config = open_run(run)
+
+    trained = build_tasks(run)
+    without = list(cfg.get("without", []))
+    for name in without:
+        choose("without", name, trained)
+    tasks = {name: task for name, task in trained.items() if name not in without}
+    if not tasks:
+        raise UserError(f"without={without} leaves no task to score")
+    data = build_data(run, tasks)
+    network = build_network(run, trained)
+    module = build_module(run, network, trained, priors=checkpoint["priors"], config=config)
+    load_weights(module, checkpoint["state_dict"], f"checkpoint {cfg.ckpt}")
+    module.tasks = tasks
+    log.info("%s is at step %d", cfg.ckpt, checkpoint["global_step"])
+    return Restored(str(cfg.ckpt), run, folder, tasks, data, module)
+
+
+def assemble_external(cfg: DictConfig) -> Restored:
+    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks.
+
+    Raises:
+        UserError: settings that are missing, or a network, data or folder that cannot be used.
+    """
+    if cfg.get("model") is None:
+        raise UserError("give a checkpoint of this suite, ckpt=FILE, or model=external model.target=... data=...")
+    if "_target_" not in cfg.data:
+        raise UserError("model=external needs data=nyud, data=pascal or another data set")
+    check_complete(cfg)
+    folder, config = open_run(cfg)
+    tasks = build_tasks(cfg)
+    network = build_network(cfg, tasks)
+    data = build_data(cfg, tasks)
+    priors = fit_priors(data, tasks)
+    module = build_scored_module(network, tasks, priors=priors, config=config)
+    return Restored(str(cfg.model.get("target", cfg.model._target_)), cfg, folder, tasks, data, module)
+
+
+def evaluate(cfg: DictConfig) -> EvaluateResult:
+    """Score a network on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``.
+
+    ``cfg.ckpt`` names the checkpoint; without one ``cfg.model`` is a network from outside.
+    """
+    restored = assemble_external(cfg) if cfg.ckpt is None else restore(cfg)
+    folder, tasks, data, module = restored.folder, restored.tasks, restored.data, restored.module
+    trainer = build_trainer(restored.run, folder)
+    scores = Evaluator(trainer, module, data).score("val")
+
+    stage = data.val_stage
+    result = EvaluateResult(folder, module.gain(stage))
+    if not is_first():
+        return result
+    size = measure_size(module.network, data.size)
+    write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
+    write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
+    write_classes(module.class_scores, folder)
+    write_image_sums(folder.per_image, module.image_sums[stage])
+    folder.create(folder.pictures)
+    samples = predict_samples(module, data.eval_dataloader("val", shared=False), restored.run.pictures)
+    write_grid(samples, tasks, folder.pictures / f"{stage}.png")
+    rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}
+    publish(rows, tasks, f"{data.root} ({stage})", folder)
+    if cfg.print_classes:
+        print_classes(module.class_scores[stage])
+    return result

@@ -1,0 +1,151 @@
+"""The trainer of a configuration, with its module, callbacks, loggers and run folder."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from mtlsi_net.core import ranks
+from mtlsi_net.core.config import check_options, instantiate_node
+from mtlsi_net.core.io import write_text
+from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.engine.build import choose_precision
+from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
+from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
+from mtlsi_net.lit.distributed import (
+    accumulate,
+    check_processes,
+    check_trainer,
+    choose_strategy,
+    has_unreached,
+    synchronise_batch_norm,
+)
+from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
+from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.tasks.base import Task
+
+
+def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
+    """Return the run folder with the resolved configuration in it, and that configuration.
+
+    Raises:
+        UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
+    """
+    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
+    check_options(config)
+    if "trainer" in cfg:
+        check_trainer(cfg.trainer)
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    folder.create()
+    if ranks.is_first():
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(config)))
+    quieten_lightning()
+    return folder, config
+
+
+def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
+    """Return the LightningModule; ``rest`` holds its priors and config."""
+    weighting = instantiate_node(cfg, "task_weights", tasks=list(tasks))
+    checks = {"loss_norm": cfg.get("loss_norm", "device"), "non_finite": cfg.get("non_finite", "stop")}
+    return MultiTaskModule(network, tasks, weighting, instantiate_node(cfg, "optim"), **checks, **rest)
+
+
+def build_scored_module(network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
+    """Return a LightningModule that is scored and never trained; ``rest`` holds its priors and config."""
+    weighting = FixedWeights(list(tasks))
+    return MultiTaskModule(network, tasks, weighting, Recipe(torch.optim.SGD, lr=0.0, weight_decay=0.0), **rest)
+
+
+def build_training(
+    cfg: DictConfig,
+    folder: RunFolder,
+    module: MultiTaskModule,
+    data: MultiTaskDataModule,
+    how: str = "resume with ckpt=last",
+) -> L.Trainer:
+    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
+    callbacks = training_callbacks(cfg, folder, data, how)
+    trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
+    module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
+    accumulate(trainer, module, data.micro_batches)
+    return trainer
+
+
+def build_trainer(
+    cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
+) -> L.Trainer:
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
+    loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
+    shows = cfg.trainer.get("enable_progress_bar", True)
+    bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
+    trainer: L.Trainer = instantiate_node(
+        cfg,
+        "trainer",
+        _convert_="none",
+        precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
+        strategy=choose_strategy(cfg.trainer, find_unused),
+        sync_batchnorm=False,  # see synchronise_batch_norm
+        logger=loggers,
+        callbacks=[*callbacks, *bar],
+        enable_checkpointing=bool(callbacks),
+        max_time=None,  # ours saves and ends as interrupted, Lightning's would be a finished run
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=str(folder.root),
+    )
+    check_processes(trainer)
+    return trainer
+
+
+def best_name(data: MultiTaskDataModule) -> str:
+    """Return the name of the best checkpoint: without a held-out part it was chosen on the test set, and says so."""
+    return "best" if data.dev_split else "best_on_test"
+
+
+def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
+    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights."""
+    gain = f"{data.val_stage}/gain"
+    options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
+    stop = StopRequest(seconds(cfg.trainer.get("max_time")))
+    callbacks: list[Callback] = [
+        StepSeeds(cfg.seed),
+        ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
+        LastCheckpoint(folder.last, cfg.checkpoint_every, stop, how),  # after the best, whose state it saves too
+    ]
+    if cfg.get("logger"):
+        callbacks.append(LearningRateMonitor("step"))
+    if cfg.optim.ema_decay is not None:
+        callbacks.append(ExponentialAverage(cfg.optim.ema_decay))
+    return callbacks
+
+
+NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")
+EXPECTED_WARNINGS = (
+    "Checkpoint directory .* exists",  # made before, or that of a resumed run
+    ".*isinstance.treespec, LeafSpec",  # inside Lightning
+    "The number of training batches",  # small data sets are fine
+    "The '.*dataloader' does not have many workers",  # a choice of the configuration
+    "It is recommended to use .*sync_dist=True",  # scores are those of all processes already
+    "The ``compute`` method of metric",  # of a process that had no image
+)
+
+
+def quieten_lightning() -> None:
+    """Let every line be logged once (Hydra's handler prints it too) and drop tips and warnings that ask for nothing."""
+    logging.getLogger("lightning").handlers.clear()
+    logging.getLogger("lightning.pytorch").handlers.clear()
+    talkative = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+    for name in ("lightning.fabric.utilities.rank_zero", *(f"lightning.pytorch.{part}" for part in talkative)):
+        logging.getLogger(name).addFilter(lambda record: not any(noise in record.getMessage() for noise in NOISE))
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

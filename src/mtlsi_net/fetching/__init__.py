@@ -1,1 +1,0 @@
-"""Download of a data set: mirrors, transfer, unpacking."""

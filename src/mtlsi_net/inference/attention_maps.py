@@ -1,0 +1,80 @@
+"""Attention maps: pictures of a network's most focused tokens in an image, and of how CWIB's gate weighs."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.inference.drawing import draw_cell, tile
+from mtlsi_net.inference.images import Pixels
+from mtlsi_net.inference.model import Model
+from mtlsi_net.inference.result import Result
+from mtlsi_net.inference.views import Viewing, predict_tta
+from mtlsi_net.models.base import DenseNetwork
+from mtlsi_net.models.recorder import Activations, most_focused, record_activations
+from mtlsi_net.tasks.base import valid_window
+from mtlsi_net.tasks.colors import Legend, color_scalars, scalar_legend
+
+TOKENS_SHOWN = 3
+CELL = 320
+
+
+def draw_maps(model: Model, result: Result, path: Path) -> None:
+    """Draw, for each task, the gate of the last block and the most focused tokens, seen in the whole image.
+
+    Raises:
+        UserError: the network has neither tokens nor gates.
+    """
+    network = model.network
+    masks: list[Tensor] = []
+    with (
+        record_activations(network) as recorded,
+        network.register_forward_pre_hook(lambda _, args: masks.append(args[1])),
+    ):
+        predict_tta(model, result.image[None], Viewing())
+    if not (recorded.assignments or recorded.gates):
+        raise UserError(f"maps=true: {type(network).__name__} has neither semantic tokens nor gates; leave maps out")
+    assert isinstance(network, DenseNetwork)
+
+    def spread(grid: Tensor) -> Tensor:
+        """Return (h, w) values of the working grid at the image's size."""
+        fine = F.interpolate(grid[None, None], scale_factor=network.canvas.stride, mode="bilinear", align_corners=False)
+        rows, columns = valid_window(masks[0][0, 0])
+        cut = fine[..., rows, columns]
+        return F.interpolate(cut, result.image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+
+    count = min(TOKENS_SHOWN, recorded.assignments[0].shape[2]) * bool(recorded.assignments) + bool(recorded.gates)
+    cells = [cell for name in model.tasks for cell in _row(model, recorded, name, result.image, spread)]
+    tile(cells, count).save(path)
+
+
+def _row(
+    model: Model, recorded: Activations, name: str, image: Pixels, spread: Callable[[Tensor], Tensor]
+) -> list[Image.Image]:
+    cells = []
+    if recorded.gates:
+        gates = recorded.gates[-1][0]
+        names = model.network.task_names if len(gates) == len(model.network.task_names) else model.trained
+        gate = spread(gates[list(names).index(name)])[None]
+        legend = dataclasses.replace(scalar_legend(0, 1, ""), low="global", high="local")
+        cells.append(draw_cell(color_scalars(gate, 0, 1), f"{name}: gate", legend, CELL))
+    if recorded.assignments:
+        tokens = recorded.assignments[0][0][model.trained.index(name)]
+        for k, positions in most_focused(tokens, TOKENS_SHOWN):
+            title = f"{name}: token {k}, {positions:.0f} positions"
+            cells.append(draw_cell(_glow(image, spread(tokens[k])), title, Legend(), CELL))
+    return cells
+
+
+def _glow(image: Pixels, token: Tensor) -> Pixels:
+    """Return the image in grey where a token (H, W) does not look, in colour where it does."""
+    share = token.numpy() / max(float(token.max()), 1e-12)
+    warm = matplotlib.colormaps["magma"](share)[..., :3] * 255
+    mixed: Pixels = (0.45 * image.mean(2, keepdims=True) + 0.55 * warm).clip(0, 255).astype(np.uint8)
+    return mixed

@@ -1,0 +1,205 @@
+"""Export: one graph with normalisation and post-processing inside, for programs without this suite, checked against PyTorch."""
+
+import importlib.util
+import json
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mtlsi_net.core.config import as_list, check_complete
+from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.logs import quiet
+from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.inference.model import Model
+from mtlsi_net.inference.model_card import describe_tasks
+from mtlsi_net.inference.predict import load_model
+from mtlsi_net.models.base import DenseNetwork
+from mtlsi_net.models.layers.windows import WindowAttention
+from mtlsi_net.models.weights import brief
+
+log = logging.getLogger(__name__)
+
+OPSET = 20
+BATCH = 2
+"""Of the example that dynamic graphs are traced with: a batch of one would be taken for a constant."""
+LEAST = 2
+"""Windows along a side of an exported graph: torch takes a single one for a constant, and its format refuses it."""
+SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
+
+
+class Graph(nn.Module):
+    """A model, on the CPU, as one function of the image alone."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return each task's post-processed values (B, C, H, W) of (B, 3, H, W) float32, RGB in [0, 1]."""
+        outputs = self.model(image)
+        return tuple(task.postprocess(outputs[name]) for name, task in self.model.tasks.items())
+
+
+def export(cfg: DictConfig) -> Path:
+    """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors.
+
+    Raises:
+        UserError: what cannot be loaded, exported or written, or a graph that computes something else.
+    """
+    check_complete(cfg)
+    suffix = choose("format", str(cfg.format), SUFFIXES)
+    for package in ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"format=onnx needs {package}: pip install 'mtlsi-net[export]'")
+    model = load_model(cfg)
+    sides = list(model.size) if cfg.size is None else as_list(cfg.size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"size={sides}: give [height, width] in pixels")
+    path = _destination(cfg, suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if cfg.format == "safetensors":
+            model.save_pretrained(path)
+        else:
+            _write_graph(model, path, cfg, (sides[0], sides[1]))
+    except OSError as error:
+        raise UserError(f"out={path} cannot be written ({error.strerror or error}); choose another place") from None
+    log.info("written: %s", path)
+    return path
+
+
+def _destination(cfg: DictConfig, suffix: str) -> Path:
+    """Return where to write: ``cfg.out``, or the name of the run's or the model's folder; with ``suffix``.
+
+    Raises:
+        UserError: it is the model itself, or a run's folder.
+    """
+    source = Path(cfg.ckpt).resolve()
+    path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
+    if not path.name.endswith(suffix):  # torch opens its own format under no other name
+        path = path.with_name(f"{path.name}{suffix}")
+    if path.resolve() == source or RunFolder(path).config.is_file():
+        raise UserError(f"out={path} is a trained model's own folder; give another")
+    return path
+
+
+def size_multiple(model: Model) -> int:
+    """Return what sizes must be multiples of so that nothing in the network depends on how they are padded."""
+    if not isinstance(model.network, DenseNetwork):
+        return 1
+    canvas = model.network.canvas
+    windows = [canvas.stride * m.window for m in model.network.modules() if isinstance(m, WindowAttention)]
+    return math.lcm(canvas.multiple, *windows)
+
+
+def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int]) -> None:
+    wanted = choose("dynamic", str(cfg.dynamic).lower(), {"auto": (True, False), "true": (True,), "false": (False,)})
+    name = model.about.get("backbone") or type(model.network).__name__
+    for attempt in wanted:
+        try:
+            program, facts = _trace(model, dynamic=attempt, size=size)
+            break
+        except Exception as error:  # whatever tracing a backbone raises
+            reason = brief(error)
+            if attempt is wanted[-1]:
+                remedy = "; dynamic=false exports one fixed size" if attempt else ""
+                raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
+            log.warning("%s cannot be exported for any size (%s): for %dx%d alone", name, reason, *size)
+    facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
+    write, run = _FORMATS[cfg.format]
+    write(program, path, list(model.tasks), facts)
+    _check(model, path, run, facts, cfg.tolerance)
+
+
+def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[ExportedProgram, dict[str, Any]]:
+    """Return the graph and what sizes it takes."""
+    multiple = size_multiple(model)
+    facts: dict[str, Any] = {"input": "image: (B, 3, H, W) float32, RGB in [0, 1]"}
+    if not dynamic:
+        facts |= {"batch": 1, "height": size[0], "width": size[1]}
+        example, shapes = torch.rand(1, 3, *size), None
+    else:
+        side = f"multiple of {multiple}, from {LEAST * multiple}"
+        facts |= {"batch": "any", "height": side, "width": side}
+        rows, columns = (max(LEAST, -(-side // multiple)) for side in size)
+        rows += rows == columns  # equal sides would be taken for one number
+        example = torch.rand(BATCH, 3, rows * multiple, columns * multiple)
+        shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h", min=LEAST), 3: multiple * Dim("w", min=LEAST)}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(Graph(model).eval(), (example,), dynamic_shapes=shapes)
+    return program, facts | {"multiple": multiple if dynamic else 1}
+
+
+def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
+    with warnings.catch_warnings(), quiet("onnxscript"), quiet("onnx_ir"):
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=["image"], output_names=list(names), verbose=False
+        )
+    assert converted is not None
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    converted.model.metadata_props.update(texts)
+    converted.save(path)  # beyond what the format holds, weights lie in a file beside it, <name>.data
+
+
+def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, {"image": image.numpy()}))
+
+
+def _write_program(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
+    torch.export.save(program, path, extra_files={"about.json": json.dumps({"outputs": list(names), **facts})})
+
+
+def _run_program(path: Path, image: Tensor) -> list[np.ndarray]:
+    module = torch.export.load(path).module()
+    with torch.no_grad():
+        return [output.numpy() for output in module(image)]
+
+
+_FORMATS = {"onnx": (_write_onnx, _run_onnx), "torch_export": (_write_program, _run_program)}
+
+
+def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], tolerance: float) -> None:  # noqa: ANN401
+    """Compare what the written file computes with PyTorch, at two sizes and batches where it takes any.
+
+    Raises:
+        UserError: it differs by more than ``tolerance``, or a class on more than one pixel of a thousand.
+    """
+    multiple, graph = facts["multiple"], Graph(model).eval()
+    shapes = [(1, 3, facts["height"], facts["width"])]
+    if facts["batch"] == "any":
+        shapes = [(1, 3, 2 * multiple, 3 * multiple), (3, 3, 3 * multiple, 2 * multiple)]
+    largest = dict.fromkeys(model.tasks, 0.0)
+    classes = {name for name, task in model.tasks.items() if task.target.kind == "classes"}
+    for shape in shapes:
+        image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = graph(image)
+        for name, found, value in zip(model.tasks, run(path, image), expected, strict=True):
+            ours = value.numpy()
+            off = (found != ours).mean() if name in classes else np.abs(found - ours).max()
+            largest[name] = float(np.maximum(largest[name], off))  # NaN stays
+    described = (f"{n} {off:.1%} of pixels" if n in classes else f"{n} {off:.1e}" for n, off in largest.items())
+    log.info("largest difference to PyTorch: %s", ", ".join(described))
+    for name, off in largest.items():
+        if not off <= (0.001 if name in classes else tolerance):  # NaN is not
+            for file in (path, path.with_name(f"{path.name}.data")):
+                file.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} was removed: {name} differs from PyTorch by {off:.2e}, more than tolerance={tolerance}"
+            )

@@ -1,0 +1,224 @@
+"""Trained model for users: one object that loads, predicts, and is saved and shared."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from mtlsi_net.core.config import as_list
+from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.logs import quiet
+from mtlsi_net.core.renamed import modernize
+from mtlsi_net.data.transforms import IMAGENET_MEAN
+from mtlsi_net.engine.build import build_network, build_tasks, choose_precision
+from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
+from mtlsi_net.engine.trust import check_targets, trusting
+from mtlsi_net.inference.images import AnyImage, Pixels, as_pixels
+from mtlsi_net.inference.model_card import describe_checkpoint, model_card
+from mtlsi_net.inference.result import Result, TaskResult
+from mtlsi_net.inference.views import Maps, Viewing, predict_tta
+from mtlsi_net.models.weights import brief
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+BUILT_FROM = ("model", "backbone", "tasks")
+"""Parts of a run's configuration that make its network."""
+
+
+class Model(nn.Module, PyTorchModelHubMixin):
+    """A network with its tasks: what ``mtlsi_net.load`` returns. Saved by ``save_pretrained``, shared by ``push_to_hub``.
+
+    Args:
+        model: configuration of the network, as ``config.yaml`` of a run has it.
+        backbone: of its encoder; None for a network that has its own.
+        tasks: of its tasks.
+        order: names of all tasks, in the order of the weights; None: that of ``tasks``, which JSON does not promise to keep.
+        size: (height, width) of the training images.
+        scale: factor by which training images were reduced on loading.
+        pad_color: mean RGB in [0, 1].
+        kept: tasks that the weights are for, in the order of ``tasks``; None: all.
+        about: where it comes from, its scores and licences; see ``about.py``.
+
+    Attributes:
+        trained: names of all tasks that the network was trained on.
+
+    Raises:
+        UserError: a configuration that names code outside this suite, see ``engine.trust``.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        backbone: dict[str, Any] | None,
+        tasks: dict[str, Any],
+        size: list[int],
+        order: list[str] | None = None,
+        scale: float = 1.0,
+        pad_color: list[float] | None = None,
+        kept: list[str] | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        parts = modernize(
+            {"model": model, "backbone": backbone, "tasks": {name: tasks[name] for name in order or tasks}}
+        )
+        check_targets(parts, "the model's configuration")
+        cfg = OmegaConf.create(parts)
+        without_downloads(cfg)
+        self.size, self.scale = (size[0], size[1]), scale
+        self.pad_color = tuple(pad_color or IMAGENET_MEAN)
+        self.about = about or {}
+        self.tasks = build_tasks(cfg)
+        with quiet("mtlsi_net.models.encoder"):  # the weights it misses follow
+            self.network = build_network(cfg, self.tasks)
+        self.trained = list(self.tasks)
+        self.autocast: torch.dtype | None = None
+        if kept is not None:
+            self.keep_tasks(kept)
+        self.eval()
+
+    def keep_tasks(self, names: Sequence[str]) -> None:
+        """Drop all tasks but ``names`` and what only they need; the results of the others stay the same.
+
+        Raises:
+            UserError: a name that is no task of the model, or none.
+        """
+        for name in names:
+            choose("tasks", name, self.tasks)
+        kept = [name for name in self.tasks if name in names]
+        if not kept:
+            raise UserError("tasks=[] leaves nothing to predict; name at least one")
+        if len(kept) < len(self.tasks):
+            self.network.keep_tasks(kept)
+        self.tasks = {name: self.tasks[name] for name in kept}
+        self.network.eval()
+        self._hub_mixin_config = {**self._hub_mixin_config, "kept": kept}  # type: ignore[dict-item]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Maps:
+        """Return task -> raw outputs (B, K, H, W) of (B, 3, H, W) images in [0, 1]; see ``core.types.Prediction.final``."""
+        final = self.network(image, valid).final
+        return {name: final[name] for name in self.tasks}
+
+    @torch.no_grad()
+    def raw(self, image: Tensor, valid: Tensor) -> Maps:
+        """Return ``forward`` in float32, computed on the model's device in its number format."""
+        kind = self.device.type
+        with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
+            outputs = self(image.to(self.device), valid.to(self.device))
+        return {name: y.float() for name, y in outputs.items()}
+
+    def predict(self, image: AnyImage, **viewing: Any) -> Result:  # noqa: ANN401 - Viewing's fields
+        """Predict all tasks for one image, at its own size.
+
+        Args:
+            image: a path, a PIL image, or bytes (H, W, 3) RGB or (H, W) grey; any size.
+            viewing: ``mode``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
+
+        Raises:
+            UserError: no image, or views that cannot be.
+        """
+        return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
+
+    def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
+        """Predict for images (H, W, 3) of one size, whole ones in one batch."""
+        values = predict_tta(self, np.stack(images), viewing)
+        return [
+            Result(image, {name: TaskResult(self.tasks[name], value[name]) for name in self.tasks})
+            for image, value in zip(images, values, strict=True)
+        ]
+
+    @classmethod
+    def _from_pretrained(cls, **options: Any) -> "Model":  # noqa: ANN401 - the mixin's signature
+        """Load strictly: a weight that is missing is an error."""
+        with redirect_stdout(None):  # the mixin prints where it loads from
+            return super()._from_pretrained(**{**options, "strict": True})
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401, ARG002 - the mixin's signature
+        """Return the card: what it predicts, how well, how it was made, and under which licences."""
+        data = ModelCardData(
+            library_name="mtlsi-net",
+            pipeline_tag="image-segmentation",
+            tags=["multi-task", "dense-prediction", *self.tasks],
+            license="other",
+            license_name="see-below",
+        )
+        return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{model_card(self.about, self.tasks)}")
+
+
+def load(
+    path: str | Path,
+    tasks: Sequence[str] | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    trust: Sequence[str] = (),
+) -> Model:
+    """Return a trained model, ready to predict.
+
+    Args:
+        path: a checkpoint, a run folder (its last checkpoint), or a folder that ``save_pretrained`` wrote.
+        tasks: those to keep; the others' decoders and heads are dropped. None: all.
+        device: ``auto`` is the first GPU where there is one.
+        precision: ``auto`` is bfloat16 on GPUs that compute in it, else float32; also ``32-true`` and ``bf16-mixed``.
+        trust: packages beside this suite whose classes the file may name; their code is run.
+
+    Raises:
+        UserError: a file that is missing, damaged, of another version or not ours; tasks that it has not.
+    """
+    path = Path(path)
+    with trusting(as_list(trust)):
+        model = _load_folder(path) if (path / CONFIG).is_file() else _load_checkpoint(find_checkpoint(path))
+    if tasks is not None:
+        model.keep_tasks(as_list(tasks))
+    gpu = torch.cuda.is_available()
+    try:
+        model.to(("cuda" if gpu else "cpu") if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={device} cannot be used ({str(error).splitlines()[0]})") from None
+    chosen = choose_precision(precision, "gpu" if model.device.type == "cuda" else "cpu")
+    model.autocast = choose("precision", chosen, {"32-true": None, "bf16-mixed": torch.bfloat16})
+    return model
+
+
+def _load_checkpoint(path: Path) -> Model:
+    checkpoint = load_checkpoint(path)
+    run: Mapping[str, Any] = checkpoint["config"]
+    data = run["data"]
+    if "size" not in data:
+        raise UserError(f"checkpoint {path} does not say how large its training images were (data.size)")
+    parts = {key: run.get(key) for key in BUILT_FROM}
+    for part in ("backbone", "model"):
+        if "weights_file" in (parts[part] or {}):
+            parts[part] = {**parts[part], "weights_file": None}  # type: ignore[dict-item]
+    model = Model(
+        **parts,  # type: ignore[arg-type]
+        size=[int(side) for side in data["size"]],
+        scale=float(data.get("scale", 1.0)),
+        order=list(run["tasks"]),
+        pad_color=list(data.get("pad_color") or IMAGENET_MEAN),
+        about=describe_checkpoint(path, checkpoint),
+    )
+    state, prefix = checkpoint["state_dict"], "network."
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    load_weights(model.network, own, f"checkpoint {path}")
+    return model
+
+
+def _load_folder(path: Path) -> Model:
+    try:
+        return Model.from_pretrained(path, local_files_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # the file decides what goes wrong, and where
+        raise UserError(
+            f"{path} cannot be loaded ({brief(error)}); it needs {CONFIG} and {WEIGHTS} of save_pretrained"
+        ) from None

@@ -1,0 +1,178 @@
+"""``python -m mtlsi_net.predict``: any number of images to files, pictures and a page."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from rich.progress import track
+from torch.utils.benchmark import Timer
+
+from mtlsi_net.core.config import as_list, check_complete
+from mtlsi_net.core.errors import UserError, shown
+from mtlsi_net.core.io import write_json
+from mtlsi_net.core.licences import in_words
+from mtlsi_net.engine.record import describe_run
+from mtlsi_net.inference.attention_maps import draw_maps
+from mtlsi_net.inference.drawing import draw_picture, draw_sheet
+from mtlsi_net.inference.error_maps import LabelFolder, draw_errors
+from mtlsi_net.inference.files import name_results, write_result
+from mtlsi_net.inference.images import Pixels, find_images, read_image
+from mtlsi_net.inference.index_page import write_page
+from mtlsi_net.inference.model import Model, load
+from mtlsi_net.inference.model_card import describe_tasks
+from mtlsi_net.inference.result import Result
+from mtlsi_net.inference.views import Viewing
+
+log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Batches of images that are read beside the one that is predicted."""
+
+Item = tuple[Path, Pixels]
+"""An image's file and content."""
+
+
+@dataclass
+class Done:
+    """Names of the results, and why other images have none."""
+
+    names: list[str] = field(default_factory=list)
+    skipped: dict[Path, str] = field(default_factory=dict)
+
+
+def predict(cfg: DictConfig) -> Done:
+    """Predict for every image of ``cfg.input`` and write all results to ``cfg.out``.
+
+    Raises:
+        UserError: nothing could be begun; or, when all else is done, some images could not be read.
+    """
+    check_complete(cfg)
+    viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
+    Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked before anything is decoded
+    out = Path(cfg.out)
+    images = find_images(cfg.input, without=out)
+    model = load_model(cfg)
+    labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks)
+    folders = {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None}
+    try:
+        for folder in ("", *(name for name, wanted in folders.items() if wanted)):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written ({error.strerror}); choose another folder") from None
+    names, done, start = name_results(images), Done(), time.perf_counter()
+    batches = read_batches(images, cfg.batch_size if cfg.mode == "whole" else 1, cfg.max_megapixels, done)
+    predicted = (
+        (path, result)
+        for batch in batches
+        for (path, _), result in zip(batch, model.predict_many([pixels for _, pixels in batch], viewing), strict=True)
+    )
+    for path, result in track(predicted, "predicting", len(images), disable=not cfg.progress):
+        name = names[path]
+        _write(result, name, out, cfg)
+        if cfg.maps:
+            draw_maps(model, result, out / "maps" / f"{name}.png")
+        if labels is not None:
+            _compare_labels(result, labels, path, out / "errors" / f"{name}.png")
+        done.names.append(name)
+    _finish(cfg, model, out, done, time.perf_counter() - start)
+    return done
+
+
+def load_model(cfg: DictConfig) -> Model:
+    """Load ``cfg.ckpt`` with the tasks of ``cfg.keep``; log what leaving out the others saves, and the licences."""
+    model = load(cfg.ckpt, None, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
+    if cfg.keep is not None:
+        before = _forward_milliseconds(model)
+        model.keep_tasks(as_list(cfg.keep))
+        after = _forward_milliseconds(model)
+        what, size = ", ".join(model.tasks), "{}x{}".format(*model.size)
+        change = f"{after:.0f} instead of {before:.0f} ms for a pass at {size} ({100 * (after / before - 1):+.0f} %)"
+        log.info("%s alone: %s", what, change)
+    log.info("licences: %s", in_words(model.about.get("licences", {})))
+    return model
+
+
+def _forward_milliseconds(model: Model) -> float:
+    """Return the mean time of two forward passes, after some to warm up."""
+    image, valid = torch.full((1, 3, *model.size), 0.5), torch.ones(1, 1, *model.size, dtype=torch.bool)
+    variables = {"model": model, "image": image, "valid": valid}
+    timer = Timer("model.raw(image, valid)", globals=variables, num_threads=torch.get_num_threads())
+    return 1000 * timer.timeit(2).mean
+
+
+def read_batches(images: Sequence[Path], size: int, max_megapixels: float, done: Done) -> Iterator[list[Item]]:
+    """Yield images, read beside what the caller does, in batches of at most ``size`` of one shape.
+
+    Those that cannot be read are skipped, and noted in ``done``.
+    """
+    items = _read_ahead(images, AHEAD * size, max_megapixels, done)
+    for _, alike in groupby(items, key=lambda item: item[1].shape):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
+def _read_ahead(images: Sequence[Path], ahead: int, max_megapixels: float, done: Done) -> Iterator[Item]:
+    with ThreadPoolExecutor(2) as pool:
+        submitted = ((path, pool.submit(read_image, path, max_megapixels)) for path in images)
+        waiting = deque(islice(submitted, ahead))
+        while waiting:
+            path, pixels = waiting.popleft()
+            waiting.extend(islice(submitted, 1))
+            try:
+                yield path, pixels.result()
+            except UserError as error:
+                done.skipped[path] = str(error)
+                log.warning("skipped: %s", error)
+
+
+def _compare_labels(result: Result, labels: LabelFolder, image: Path, path: Path) -> None:
+    """Draw the errors of one image to ``path``; labels that do not fit it are named and left alone."""
+    stem = image.stem
+    try:
+        if path.stem != stem:
+            raise UserError(f"several images are called {stem}; whose label is {stem}'s?")
+        draw_errors(result, labels.read(stem, (result.image.shape[0], result.image.shape[1])), path)
+    except UserError as error:
+        log.warning("no errors drawn: %s", error)
+
+
+def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
+    """Write one image's results, and pictures of them."""
+    try:
+        for task, one in result.items():
+            write_result(one, out / f"{name}_{task}")
+            if cfg.pictures:
+                picture = draw_picture(one.pixels(), f"{name}: {task}", one.legend())
+                picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
+        if cfg.sheets:
+            draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
+    except OSError as error:
+        raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
+
+
+def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float) -> None:
+    """Write the page, what the numbers mean, and the record; say what was skipped.
+
+    Raises:
+        UserError: some images were skipped.
+    """
+    write_json(out / "tasks.json", describe_tasks(model.tasks))
+    skipped = {str(path): reason for path, reason in done.skipped.items()}
+    record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
+    write_json(out / "run.json", record | {"model": model.about, "predicted": done.names, "skipped": skipped})
+    if cfg.sheets:
+        write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
+    if done.names:
+        log.info("%d images in %.1f s; results in %s", len(done.names), seconds, out)
+    if skipped:
+        raise UserError(
+            f"{len(skipped)} of {len(done.names) + len(skipped)} images were skipped: {shown(skipped.values(), '; ')}"
+        )

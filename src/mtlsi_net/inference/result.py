@@ -1,0 +1,57 @@
+"""Results of a prediction, as users get them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mtlsi_net.inference.images import Pixels
+from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.colors import Legend
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task's prediction for one image, at the image's size.
+
+    Attributes:
+        task: what was predicted.
+        value: (C, H, W) as ``Task.postprocess`` gives it; classes as bytes, all else float32.
+    """
+
+    task: Task
+    value: Tensor
+
+    def numpy(self) -> NDArray[Any]:
+        """Return (H, W) classes, metres or probabilities, or (H, W, 3) unit vectors."""
+        array: NDArray[Any] = self.value.permute(1, 2, 0).numpy()
+        return array[..., 0] if array.shape[2] == 1 else array
+
+    def pixels(self) -> Pixels:
+        """Return the coloured picture, (H, W, 3); depth in colours from its nearest to its farthest."""
+        return self.task.fitted(self.value).colorize(self.value)
+
+    def legend(self) -> Legend:
+        """Return what explains the picture's colours."""
+        return self.task.fitted(self.value).legend(self.value)
+
+    def to_pil(self) -> Image.Image:
+        """Return the coloured picture."""
+        return Image.fromarray(self.pixels())
+
+
+class Result(dict[str, TaskResult]):
+    """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``."""
+
+    def __init__(self, image: Pixels, results: Mapping[str, TaskResult]) -> None:
+        super().__init__(results)
+        self.image = image
+
+    def to_pil(self) -> Image.Image:
+        """Return the image and all predictions with their legends on one sheet."""
+        from mtlsi_net.inference.drawing import draw_sheet
+
+        return draw_sheet(self)

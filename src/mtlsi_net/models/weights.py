@@ -1,0 +1,42 @@
+"""Weights from files."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtlsi_net.core.errors import InputError
+
+
+def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors or torch file; nothing in it is executed.
+
+    It holds a state_dict, or a dictionary with one as ``state_dict`` or ``model``. Errors name the ``setting``.
+
+    Raises:
+        InputError: the file is missing, damaged or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
+    for wrapper in ("state_dict", "model"):
+        found = found.get(wrapper, found) if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
+    return dict(found)
+
+
+def brief(error: Exception, limit: int = 300) -> str:
+    """Return the beginning of an error's text, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + " ..."

@@ -1,0 +1,87 @@
+"""The tasks' losses: unweighted scalars, as in the ATRC/InvPT lineage (protocol page, section 3).
+
+All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
+float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``, if
+given: the mean ``core.types.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0
+with zero gradients. None waits for the device: no boolean indexing, no ``.item()``.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlsi_net.core.types import IGNORE, count_labels
+from mtlsi_net.core.vectors import unit_vectors
+
+
+def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:
+    if labelled is None:
+        return valid.sum().clamp(min=1)
+    return torch.where(labelled[0] > 0, labelled[0], 1)  # a mean may lie below 1
+
+
+def cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of (B, K, H, W) logits against (B, 1, H, W) classes 0..K-1 as floats."""
+    classes = target[:, 0].long()
+    total = F.cross_entropy(logits.float(), classes, ignore_index=IGNORE, reduction="sum")
+    return total / _pixels(classes != IGNORE, labelled)
+
+
+def balanced_cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+    """Return the two-class cross-entropy weighted by the batch's own class balance.
+
+    Positives weigh the share of negatives in V and the other way round; the sum is divided by |V|, not by the sum of
+    the weights (as ``torch`` would).
+
+    Args:
+        logits: (B, 2, H, W), negative and positive.
+        target: (B, 1, H, W) in [0, 1], positive above 0.5.
+        labelled: see above.
+    """
+    valid = target[:, 0] != IGNORE
+    positive = (target[:, 0] > 0.5) & valid
+    count = _pixels(valid, labelled)
+    all_labelled = count_labels(target) if labelled is None else labelled
+    positives = all_labelled[1] / count
+    negatives = (all_labelled[0] - all_labelled[1]) / count
+    classes = torch.where(valid, positive.long(), IGNORE)
+    weight = torch.stack([positives, negatives]).float()
+    return F.cross_entropy(logits.float(), classes, weight, ignore_index=IGNORE, reduction="sum") / count
+
+
+def boundary_loss(logits: Tensor, target: Tensor, positive_weight: float, labelled: Tensor | None = None) -> Tensor:
+    """Return the mean over valid pixels of w*y*softplus(-x) + (1-w)*(1-y)*softplus(x).
+
+    Args:
+        logits: (B, 1, H, W).
+        target: (B, 1, H, W) in [0, 1] (values between are soft labels).
+        positive_weight: w in (0, 1).
+        labelled: see above.
+    """
+    logits = logits.float()
+    valid = target != IGNORE
+    label = torch.where(valid, target, 0.0)
+    present = positive_weight * label * F.softplus(-logits)
+    absent = (1 - positive_weight) * (1 - label) * F.softplus(logits)
+    return torch.where(valid, present + absent, 0.0).sum() / _pixels(valid, labelled)
+
+
+def l1_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+    """Return the mean absolute error of (B, 1, H, W) in the target's unit (depth: metres)."""
+    valid = target != IGNORE
+    error = (output.float() - torch.where(valid, target, 0.0)).abs()
+    return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)
+
+
+def normals_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+    """Return the absolute error of the normalised output, summed over 3 channels, averaged over valid pixels.
+
+    Args:
+        output: (B, 3, H, W), of any length (normalised here, lengths below 1e-12 stay short).
+        target: (B, 3, H, W) unit vectors, used as they are; a pixel with 255 in any channel is invalid.
+        labelled: see above.
+    """
+    valid = (target != IGNORE).all(dim=1, keepdim=True)
+    unit = unit_vectors(output.float())
+    error = (unit - torch.where(valid, target, 0.0)).abs()
+    return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)

@@ -1,1 +1,0 @@
-"""Verification of a copy of a data set: is it whole, and the one that published numbers come from."""

@@ -1,0 +1,147 @@
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+from helpers import processes
+
+from mtlsi_net.cli import launch
+from mtlsi_net.cli.launch import start
+from mtlsi_net.core import ranks
+from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.ranks import Place
+
+
+@pytest.fixture
+def place(monkeypatch):
+    """Return the place that some environment variables tell; whatever started the tests does not count."""
+    starters = ("SLURM", "SUBMITIT", "TORCHELASTIC", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")
+
+    def told(**variables):
+        for name in list(os.environ):
+            if name.startswith(starters):
+                monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        return ranks.place.__wrapped__()
+
+    return told
+
+
+def test_every_starter_is_recognised(place):
+    assert place() == Place()
+    assert place(TORCHELASTIC_RUN_ID="none", RANK=3, LOCAL_RANK=1, WORLD_SIZE=4) == Place(3, 4, 1, "torchrun")
+    slurm = {"SLURM_PROCID": 5, "SLURM_NTASKS": 8, "SLURM_LOCALID": 1}
+    assert place(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="train") == Place(5, 8, 1, "slurm")
+    assert place(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="interactive") == Place()
+    assert place(**slurm) == Place(), "a batch script without srun"
+    assert place(**slurm | {"SLURM_NTASKS": 1}, SLURM_STEP_ID=0) == Place()
+    submitit = {"SUBMITIT_LOCAL_GLOBALID": 1, "SUBMITIT_LOCAL_LOCALID": 1, "SUBMITIT_LOCAL_JOB_ID": 77}
+    assert place(**submitit, SUBMITIT_LOCAL_NTASKS=1) == Place()
+    assert place(**submitit, SUBMITIT_LOCAL_NTASKS=2) == Place(1, 2, 1, "submitit")
+    assert os.environ["LOCAL_RANK"] == "1", "Lightning reads it"
+
+
+def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    first = start(processes.meet, processes.processes(3), tmp_path)
+    told = {(tmp_path / f"{rank}").read_text() for rank in range(3)}
+    threads = max(1, os.cpu_count() // 3)
+    assert told == {f"{first:.0f} 3 {threads} ['0']"}, "one node: the first does what has to be done once"
+    assert first != os.getpid()
+    assert capfd.readouterr().out == "printed by 0\n"
+
+
+def test_one_process_needs_no_others(tmp_path):
+    assert start(processes.meet, processes.processes(1), tmp_path) == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("rank", "how", "code", "message"),
+    [
+        (1, "killed", 1, "error: process 1 of 2 was killed by SIGKILL (out of memory?); the others were ended"),
+        (1, "leaves", 7, "error: process 1 of 2 ended with code 7, see its message above"),
+        (1, "is told", 2, "error: process 1: the label is torn; get it again\n"),
+        (0, "breaks", 1, "ValueError: something nobody thought of\nerror: process 0 of 2 ended with code 1"),
+    ],
+)
+def test_a_rank_that_dies_ends_the_run_with_its_reason(rank, how, code, message, capfd):
+    with pytest.raises(SystemExit) as left:
+        start(processes.die, processes.processes(2), rank, how)  # the other one would go on for 5 minutes
+    assert left.value.code == code
+    errors = capfd.readouterr().err
+    assert message in errors
+    assert errors.count("error: ") == 1
+    assert not multiprocessing.active_children()
+
+
+def in_a_group(*arguments):
+    os.setpgrp()
+    start(*arguments)
+
+
+def in_a_process(function, folder):
+    """Start ranks from a process, and group, of their own; return it when they are ready, and their ids."""
+    arguments = (function, processes.processes(2), folder)
+    starter = multiprocessing.get_context("spawn").Process(target=in_a_group, args=arguments)
+    starter.start()
+    ready = [folder / f"ready {rank}" for rank in range(2)]
+    while not all(path.is_file() and path.read_text() for path in ready):
+        time.sleep(0.05)
+    return starter, [int(path.read_text()) for path in ready]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_group_reaches_each_rank_once_with_time_to_save(tmp_path, capfd, number, code):
+    starter, pids = in_a_process(processes.save_after_signal, tmp_path)
+    os.killpg(starter.pid, number)  # as a terminal does
+    starter.join(60)
+    assert starter.exitcode == code
+    assert not any(running(pid) for pid in pids)
+    saved = {path.name: path.read_text() for path in tmp_path.glob("saved*")}
+    assert saved == {f"saved {rank}": number.name for rank in range(2)}
+    assert not capfd.readouterr().err
+
+
+def test_a_second_interrupt_ends_ranks_that_hang(tmp_path, capfd):
+    starter, pids = in_a_process(processes.hang, tmp_path)
+    for _ in range(2):
+        os.kill(starter.pid, signal.SIGINT)
+        time.sleep(0.5)
+    starter.join(60)
+    assert starter.exitcode == 130
+    assert not any(running(pid) for pid in pids)
+    assert not capfd.readouterr().err
+
+
+def test_ranks_end_with_a_starter_that_is_killed(tmp_path):
+    starter, pids = in_a_process(processes.sleep, tmp_path)
+    starter.kill()
+    starter.join()
+    deadline = time.monotonic() + 30
+    while any(running(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"  # one that nobody waits for is no process any more
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("devices", "count"), [(1, 1), (3, 3), ("2", 2), ([0, 2], 2), ("0,1,2", 3), ("auto", 1), (-1, 1), (0, 1)]
+)
+def test_devices_are_counted_as_lightning_does(devices, count):
+    assert launch.local_processes(processes.processes(devices)) == count
+
+
+def test_other_nodes_need_somebody_to_start_them():
+    cfg = processes.processes(2)
+    cfg.trainer.num_nodes = 2
+    with pytest.raises(UserError, match=r"trainer.num_nodes=2.*torchrun --nnodes"):
+        launch.local_processes(cfg)
