@@ -28,8 +28,8 @@ test: setup ## all fast tests
 test-slow: setup ## the tests that take minutes
 	$(PY) -m pytest -m slow -n auto --maxprocesses 4
 
-lint: setup ## style
-	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+lint: setup ## style, and which package may import which
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-logo --no-cache
 
 type: setup ## static types
 	.venv/bin/mypy
