@@ -19,8 +19,7 @@ from mtlsi_net.comparison.identity import Group, mean
 from mtlsi_net.comparison.read import Run, SkippedRun
 from mtlsi_net.core.errors import InputError, UserError
 from mtlsi_net.metrics.gain import delta_m
-from mtlsi_net.metrics.per_image import ImageSums, read_image_sums
-from mtlsi_net.metrics.pooling import Values
+from mtlsi_net.metrics.per_image import ImageSums, Values, read_image_sums
 
 LEVEL = 0.95
 TOLERANCE = 1e-4

@@ -23,8 +23,7 @@ from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.engine import boundary_files
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
-from mtlsi_net.metrics.boundary.scores import Counts, f_measure, precision_recall
-from mtlsi_net.metrics.boundary.tally import Tally
+from mtlsi_net.metrics.boundary.scores import Counts, Tally, f_measure, precision_recall
 
 matplotlib.use("Agg")
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.vectors import unit_vectors
 from mtlsi_net.data.decoding import image_values, padding
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, pad
+from mtlsi_net.metrics.normals import unit_vectors
 from mtlsi_net.tasks.base import Task, valid_window
 
 if TYPE_CHECKING:

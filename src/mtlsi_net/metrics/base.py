@@ -5,7 +5,7 @@ from torchmetrics import Metric
 
 
 class PooledMetric(Metric):
-    """A metric whose main values follow, by a formula of ``mtlsi_net.metrics.pooling``, from sums over images.
+    """A metric whose main values follow, by a formula of ``mtlsi_net.metrics.per_image``, from sums over images.
 
     Attributes:
         pooling: name of the formula, in ``POOLINGS``.

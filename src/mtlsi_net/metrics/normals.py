@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE
-from mtlsi_net.core.vectors import lengths, unit_vectors
 from mtlsi_net.metrics.base import PooledMetric
 
 LIMITS = (11.25, 22.5, 30.0)
@@ -12,6 +11,21 @@ BINS_PER_DEGREE = 100
 """Resolution of the median: the centre of a bin of 0.01 degree, so at most 0.005 degree off."""
 
 BINS = 180 * BINS_PER_DEGREE
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Return the Euclidean lengths over channels, (B, 1, H, W), of (B, C, H, W)."""
+    return x.square().sum(1, keepdim=True).sqrt()
+
+
+def unit_vectors(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """Return (B, C, H, W) divided by its lengths over channels, or by ``eps`` where they are shorter.
+
+    What ``F.normalize(x, dim=1)`` is, ten times faster on a CPU, where torch's norm over any but the last axis is slow.
+    Half precision is computed in float32.
+    """
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (y * y.square().sum(1, keepdim=True).clamp(min=eps**2).rsqrt()).to(x.dtype)
 
 
 def angular_error(prediction: Tensor, target: Tensor) -> Tensor:

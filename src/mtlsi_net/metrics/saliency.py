@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE
 from mtlsi_net.metrics.base import PooledMetric
-from mtlsi_net.metrics.pooling import max_f
+from mtlsi_net.metrics.per_image import max_f
 
 THRESHOLDS = torch.arange(0.05, 1, 0.05)
 """The lineage's 19 float32 thresholds 0.05..0.95; made on the CPU, as rounding differs between devices."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.core.types import IGNORE, count_labels
-from mtlsi_net.core.vectors import unit_vectors
+from mtlsi_net.metrics.normals import unit_vectors
 
 
 def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:

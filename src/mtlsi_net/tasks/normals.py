@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.core.types import IGNORE, TargetSpec
-from mtlsi_net.core.vectors import unit_vectors
-from mtlsi_net.metrics.normals import BINS_PER_DEGREE, NormalsMetric
+from mtlsi_net.metrics.normals import BINS_PER_DEGREE, NormalsMetric, unit_vectors
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend, color_vectors, vector_legend
 from mtlsi_net.tasks.losses import normals_loss

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE, TargetSpec
-from mtlsi_net.metrics.pooling import BETA_SQUARED
+from mtlsi_net.metrics.per_image import BETA_SQUARED
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
 from mtlsi_net.tasks.base import Task, count_classes
 from mtlsi_net.tasks.colors import Legend, color_shares, share_legend

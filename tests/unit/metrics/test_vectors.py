@@ -12,7 +12,7 @@ from mtlsi_net.metrics.boundary.metric import quantise
 from mtlsi_net.metrics.depth import DepthMetric, depth_sums
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.metrics.normals import NormalsMetric
-from mtlsi_net.metrics.pooling import saliency_f
+from mtlsi_net.metrics.per_image import saliency_f
 from mtlsi_net.metrics.saliency import THRESHOLDS, SaliencyMetric
 from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.tasks.boundary import BoundaryTask

@@ -13,8 +13,7 @@ from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Reference, score_name
 from mtlsi_net.metrics.base import PooledMetric
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
-from mtlsi_net.metrics.boundary.scores import Counts
-from mtlsi_net.metrics.boundary.tally import Tally
+from mtlsi_net.metrics.boundary.scores import Counts, Tally
 
 
 class BoundaryFMeasure(PooledMetric):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mtlsi_net.core.vectors import lengths, unit_vectors
+from mtlsi_net.metrics.normals import lengths, unit_vectors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
