@@ -48,9 +48,9 @@ class StopRequest:
         """Replace Lightning's signal handlers, which would save in the middle of a step; Lightning restores them."""
         if threading.current_thread() is threading.main_thread():
             for number in (*PREEMPTION, signal.SIGINT):
-                signal.signal(number, self._note)
+                signal.signal(number, self._on_signal)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             if self.signal == signal.SIGINT:
                 signal.default_int_handler(number, frame)
