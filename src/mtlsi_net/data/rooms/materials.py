@@ -36,9 +36,8 @@ def random_color(rng: np.random.Generator, value: tuple[float, float], saturatio
 
 def wood_color(rng: np.random.Generator) -> Floats:
     """Return a linear RGB colour between pale birch and dark walnut."""
-    return (
-        np.array(colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85))) ** GAMMA
-    )
+    hsv = rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85)
+    return np.array(colorsys.hsv_to_rgb(*hsv)) ** GAMMA
 
 
 class MaterialBook:
