@@ -136,17 +136,6 @@ def _explain(error: Exception) -> tuple[str, bool]:
     return " ".join(f"transfer failed ({cause})".split()), isinstance(error, passing)
 
 
-def is_taken(root: Path) -> bool:
-    """Whether the folder ``root`` holds anything; makes the one around it; a UserError if it cannot be used."""
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        return root.exists() and any(root.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
-        ) from None
-
-
 def install(
     source: Source, root: Path, lists: Sequence[str], transfer: Transfer, *, keep_archive: bool, progress: bool
 ) -> None:
@@ -207,7 +196,14 @@ def download(cfg: DictConfig) -> int:
     reader = module.make_reader({})
     lists = [reader.list_path(split).relative_to(reader.root).as_posix() for split in SPLITS]
     root, transfer = reader.root.resolve(), instantiate(cfg.connection)
-    if is_taken(root):
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        taken = root.exists() and any(root.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
+        ) from None
+    if taken:
         log.info("%s is not empty and stays as it is; for a new copy choose another place: data.root=...", root)
     else:
         install(source, root, lists, transfer, keep_archive=cfg.keep_archive, progress=cfg.progress)

@@ -43,7 +43,7 @@ def generate_rooms(
     """
     root = Path(root)
     request = {"version": VERSION, "seed": seed, "height": height, "width": width, "train": train, "val": val}
-    _check_numbers(request, workers)
+    _check_numbers(request | {"workers": workers})
     with _locked(root):
         _claim(root, request)
         indices = range(train + val)
@@ -59,8 +59,8 @@ def generate_rooms(
         _finish(root, train, val)
 
 
-def _check_numbers(request: dict[str, int], workers: int) -> None:
-    least = {"seed": 0, "height": MIN_SIDE, "width": MIN_SIDE, "train": 1, "val": 1}
+def _check_numbers(request: dict[str, int]) -> None:
+    least = {"seed": 0, "height": MIN_SIDE, "width": MIN_SIDE, "train": 1, "val": 1, "workers": 0}
     for name, minimum in least.items():
         if request[name] < minimum:
             raise UserError(f"rooms: {name}={request[name]} is too small; give at least {minimum}")
@@ -68,8 +68,6 @@ def _check_numbers(request: dict[str, int], workers: int) -> None:
         raise UserError(
             f"rooms: {request['train']} + {request['val']} images; ids have 4 digits, ask for {MAX_IMAGES} or fewer"
         )
-    if workers < 0:
-        raise UserError(f"rooms: workers={workers}; give 0 for all cores, or a positive number")
 
 
 @contextmanager
