@@ -115,15 +115,10 @@ class Pad(Step):
 class TrainPipeline:
     """Random scale, category-capped crop, flip, photometric distortion, the user's own, pad (protocol, 2.1).
 
-    The distributions are the lineage's, the random stream is ours.
-
-    Args:
-        size: (height, width) of windows and padding.
-        specs: of all label maps.
-        guide: name of the class map that the crop rule reads; None takes the first window.
-        color: of the image's padding, RGB in 0..1.
-        extras: image-only albumentations transforms, or compositions of such, of (H, W, 3) uint8 RGB; a UserError if one
-            moves pixels.
+    The distributions are the lineage's, the random stream is ours. ``size`` (height, width) is that of windows and padding,
+    ``guide`` names the class map that the crop rule reads (None takes the first window), ``color`` (RGB in 0..1) pads the
+    image. ``extras`` are image-only albumentations transforms, or compositions of such, of (H, W, 3) uint8 RGB; a UserError
+    if one moves pixels.
     """
 
     def __init__(

@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ VERSION = 2
 """Counts up whenever the same files give another map."""
 
 
-class MapCache(ABC):
+class MapCache:
     """Maps kept as files under ``folder``, made on first use; None, or where it cannot be written, makes them anew.
 
     An entry's name holds its sources' paths, sizes and times of change, so that it is not used once one changes.
@@ -34,14 +33,6 @@ class MapCache(ABC):
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._writable = True
-
-    @abstractmethod
-    def write(self, file: IO[bytes], values: Map) -> None:
-        """Write one map."""
-
-    @abstractmethod
-    def read(self, path: Path) -> Map | None:
-        """Return the map in a file; None if it is not there or damaged."""
 
     def get(self, kind: str, sources: Sequence[Path], compute: Callable[[], Map], also: object = None) -> Map:
         """Return the map ``kind`` of some files: the kept one, or ``compute()``, which is then kept.
@@ -64,43 +55,34 @@ class MapCache(ABC):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path, durable=False) as file:
-                self.write(file, values)
+                if self.suffix == ".png":
+                    file.write(cv2.imencode(".png", values)[1].tobytes())
+                else:
+                    np.save(file, values, allow_pickle=False)
         except OSError as error:
             text = "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=..."
             log.warning(text, self.folder, error.strerror, self.setting)
             self._writable = False
 
-
-class LabelCache(MapCache):
-    """Labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
-
-    suffix = ".png"
-    setting = "data.cache_dir"
-
-    def write(self, file: IO[bytes], values: Map) -> None:
-        """Write a map of bytes."""
-        file.write(cv2.imencode(".png", values)[1].tobytes())
-
     def read(self, path: Path) -> Map | None:
-        """Return a map of bytes, (H, W)."""
-        decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-        return None if decoded is None or decoded.ndim != 2 else decoded.astype(np.uint8)
-
-
-class DecodedCache(MapCache):
-    """Images and labels as they are after decoding: as large as the arrays, and read in no time."""
-
-    suffix = ".npy"
-    setting = "data.decoded_dir"
-
-    def write(self, file: IO[bytes], values: Map) -> None:
-        """Write an array."""
-        np.save(file, values, allow_pickle=False)
-
-    def read(self, path: Path) -> Map | None:
-        """Return an array."""
+        """Return the map in a file; None if it is not there or damaged."""
+        if self.suffix == ".png":
+            decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+            return None if decoded is None or decoded.ndim != 2 else decoded.astype(np.uint8)
         try:
             values: Map = np.load(path, allow_pickle=False)
         except Exception:  # a damaged header ends in errors of many kinds, those of tokenize among them
             return None
         return values
+
+
+class LabelCache(MapCache):
+    """Labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
+
+    suffix, setting = ".png", "data.cache_dir"
+
+
+class DecodedCache(MapCache):
+    """Images and labels as they are after decoding: as large as the arrays, and read in no time."""
+
+    suffix, setting = ".npy", "data.decoded_dir"

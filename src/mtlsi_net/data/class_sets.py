@@ -76,10 +76,8 @@ def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
 def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
     """Return a class set's colours, (K, 3): NYUDv2's 40 have their own, as ScanNet shows them; all others PASCAL VOC's.
 
-    VOC's first colour, black, is kept for a class called background.
-
-    VOC's rule spreads the bits of the number n: bits 0, 1, 2 to the highest bit of red, green, blue, the next three to
-    the second highest, and so on.
+    VOC's first colour, black, is kept for a class called background. Its rule spreads the bits of a class's number: bits
+    0, 1, 2 to the highest bit of red, green, blue, the next three to the second highest, and so on.
     """
     if tuple(names) == CLASS_SETS["nyud40"]:
         return np.array(list(bytes.fromhex(NYUD40_COLORS)), np.uint8).reshape(-1, 3)

@@ -22,15 +22,10 @@ Pipeline = Callable[[Sample, np.random.Generator], Sample]
 
 
 class MultiTaskDataset(Dataset[Any]):
-    """The samples of ``ids`` after ``pipeline``, as tensors; indexed by ``Draw``.
+    """The samples of ``ids`` after ``pipeline``, which draws from ``sample_rng``, as tensors; indexed by ``Draw``.
 
-    Args:
-        reader: of the files.
-        ids: of the samples.
-        pipeline: transforms, which draw from ``sample_rng``.
-        seed: see ``MultiTaskDataModule``, like ``scale``.
-        groups: id -> ``Reference.groups``, for scoring; None yields no references, for training.
-        hidden: task -> ids whose label is taken as missing.
+    ``groups``: id -> ``Reference.groups``, for scoring; None yields no references, for training. ``hidden``: task -> ids
+    whose label is taken as missing. ``seed`` and ``scale``: see ``MultiTaskDataModule``.
     """
 
     def __init__(

@@ -42,15 +42,9 @@ def image_values(image: Tensor, outside: Tensor, pad_color: Tensor) -> Tensor:
 
 
 def target_values(target: Tensor, spec: TargetSpec, outside: Tensor | None = None) -> Tensor:
-    """Return targets as networks take them.
+    """Return targets (B, C, H, W) as networks take them, float32, 255 where stored so or ``spec.invalid`` says so.
 
-    Args:
-        target: (B, C, H, W), stored, 0 on padding, or values that are padded already.
-        spec: what it is.
-        outside: ``padding``, (B, 1, H, W); None: there is none.
-
-    Returns:
-        (B, C, H, W) float32, 255 where stored so and where the target's ``invalid`` rule says so.
+    ``target`` is stored, 0 on padding, or values that are padded already; ``outside`` is ``padding`` (B, 1, H, W), if any.
     """
     invalid = _INVALID.get(spec.invalid)
     if target.dtype != torch.uint8:
@@ -77,10 +71,7 @@ def label_values(label: Array, spec: TargetSpec) -> Tensor:
 
 
 def batch_values(batch: Batch, specs: Mapping[str, TargetSpec]) -> Batch:
-    """Return a loader's batch as networks and losses take it; one that is so already comes back as it is.
-
-    Targets without a spec are left as they are.
-    """
+    """Return a loader's batch as networks and losses take it; values, and targets without a spec, stay as they are."""
     outside = padding(batch["valid"])
     stored = {name: target for name, target in batch["targets"].items() if name in specs}
     targets = batch["targets"] | {name: target_values(maps, specs[name], outside) for name, maps in stored.items()}

@@ -32,7 +32,6 @@ class Official:
         copies: circulating copies, the one of the protocol first.
         size: (height, width) of every image; None if they differ.
         longest_side: pixels that no image exceeds.
-        farthest: metres that no depth reaches.
     """
 
     lists: str
@@ -40,7 +39,6 @@ class Official:
     copies: Sequence[Copy]
     size: Size | None
     longest_side: int
-    farthest: float = 11.0
 
     def ids(self, split: str) -> list[str]:
         """Return the official ids of ``train`` or ``val``."""

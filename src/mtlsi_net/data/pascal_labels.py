@@ -49,9 +49,6 @@ NORMALS_CLASSES = (
 # fmt: on
 """The 170 context classes that NYUv2 has too: elsewhere the distilled normals are not to be trusted."""
 
-_HAS_NORMALS = np.zeros(CONTEXT_CLASSES + 1, bool)
-_HAS_NORMALS[list(NORMALS_CLASSES)] = True
-
 
 def boundaries(label_map: LabelMap) -> Map:
     """Return 1 on boundaries of an (H, W) label map, else 0: where its Laplacian is not zero, thinned to lines."""
@@ -61,7 +58,7 @@ def boundaries(label_map: LabelMap) -> Map:
 
 def has_normals(label_map: LabelMap) -> Map:
     """Return 1 where the (H, W) label map's class is one of NYUv2's, else 0."""
-    return _HAS_NORMALS[label_map].astype(np.uint8)
+    return np.isin(label_map, NORMALS_CLASSES).astype(np.uint8)
 
 
 def read_label_map(path: Path) -> LabelMap:

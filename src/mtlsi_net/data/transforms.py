@@ -142,15 +142,8 @@ def _planes(array: Array, size: tuple[int, int], fill: Floats) -> Array:
 def pad(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float, ...] = IMAGENET_MEAN) -> Sample:
     """Pad to at least ``size`` and turn into planes; ``decoding`` makes values of bytes (protocol, steps 6 to 8).
 
-    Args:
-        sample: image and at least the targets of ``specs``.
-        size: (height, width).
-        specs: of the maps to return.
-        color: of the image's padding, RGB in 0..1.
-
-    Returns:
-        image (3, H, W), uint8 or in 0..1; ``VALID`` (1, H, W) bool, False on padding; ``PAD_COLOR`` (3, 1, 1), for
-        where bytes are padded; each target (C, H, W), uint8 or padded with its fill.
+    Returns image (3, H, W), uint8 or in 0..1, padded with ``color`` (RGB in 0..1); ``VALID`` (1, H, W) bool, False on
+    padding; ``PAD_COLOR`` (3, 1, 1), for where bytes are padded; targets (C, H, W), uint8 or padded with their fill.
     """
     image, around = sample[IMAGE], np.asarray(color, np.float32)
     if image.dtype != np.uint8:

@@ -40,13 +40,9 @@ class Mirror:
 
 @dataclass
 class Source:
-    """The archive of one data set.
+    """The archive of one data set: ``file``, beside the data set's folder, or ``archive``, a copy that the user has.
 
-    Args:
-        file: its name, beside the data set's folder.
-        mirrors: addresses in the order they are tried; a URL or the attributes of ``Mirror``, else a UserError.
-        archive: a copy the user has, used instead; None: look beside the data set's folder.
-        sha256: hexadecimal; None if not known.
+    ``mirrors`` are addresses in the order they are tried: a URL or the attributes of ``Mirror``, else a UserError.
     """
 
     file: str
@@ -86,13 +82,8 @@ def _mirror(entry: str | Mapping[str, Any]) -> Mirror:
 def fetch(url: str, target: Path, *, timeout: float, retries: int, backoff: float, progress: bool) -> None:
     """Fetch ``url`` to ``target``, which appears there whole or not at all.
 
-    Args:
-        url: http or https.
-        target: the file to make; its folder exists.
-        timeout: seconds without a byte after which a connection counts as lost.
-        retries: further attempts after a failure that may pass; each starts anew.
-        backoff: seconds before the first of them, doubled each time.
-        progress: show a progress bar.
+    A connection is lost after ``timeout`` seconds without a byte. After a failure that may pass, up to ``retries`` further
+    attempts start anew, the first after ``backoff`` seconds, which double each time.
 
     Raises:
         ArchiveError: the address does not give the file.
@@ -145,17 +136,6 @@ def _explain(error: Exception) -> tuple[str, bool]:
     return " ".join(f"transfer failed ({cause})".split()), isinstance(error, passing)
 
 
-def is_taken(root: Path) -> bool:
-    """Say whether anything is at ``root``, a folder, after making the one around it; a UserError if it cannot be used."""
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        return root.exists() and any(root.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
-        ) from None
-
-
 def install(
     source: Source, root: Path, lists: Sequence[str], transfer: Transfer, *, keep_archive: bool, progress: bool
 ) -> None:
@@ -188,7 +168,8 @@ def install(
             transfer(mirror.url, archive)
             check_and_unpack()
         except ArchiveError as error:
-            failures.append(f"{mirror.url}: {error}{_put_aside(archive)}")
+            kept = f"; kept as {archive.replace(f'{archive}.bad')}" if archive.is_file() else ""
+            failures.append(f"{mirror.url}: {error}{kept}")
             log.info("%s", failures[-1])
         else:
             if not keep_archive:
@@ -199,14 +180,6 @@ def install(
         f"get it by hand and put it at {archive}, or pass source.archive=FILE, and run this again; "
         "other addresses: source.mirrors=\"['URL',...]\""
     )
-
-
-def _put_aside(archive: Path) -> str:
-    """Rename a bad archive, if one was fetched; return words that say so."""
-    if not archive.is_file():
-        return ""
-    bad = archive.replace(archive.with_name(f"{archive.name}.bad"))
-    return f"; kept as {bad}"
 
 
 def download(cfg: DictConfig) -> int:
@@ -223,7 +196,14 @@ def download(cfg: DictConfig) -> int:
     reader = module.make_reader({})
     lists = [reader.list_path(split).relative_to(reader.root).as_posix() for split in SPLITS]
     root, transfer = reader.root.resolve(), instantiate(cfg.connection)
-    if is_taken(root):
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        taken = root.exists() and any(root.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
+        ) from None
+    if taken:
         log.info("%s is not empty and stays as it is; for a new copy choose another place: data.root=...", root)
     else:
         install(source, root, lists, transfer, keep_archive=cfg.keep_archive, progress=cfg.progress)

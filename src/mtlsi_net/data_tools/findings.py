@@ -9,6 +9,9 @@ from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.official import Official, Size
 from mtlsi_net.data_tools.inspect import LabelFacts
 
+FARTHEST = 11.0
+"""Metres that no official depth reaches."""
+
 
 class Level(IntEnum):
     """How bad a finding is; the worst one is the exit code."""
@@ -57,21 +60,19 @@ def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int)
         yield Finding(Level.DIFFERS, f"image sizes: {names}; expected {expected}")
 
 
-def check_labels(
-    labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec], farthest: float
-) -> Iterator[Finding]:
-    """Look for what the official labels do not have; depth reaches less than ``farthest`` metres there."""
+def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec]) -> Iterator[Finding]:
+    """Look for what the official labels do not have."""
     for name, facts in labels.items():
         scalar = specs[name].kind == "scalar"
         classes = (specs[name].num_classes or 0) if facts.histogram else 0
         unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
         zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none"
-        far = f"reaches {facts.high:.2f} m, officially below {farthest:g} m; check the unit (metres)"
+        far = f"reaches {facts.high:.2f} m, officially below {FARTHEST:g} m; check the unit (metres)"
         table = (
             (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "not a single valid pixel"),
             (scalar and facts.invalid, Level.DIFFERS, zeros),
-            (scalar and facts.high >= farthest, Level.DIFFERS, far),
+            (scalar and facts.high >= FARTHEST, Level.DIFFERS, far),
             (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
             (unseen, Level.NOTE, f"{len(unseen)} classes never occur ({shown(unseen)})"),
             (len(facts.stored) > 1, Level.NOTE, f"files of several types ({kinds})"),

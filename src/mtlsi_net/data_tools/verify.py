@@ -143,7 +143,7 @@ def _findings(
     expected = (int(size[0]), int(size[1])) if size else official.size
     found += checks.check_ids(ids, official)
     found += checks.check_sizes(sizes, expected, official.longest_side)
-    return found + list(checks.check_labels(labels, reader.specs, official.farthest))
+    return found + list(checks.check_labels(labels, reader.specs))
 
 
 def _write_sheet(

@@ -19,12 +19,17 @@ from mtlsi_net.data.rooms.datamodule import RoomsReader
 from mtlsi_net.data.rooms.generate import FOLDERS, generate_rooms
 from mtlsi_net.data.rooms.raycast import NO_HIT, first_hit, unblocked
 from mtlsi_net.data.rooms.render import RoomImage, boundaries, render_room
-from mtlsi_net.data.rooms.scenes import ROOM_CLASSES, Room, sample_scene
+from mtlsi_net.data.rooms.scenes import Room, sample_scene
 from mtlsi_net.data.rooms.solids import Piece, Scene
 
 NAMES = CLASS_SETS["nyud40"]
 SMALL = {"train": 3, "val": 2, "height": 48, "width": 64, "seed": 7, "progress": False}
 CONF = Path(__file__).parents[3] / "conf"
+
+ROOM_CLASSES = (
+    *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "desk"),
+    *("pillow", "floor mat", "ceiling", "books", "television", "box", "night stand", "lamp"),
+)
 
 
 @pytest.fixture(scope="module")

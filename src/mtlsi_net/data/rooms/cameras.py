@@ -27,12 +27,9 @@ class Camera:
     Attributes:
         position: (3,) metres, in the world (x right, y into the room, z up).
         axes: (3, 3), rows right, up and forward, unit vectors.
-        fx: focal length in pixels, horizontally.
-        fy: the same vertically (pixels are square).
-        cx: principal point, in pixels from the centre of the first pixel.
-        cy: the same vertically, downwards.
-        height: pixels.
-        width: pixels.
+        fx, fy: focal lengths in pixels.
+        cx, cy: principal point, in pixels right of and below the centre of the first pixel.
+        height, width: pixels.
     """
 
     position: Floats

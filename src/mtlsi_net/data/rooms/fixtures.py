@@ -77,18 +77,9 @@ def books_stack(rng: np.random.Generator, materials: MaterialBook) -> Piece:
 
 
 def _framed(
-    piece: Piece,
-    size: tuple[float, float],
-    depth: float,
-    rim: float,
-    frame: int,
-    pane: int,
-    *,
-    y: float = 0.0,
-    z: float = 0.0,
+    piece: Piece, w: float, h: float, depth: float, rim: float, frame: int, pane: int, y: float = 0.0, z: float = 0.0
 ) -> None:
     """Add a framed pane, its back at ``y`` and bottom at ``z``; pictures, windows and screens share this look."""
-    w, h = size
     piece.box((-w / 2, y, z), (w / 2, y + 0.7 * depth, z + h), pane)
     for x in (-w / 2, w / 2 - rim):
         piece.box((x, y, z), (x + rim, y + depth, z + h), frame)
@@ -102,7 +93,7 @@ def picture(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     dark = rng.random() < 0.15
     pane = materials.plain(np.full(3, DARK_GLASS), gloss=0.8) if dark else materials.scenery()
     w, h = rng.uniform(0.3, 1.1), rng.uniform(0.3, 0.9)
-    _framed(piece, (w, h), rng.uniform(0.02, 0.05), rng.uniform(0.015, 0.07), materials.finish(), pane)
+    _framed(piece, w, h, rng.uniform(0.02, 0.05), rng.uniform(0.015, 0.07), materials.finish(), pane)
     return piece
 
 
@@ -112,7 +103,7 @@ def _screen(rng: np.random.Generator, materials: MaterialBook, width: float, y: 
     case = materials.plain(np.full(3, rng.uniform(0.01, 0.06)), gloss=0.6)
     dark = materials.plain(np.full(3, DARK_GLASS), gloss=1.0)
     pane = materials.scenery(emission=rng.uniform(0.5, 2.0)) if on else dark
-    _framed(piece, (width, 0.58 * width), 0.04, 0.012, case, pane, y=y, z=z)
+    _framed(piece, width, 0.58 * width, 0.04, 0.012, case, pane, y, z)
     return piece, case
 
 
@@ -136,7 +127,7 @@ def window(rng: np.random.Generator, materials: MaterialBook) -> Piece:
     bright = rng.uniform(1.0, 4.0)
     pane = materials.scenery(emission=bright, gloss=0.6) if day else materials.plain(np.full(3, DARK_GLASS), gloss=0.9)
     frame = materials.plain(np.full(3, rng.uniform(0.5, 0.9))) if rng.random() < 0.7 else materials.wood()
-    _framed(piece, (w, h), 0.05, 0.05, frame, pane)
+    _framed(piece, w, h, 0.05, 0.05, frame, pane)
     panes = int(rng.integers(1, 4))
     for i in range(1, panes):
         x = -w / 2 + w * i / panes

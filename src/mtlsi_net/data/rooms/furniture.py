@@ -123,9 +123,8 @@ def desk(rng: np.random.Generator, materials: MaterialBook) -> Piece:
         x = rng.choice([-w / 2 + 0.06, w / 2 - 0.46])
         _fronts(piece, (x, -d / 2 + 0.04, 0.08), (x + 0.4, d / 2 - 0.06, height - 0.03), 1, 3, piece.solids[0].material)
     if rng.random() < 0.6:
-        piece.absorb(
-            television(rng, materials, rng.uniform(0.45, 0.6)), (rng.uniform(-0.2, 0.2), -d / 2 + 0.15, height)
-        )
+        screen = television(rng, materials, rng.uniform(0.45, 0.6))
+        piece.absorb(screen, (rng.uniform(-0.2, 0.2), -d / 2 + 0.15, height))
         piece.tops[:] = [((-w / 2, 0.0, height), (w / 2, d / 2, height))]
     return piece
 

@@ -20,9 +20,9 @@ from mtlsi_net.data.rooms.render import MIN_SIDE, RoomImage, render_room
 
 VERSION = 2
 """Counts up whenever the same seed gives other images."""
-FOLDERS = {"images": ".png", "depth": ".npy", "segmentation": ".png", "normals": ".png", "edge": ".png"}
 CAMERAS = "cameras"
 """Folder of one JSON file for each image; ``cameras.json`` is put together from them at the end."""
+FOLDERS = dict.fromkeys(("images", "segmentation", "normals", "edge"), ".png") | {"depth": ".npy", CAMERAS: ".json"}
 REQUEST, ALL_CAMERAS = "rooms.json", "cameras.json"
 MAX_IMAGES = 9999
 PNG_LEVEL = 4
@@ -35,23 +35,15 @@ def generate_rooms(
 
     Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
     The files do not depend on ``workers``. Ids are "0001"..., first the training images, then the validation images.
-
-    Args:
-        root: folder to make, or to complete.
-        train: training images, at least 1.
-        val: validation images, at least 1.
-        height: pixels, at least 16.
-        width: pixels, at least 16.
-        seed: of all randomness, at least 0.
-        workers: processes; 0 means one for each core.
-        progress: show a progress bar.
+    ``train`` and ``val`` are at least 1, ``height`` and ``width`` at least 16 pixels, ``seed`` at least 0; ``workers`` = 0
+    means a process for each core.
 
     Raises:
         UserError: a number out of range; ``root`` cannot be written, or holds other data than asked for.
     """
     root = Path(root)
     request = {"version": VERSION, "seed": seed, "height": height, "width": width, "train": train, "val": val}
-    _check_numbers(request, workers)
+    _check_numbers(request | {"workers": workers})
     with _locked(root):
         _claim(root, request)
         indices = range(train + val)
@@ -67,8 +59,8 @@ def generate_rooms(
         _finish(root, train, val)
 
 
-def _check_numbers(request: dict[str, int], workers: int) -> None:
-    least = {"seed": 0, "height": MIN_SIDE, "width": MIN_SIDE, "train": 1, "val": 1}
+def _check_numbers(request: dict[str, int]) -> None:
+    least = {"seed": 0, "height": MIN_SIDE, "width": MIN_SIDE, "train": 1, "val": 1, "workers": 0}
     for name, minimum in least.items():
         if request[name] < minimum:
             raise UserError(f"rooms: {name}={request[name]} is too small; give at least {minimum}")
@@ -76,8 +68,6 @@ def _check_numbers(request: dict[str, int], workers: int) -> None:
         raise UserError(
             f"rooms: {request['train']} + {request['val']} images; ids have 4 digits, ask for {MAX_IMAGES} or fewer"
         )
-    if workers < 0:
-        raise UserError(f"rooms: workers={workers}; give 0 for all cores, or a positive number")
 
 
 @contextmanager
@@ -115,7 +105,7 @@ def _claim(root: Path, request: dict[str, int]) -> None:
     taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
     if taken:
         raise UserError(f"{root}: holds {taken[0]}/ but no {REQUEST}, so it was not generated; choose another root")
-    for name in (*FOLDERS, CAMERAS, "gt_sets"):
+    for name in (*FOLDERS, "gt_sets"):
         (root / name).mkdir(parents=True, exist_ok=True)
     _write_json(path, request)
 
@@ -126,7 +116,7 @@ def _id(index: int) -> str:
 
 def _files(root: Path, index: int) -> dict[str, Path]:
     """Return the files of one image: folder name -> path."""
-    return {name: root / name / f"{_id(index)}{suffix}" for name, suffix in {**FOLDERS, CAMERAS: ".json"}.items()}
+    return {name: root / name / f"{_id(index)}{suffix}" for name, suffix in FOLDERS.items()}
 
 
 def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:

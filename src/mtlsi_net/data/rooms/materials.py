@@ -36,9 +36,8 @@ def random_color(rng: np.random.Generator, value: tuple[float, float], saturatio
 
 def wood_color(rng: np.random.Generator) -> Floats:
     """Return a linear RGB colour between pale birch and dark walnut."""
-    return (
-        np.array(colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85))) ** GAMMA
-    )
+    hsv = rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85)
+    return np.array(colorsys.hsv_to_rgb(*hsv)) ** GAMMA
 
 
 class MaterialBook:
@@ -189,15 +188,10 @@ def _figure(pattern: int, x: float, y: float, z: float, height: float) -> tuple[
 def surface_color(
     points: Floats, solids: Ints, footprints: Floats, to_unit: Floats, halves: Floats, materials: Records
 ) -> Floats:
-    """Return the linear RGB albedo, (N, 3) in 0..1, of surface points.
+    """Return the linear RGB albedo, (N, 3) in 0..1, of ``points`` (N, 3), in the world, on ``solids`` (N,).
 
-    Args:
-        points: (N, 3) world, metres.
-        solids: (N,) the solid each point lies on.
-        footprints: (N,) width of a pixel on the surface, metres.
-        to_unit: (P, 3, 4) world to unit frame.
-        halves: (P, 3) half sizes of the solids, metres.
-        materials: (P,) of dtype ``MATERIAL``, one for each solid.
+    A pixel is ``footprints`` (N,) metres wide on the surface. ``to_unit`` (P, 3, 4) leads from the world to the solids'
+    unit frames; they have half sizes ``halves`` (P, 3), metres, and ``materials`` (P,) of dtype ``MATERIAL``.
     """
     colors = np.empty((len(points), CHANNELS))
     for n in range(len(points)):

@@ -41,10 +41,8 @@ class Geometry(NamedTuple):
         casts: (P,) whether the solid casts shadows (lamp shades do not).
         first: (G + 1,) first solid of each group; the last entry is P.
         blockers: (K,) the groups with any solid that casts shadows.
-        low: (3, G) lower corner of each group's bounding box.
-        high: (3, G) upper corner.
-        low_blockers: (3, K) the same of the blockers.
-        high_blockers: (3, K)
+        low, high: (3, G) corners of each group's bounding box.
+        low_blockers, high_blockers: (3, K) the same of the blockers.
     """
 
     to_unit: Floats
@@ -180,15 +178,10 @@ def _normal(g: Geometry, solid: int, side: int, point: Vector) -> Vector:
 
 @compiled
 def first_hit(g: Geometry, origins: Floats, directions: Floats) -> tuple[Floats, Ints, Floats]:
-    """Return what rays meet first.
+    """Return what rays from ``origins`` (N, 3), outside all solids, meet first along ``directions`` (N, 3).
 
-    Args:
-        g: the solids.
-        origins: (N, 3) metres, outside all solids.
-        directions: (N, 3), any length above 0; distances are counted in this length.
-
-    Returns:
-        distances (N,), inf without a hit; face numbers (N,), ``NO_HIT`` without; outward unit normals (N, 3).
+    Distances (N,) in lengths of the directions, inf without a hit; face numbers (N,), ``NO_HIT`` without; outward unit
+    normals (N, 3).
     """
     count = len(origins)
     distance, face, normal = np.full(count, np.inf), np.full(count, NO_HIT), np.zeros((count, 3))

@@ -15,12 +15,6 @@ from mtlsi_net.data.rooms.materials import MaterialBook
 from mtlsi_net.data.rooms.raycast import Floats, Vector
 from mtlsi_net.data.rooms.solids import Light, Piece, Scene
 
-ROOM_CLASSES = (
-    *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "desk"),
-    *("pillow", "floor mat", "ceiling", "books", "television", "box", "night stand", "lamp"),
-)
-"""The classes that scenes may hold, of NYUDv2's 40."""
-
 TRIES = 14
 THICKNESS = 0.3
 GAP = 0.02
@@ -176,9 +170,8 @@ def _living_room(room: Room) -> None:
         at, angle = found
         if room.chance(0.6):
             room.place(room.make(fixtures.floor_mat), (*_moved(at, angle, 0.0, 1.1), 0.0), angle, solid=False)
-        room.beside(
-            room.make(furniture.coffee_table), at, angle, (room.rng.uniform(-0.3, 0.3), room.rng.uniform(1.0, 1.3))
-        )
+        table = room.make(furniture.coffee_table)
+        room.beside(table, at, angle, (room.rng.uniform(-0.3, 0.3), room.rng.uniform(1.0, 1.3)))
         side = sofa.bounds()[1, 0] + 0.3
         if room.chance(0.5):
             room.beside(room.make(fixtures.floor_lamp), at, angle, (room.rng.choice([-side, side]), 0.0))
