@@ -10,7 +10,7 @@ from mtlsi_net.core.errors import UserError, choose
 
 
 def bench(cfg: DictConfig) -> None:
-    """Run the benchmark that ``cfg.what`` names; write tables and record to ``cfg.paths.run_dir``.
+    """Run the benchmark that ``cfg.what`` names; write tables, plot and record to ``cfg.paths.run_dir``.
 
     Raises:
         UserError: there is none of that name, or nothing to measure.

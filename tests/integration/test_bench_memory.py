@@ -3,6 +3,7 @@ import json
 
 import pytest
 from helpers.miniature import compose_config
+from PIL import Image
 
 from mtlsi_net.bench import bench
 from mtlsi_net.core.errors import UserError
@@ -28,6 +29,7 @@ def test_checkpointing_needs_less_and_all_is_written(tmp_path):
     assert float(recomputed["counted peak MiB"]) < float(plain["counted peak MiB"])
     record = json.loads((tmp_path / "bench.json").read_text())
     assert {"command", "commit", "hardware", "versions", "settings", "meaning", "rows"} <= set(record)
+    assert Image.open(tmp_path / "memory.png").width == 1080
 
 
 def bench_rows(folder, *overrides, **options):

@@ -8,6 +8,7 @@ import torch
 from helpers.miniature import compose_config
 from helpers.peer import Peer
 from helpers.readme import readme_command, run
+from PIL import Image
 
 from mtlsi_net.bench import bench
 from mtlsi_net.benchmarks.candidates import build_candidates
@@ -73,6 +74,7 @@ def test_times_are_of_one_run_and_ratios_to_the_first_model(folder):
     assert {"command", "commit", "hardware", "versions", "settings", "meaning"} <= set(record)
     assert record["settings"]["tasks"] == {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
     assert record["rows"][0]["inference MiB"] is None
+    assert Image.open(folder / "model.png").width == 1080
 
 
 def test_a_training_step_tells_its_parts_and_how_busy_the_device_was(folder):

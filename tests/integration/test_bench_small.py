@@ -21,6 +21,7 @@ def run(what, out, *overrides):
     bench(compose_config(f"what={what}", f"out={out}", "rounds=2", "device=cpu", *overrides, name="bench"))
     record = json.loads((out / "bench.json").read_text())
     assert {"command", "commit", "hardware", "versions", "settings", "meaning", "rows"} <= set(record)
+    assert Image.open(out / f"{what}.png").width > 500
     return read(out / f"{what}.csv")
 
 
@@ -63,7 +64,6 @@ def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):
     rows = run(
         "scaling", tmp_path, "rounds=1", f'scaling.models=["{OURS}"]', "scaling.sizes=[[64,64],[128,128]]", *small
     )
-    assert Image.open(tmp_path / "scaling.png").width > 500
     of = {(row["over"], row["model"], float(row["value"])): row for row in rows}
     assert len(rows) == len(of) == 2 + 2 + 2
     assert {row["tasks"] for row in rows if row["over"] == "tasks"} == {"1", "5"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mtlsi_net.benchmarks.report import Report, quartiles, take_turns
+from mtlsi_net.benchmarks.report import Report, box_plot, quartiles, take_turns
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.parallel import map_in_processes
 from mtlsi_net.engine.boundary_files import Job, count_image, read_prediction, read_reference
@@ -45,7 +45,8 @@ def bench_boundary(cfg: DictConfig) -> Report:
         row = {"setting": name, **quartiles(1e3 * seconds[name], "{} ms", 2), "images/s, all cores": round(speed, 2)}
         row |= {f"s for {count}, one core": round(count * median, 2) for count in PUBLISHED}
         rows.append(row | {f"s for {count}, all cores": round(count / speed, 2) for count in PUBLISHED})
-    return Report({"boundary": rows}, str(cfg.boundary.pred))
+    figure = box_plot(seconds, "boundary scoring of an image, one core")
+    return Report({"boundary": rows}, figure, str(cfg.boundary.pred))
 
 
 def throughput(job: Job, preset: Preset) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
@@ -94,7 +95,7 @@ def time_steps(dataset: MultiTaskDataset, number: int, sample: int) -> dict[str,
 
 
 def report(seconds: pd.DataFrame) -> Report:
-    """Return table and record of the seconds for one image."""
+    """Return table, plot and record of the seconds for one image."""
     rows: list[Row] = []
     for name in seconds:
         speed = round(1 / seconds[name].median(), 1) if name in (DECODE, TRAIN, EVALUATE) else np.nan
@@ -104,4 +105,19 @@ def report(seconds: pd.DataFrame) -> Report:
         shares[name] = list(quartiles(100 * seconds[DECODE] / seconds[name], "{}", 1).values())
         log.info("%s: %s %% of the speed of %s (quartiles %s to %s)", name, shares[name][0], DECODE, *shares[name][1:])
     record = {"percent of the speed of decoding alone (median, quartiles)": shares}
-    return Report({"loader": rows}, "loading, one thread; times of an image", record)
+    return Report({"loader": rows}, draw(rows), "loading, one thread; times of an image", record)
+
+
+def draw(rows: list[Row]) -> Figure:
+    """Draw images a second, and where the time of the training pipeline goes."""
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    speeds = {row["what"]: row["images/s"] for row in rows if not np.isnan(row["images/s"])}
+    steps = {row["what"].removeprefix(STEP): row["ms"] for row in rows if row["what"].startswith(STEP)}
+    panels = {"images/s, one thread": speeds, "ms an image": steps}
+    for axis, (label, values) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        axis.bar_label(axis.barh(list(values), list(values.values())), padding=2, fontsize=8)
+        axis.invert_yaxis()
+        axis.margins(x=0.16)
+        axis.set_xlabel(label)
+        axis.tick_params(labelsize=8)
+    return figure

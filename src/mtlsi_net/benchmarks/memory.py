@@ -2,13 +2,15 @@
 
 import math
 
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.progress import track
 
 from mtlsi_net.benchmarks.candidates import build_candidates
 from mtlsi_net.benchmarks.live_bytes import count_step
-from mtlsi_net.benchmarks.report import Report
+from mtlsi_net.benchmarks.report import Report, Row
 from mtlsi_net.benchmarks.runner import STEP_PEAK, Runner, device_record, random_batch, step_settings
 
 MEANING = {
@@ -52,4 +54,18 @@ def bench_memory(cfg: DictConfig) -> Report:
     settings |= {"card_gib": cfg.card_gib, **device_record(device, cfg.precision)}
     height, width = cfg.data.size
     title = f"MiB of a training step, {cfg.batch_size} x {height}x{width}, {len(tasks)} tasks, {cfg.precision}"
-    return Report({"memory": rows}, title, {"settings": settings, "meaning": MEANING})
+    return Report({"memory": rows}, draw(rows, cfg.card_gib, title), title, {"settings": settings, "meaning": MEANING})
+
+
+def draw(rows: list[Row], card_gib: float, title: str) -> Figure:
+    """Draw the parts of every network's memory, its peak, and the size of the card."""
+    frame = pd.DataFrame(rows).set_index("model")
+    figure = Figure(figsize=(9, 1.6 + 0.5 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    frame.iloc[:, :4].plot.barh(stacked=True, ax=axis)
+    axis.plot(frame["counted peak MiB"], range(len(rows)), "k|", markersize=18, label="counted peak")
+    axis.axvline(card_gib * 1024, color="grey", linestyle="--", label=f"{card_gib:g} GiB")
+    axis.invert_yaxis()
+    axis.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3))
+    axis.set_title(title, fontsize=9)
+    return figure

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from mtlsi_net.benchmarks.candidates import Candidate, build_candidates
@@ -59,7 +60,9 @@ def bench_model(cfg: DictConfig) -> Report:
     found.columns = pd.MultiIndex.from_tuples(found.columns)
     first = found[next(iter(runners))]
     rows = [model_row(name, candidate, found[name], first, cfg) for name, candidate in candidates.items()]
-    return Report({"model": rows}, headline(settings), {"settings": settings, "meaning": MEANING})
+    title = headline(settings)
+    record = {"settings": settings, "meaning": MEANING}
+    return Report({"model": rows}, draw(rows, title), title, record)
 
 
 def bench_train(cfg: DictConfig) -> Report:
@@ -112,3 +115,17 @@ def headline(settings: Mapping[str, Any]) -> str:
         f"batches of {settings['batch_size']}, {height}x{width}, {len(settings['tasks'])} tasks, {device}, "
         f"{settings['precision']}"
     )
+
+
+def draw(rows: list[Row], title: str) -> Figure:
+    """Draw the forward pass and the training step of every model, with the rounds' quartiles."""
+    figure = Figure(figsize=(9, 1.8 + 0.4 * len(rows)), layout="constrained")
+    models = pd.DataFrame(rows).set_index("model")
+    for axis, what in zip(figure.subplots(1, 2, sharey=True), (FORWARD, STEP), strict=True):
+        median, low, high = (models[f"{what} ms{end}"] for end in ("", " low", " high"))
+        axis.barh(models.index, median, xerr=(median - low, high - median), capsize=3)
+        axis.set(xlabel=f"{what}, ms", xlim=(0, None))
+        axis.tick_params(labelsize=8)
+    axis.invert_yaxis()
+    figure.suptitle(title, fontsize=9)
+    return figure

@@ -1,4 +1,4 @@
-"""Shared by all benchmarks: rounds in turn, quartiles, and the tables and record that are left."""
+"""Shared by all benchmarks: rounds in turn, quartiles, and the tables, plot and record that are left."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,25 +46,24 @@ class Report:
 
     Attributes:
         tables: name of the CSV file -> rows of equal keys. The first one is printed.
+        figure: the plot.
         title: of the printed table.
         record: what bench.json holds beside the tables and ``describe_run``.
-        figure: a plot, where the tables alone do not show it.
     """
 
     tables: Mapping[str, Sequence[Row]]
+    figure: Figure
     title: str
     record: Mapping[str, Any] = field(default_factory=dict)
-    figure: Figure | None = None
 
     def publish(self, what: str, folder: Path, seed: int, seconds: float) -> None:
-        """Write the CSV files, ``bench.json`` and the plot ``<what>.png`` to an existing folder; print a table and its meaning.
+        """Write the CSV files, ``<what>.png`` and ``bench.json`` to an existing folder; print a table and its meaning.
 
         The table named ``what`` is ``rows`` in bench.json; ``seconds`` is what the whole benchmark took.
         """
         for name, rows in self.tables.items():
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        if self.figure is not None:
-            self.figure.savefig(folder / f"{what}.png", dpi=120)
+        self.figure.savefig(folder / f"{what}.png", dpi=120)
         tables = {"rows" if name == what else name: rows for name, rows in self.tables.items()}
         write_json(folder / "bench.json", {**describe_run(seed, {"all": seconds}), **self.record, **tables})
         frame = pd.DataFrame(next(iter(self.tables.values()))).astype(object).fillna("-")
@@ -89,4 +88,15 @@ def timings(what: str, seconds: pd.DataFrame, meaning: str, settings: Mapping[st
     ]
     notes = {"ms": meaning, "ratio": "to the first row in the same round", "low, high": "quartiles of the rounds"}
     record = {"settings": dict(settings), "meaning": notes}
-    return Report({what: rows}, f"{what}: {meaning}", record)
+    return Report({what: rows}, box_plot(seconds, meaning), f"{what}: {meaning}", record)
+
+
+def box_plot(seconds: pd.DataFrame, meaning: str) -> Figure:
+    """Return a plot with each column's rounds as a box, in ms."""
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(seconds.columns)), layout="constrained")
+    axis = figure.subplots()
+    axis.boxplot(1e3 * seconds.to_numpy(), tick_labels=list(seconds), orientation="horizontal")
+    axis.invert_yaxis()
+    axis.set_xlim(left=0)
+    axis.set_xlabel(f"ms: {meaning}")
+    return figure

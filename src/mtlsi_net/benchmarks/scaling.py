@@ -68,7 +68,7 @@ def bench_scaling(cfg: DictConfig) -> Report:
     settings = {"rounds": cfg.rounds, **device_record(device, "32-true")}
     settings |= {"scaling": OmegaConf.to_container(cfg.scaling, resolve=True)}
     record = {"settings": settings, "meaning": MEANING}
-    return Report({"fits": fitted, "scaling": rows}, "growth: cost ~ value ** exponent", record, draw(rows))
+    return Report({"fits": fitted, "scaling": rows}, draw(rows), "growth: cost ~ value ** exponent", record)
 
 
 def _variations(cfg: DictConfig) -> Iterator[tuple[str, float, Sequence[int], int, list[str]]]:

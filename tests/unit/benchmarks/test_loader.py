@@ -41,6 +41,7 @@ def test_the_loader_is_measured_and_the_record_written(tmp_path, capsys):
     record = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert {"command", "commit", "hardware", "versions"} <= set(record)
     assert set(record["percent of the speed of decoding alone (median, quartiles)"]) == {TRAIN, EVALUATE}
+    assert (tmp_path / "out" / "loader.png").stat().st_size > 0
     assert "images/s" in capsys.readouterr().out
 
 
