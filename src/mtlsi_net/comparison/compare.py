@@ -48,8 +48,7 @@ class Comparison:
 def compare(cfg: DictConfig) -> Comparison:
     """Compare the runs of ``cfg.runs`` and ``cfg.wandb``; write tables and a page to ``cfg.paths.run_dir``.
 
-    Raises:
-        UserError: nothing can be compared, or, with ``cfg.strict``, something is skipped or its data not identified.
+    A UserError if nothing can be compared, or, with ``cfg.strict``, something is skipped or its data not identified.
     """
     choose("weights", cfg.weights, WEIGHTS)
     out = Path(cfg.paths.run_dir)

@@ -135,11 +135,7 @@ def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[Sk
 
 
 def read_run(root: Path, weights: str = "last") -> Run:
-    """Return the run of a folder, with the scores of its ``last``, ``best`` or ``ema`` weights.
-
-    Raises:
-        UserError: the run is unfinished, or a file is missing, damaged or not what it should be.
-    """
+    """Return the run of a folder, with the scores of its ``last``, ``best`` or ``ema`` weights; a UserError if it has none."""
     folder = RunFolder(root)
     if not folder.metrics.is_file():
         raise UserError("unfinished: no metrics.json")
@@ -159,11 +155,7 @@ def read_run(root: Path, weights: str = "last") -> Run:
 
 
 def _read(path: Path) -> Json:
-    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
+    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused."""
     try:
         text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -198,10 +190,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
     """Return ``task metric`` -> (step, value) of the main metrics on the scored images; empty without ``metrics.csv``.
 
     Of a step that was logged twice in one file, the first value counts: what the closing scores log at the last step may
-    be another checkpoint's. Of a step that was trained twice, in two files, the second counts.
-
-    Raises:
-        UserError: a file is damaged.
+    be another checkpoint's. Of a step that was trained twice, in two files, the second counts. A UserError for damage.
     """
     curves = {}
     try:

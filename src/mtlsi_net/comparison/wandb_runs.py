@@ -10,11 +10,7 @@ from mtlsi_net.core.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's
-    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others.
-
-    Raises:
-        UserError: not logged in, no such project, or no network.
-    """
+    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others."""
     import wandb
 
     folders, skipped = [], []

@@ -27,11 +27,7 @@ def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a va
 
 
 def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it (by an ablation, for one).
-
-    Raises:
-        UserError: names the option, and the nearest that the class has.
-    """
+    """Raise a UserError unless every class named by the configuration takes the options given to it (by an ablation, say)."""
     if isinstance(node, list | ListConfig):
         node = dict(enumerate(node))
     if not isinstance(node, Mapping):

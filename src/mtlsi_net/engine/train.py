@@ -48,11 +48,8 @@ class TrainResult:
 def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> TrainResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
 
-    Args:
-        cfg: of the run.
-        command: that repeats it, for the record; None: this process's own.
-        resume: a checkpoint of this run: weights, optimiser, schedule, learned loss weights, averages, position in the data.
-            What follows is what would have followed without the interruption.
+    ``command`` repeats the run, for the record (None: this process's own). What follows ``resume``, a checkpoint of this
+    run, is what would have followed without the interruption.
     """
     check_complete(cfg)
     folder, config = open_run(cfg)

@@ -49,11 +49,7 @@ class Done:
 
 
 def predict(cfg: DictConfig) -> Done:
-    """Predict for every image of ``cfg.input`` and write all results to ``cfg.out``.
-
-    Raises:
-        UserError: nothing could be begun; or, when all else is done, some images could not be read.
-    """
+    """Predict for every image of ``cfg.input`` and write results to ``cfg.out``; a UserError at the end if some were skipped."""
     check_complete(cfg)
     viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
     Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked before anything is decoded
@@ -159,11 +155,7 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
 
 
 def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float) -> None:
-    """Write the page, what the numbers mean, and the record; say what was skipped.
-
-    Raises:
-        UserError: some images were skipped.
-    """
+    """Write the page, what the numbers mean, and the record; a UserError says what was skipped."""
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
