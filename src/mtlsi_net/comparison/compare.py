@@ -16,14 +16,7 @@ from mtlsi_net.comparison.identity import Group, group_seeds, main_metrics, spli
 from mtlsi_net.comparison.page import draw_tables, write_page
 from mtlsi_net.comparison.published import Published, load_published
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, find_folders, read_runs
-from mtlsi_net.comparison.tables import (
-    Table,
-    gain_notes,
-    our_cells,
-    write_csvs,
-    write_markdown,
-    write_tex,
-)
+from mtlsi_net.comparison.tables import Table, gain_notes, our_cells, write_csvs, write_markdown, write_tex
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.core.errors import UserError, choose, shown
 from mtlsi_net.core.run_folder import RunFolder

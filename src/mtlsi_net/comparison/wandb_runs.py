@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from mtlsi_net.comparison.read import SkippedRun, brief
+from mtlsi_net.comparison.read import SkippedRun
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import KEPT
 
@@ -26,8 +27,9 @@ def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], l
                 why = "W&B has no run folder of it; was it trained to the end?"
                 skipped.append(SkippedRun(f"{project}/{run.id} ({run.name})", why))
     except (wandb.errors.Error, ValueError, OSError) as error:
+        reason = shorten(str(error), 120)
         raise UserError(
-            f"wandb={project} cannot be read ({brief(error)}); log in with `wandb login`, or give runs=..."
+            f"wandb={project} cannot be read ({reason}); log in with `wandb login`, or give runs=..."
         ) from None
     return folders, skipped
 

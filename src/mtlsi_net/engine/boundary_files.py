@@ -62,10 +62,7 @@ def choose_ids(
 
     On a published data set (``data_set``, of ``OFFICIAL``) the ids are those of its test list; what is not predicted of it
     makes the score a partial one. Elsewhere every prediction needs a ground truth and every ground truth a prediction;
-    ``others`` are names of ground truths of no prediction.
-
-    Raises:
-        UserError: files are missing or in excess, or some ids are not in the official list.
+    ``others`` are names of ground truths of no prediction. A UserError names what is missing or in excess.
     """
     official = set(OFFICIAL[data_set].ids("val")) if data_set else set()
     published = data_set if official & predictions.keys() else None

@@ -42,11 +42,8 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
     """Return a picture as (H, W, 3) RGB bytes, upright.
 
     Rotation by EXIF is undone; grey, palettes, CMYK become RGB; 16 bits become 8 (the upper byte); floats in [0, 1] go to
-    0..255; transparent parts show white; of an animation the first frame counts.
-
-    Raises:
-        UserError: the file is missing, empty, no picture, truncated, or larger than ``max_megapixels``, which is checked
-            before anything is decoded.
+    0..255; transparent parts show white; of an animation the first frame counts. A UserError if it cannot be read, or is
+    larger than ``max_megapixels``, which is checked before anything is decoded.
     """
     try:
         if path.stat().st_size == 0:

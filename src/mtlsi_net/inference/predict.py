@@ -21,7 +21,7 @@ from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import draw_picture, draw_sheet
+from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder, draw_errors
 from mtlsi_net.inference.files import name_results, write_result
 from mtlsi_net.inference.images import Pixels, find_images, read_image
@@ -146,7 +146,8 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
         for task, one in result.items():
             write_result(one, out / f"{name}_{task}")
             if cfg.pictures:
-                picture = draw_picture(one.pixels(), f"{name}: {task}", one.legend())
+                pixels = one.pixels()
+                picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
                 picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
         if cfg.sheets:
             draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
