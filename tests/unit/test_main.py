@@ -64,6 +64,10 @@ def test_records_name_the_modules_command(monkeypatch):
     assert seen["argv"] == ["/bin/mtlsi-net", "seed=1", "/bin/python", "-m", "mtlsi_net.train", "seed=1"]
 
 
+def test_type_checkers_see_the_names_that_can_be_imported():
+    assert set(re.findall(r"(\w+) as \1", Path(mtlsi_net.__file__).read_text())) == set(mtlsi_net.__all__)
+
+
 def test_the_library_is_what_all_names():
     for name in mtlsi_net.__all__:
         found = getattr(mtlsi_net, name)

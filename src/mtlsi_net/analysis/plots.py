@@ -38,16 +38,8 @@ def draw_matrices(found: Mapping[str, Any], path: Path) -> None:
         limit = max(1.0, float(np.nanmax(np.abs(values)))) if percent else 1.0  # below 1 % is pale: noise
         axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
         for (i, j), value in np.ndenumerate(values):
-            dark = abs(value) > 0.6 * limit
-            axis.text(
-                j,
-                i,
-                f"{value:.1f}" if percent else f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if dark else "black",
-            )
+            color, digits = "white" if abs(value) > 0.6 * limit else "black", 1 if percent else 2
+            axis.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=8, color=color)
         axis.set_xticks(range(values.shape[1]), next(iter(rows.values())), rotation=30, fontsize=8)
         axis.set_yticks(range(len(rows)), [label.removesuffix(" of another image") for label in rows], fontsize=8)
         axis.set_title(titles[key], fontsize=9)
@@ -56,18 +48,13 @@ def draw_matrices(found: Mapping[str, Any], path: Path) -> None:
 
 def draw_gate(by_task: Mapping[str, Sequence[float]], distances: Sequence[int], path: Path) -> None:
     """Draw the share of CWIB's local branch against the distance to a labelled boundary."""
-    labels = [
-        f"<{distances[0]}",
-        *(f"{a}-{b}" for a, b in pairwise(distances)),
-        f"≥{distances[-1]}",
-    ]
+    labels = [f"<{distances[0]}", *(f"{a}-{b}" for a, b in pairwise(distances)), f"≥{distances[-1]}"]
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axis = figure.subplots()
     for name, values in by_task.items():
         axis.plot(range(len(labels)), values, marker="o", label=name)
     axis.set_xticks(range(len(labels)), labels)
-    axis.set_xlabel("distance to the nearest labelled boundary, pixels")
-    axis.set_ylabel("share of the local branch")
+    axis.set(xlabel="distance to the nearest labelled boundary, pixels", ylabel="share of the local branch")
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

@@ -125,10 +125,7 @@ def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
 def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean distance (B, h, w) of each cell to the nearest labelled boundary, in pixels, and which are real.
 
-    Args:
-        batch: with the boundary task's labels.
-        grid: (h, w); it may reach beyond the image at the bottom and right, where the network pads.
-        stride: pixels of a cell's side.
+    The ``grid`` (h, w) of cells, ``stride`` pixels wide, may reach beyond the image at the bottom and right: padding.
     """
     label = batch["targets"]["boundary"][:, 0]
     distances = []

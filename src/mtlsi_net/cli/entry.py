@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from mtlsi_net.core.errors import UserError, find_user_error
+from mtlsi_net.core.errors import find_user_error
 from mtlsi_net.core.ranks import is_first, let_others_report, place
 
 
@@ -23,7 +23,9 @@ def user_errors() -> Iterator[None]:
         if known is None:
             raise
         prefix = "" if is_first() else f"process {place().rank}: "
-        print(f"error: {prefix}{one_line(known)}", file=sys.stderr, flush=True)
+        # a loader process's traceback may stand before the message
+        message = str(known).rpartition(f"{type(known).__name__}: ")[2].strip()
+        print(f"error: {prefix}{message}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         _leave_interrupted()
@@ -37,8 +39,3 @@ def _leave_interrupted() -> NoReturn:
     if is_first():
         print("interrupted", file=sys.stderr)
     sys.exit(130)
-
-
-def one_line(error: UserError) -> str:
-    """Return the message alone; one that crossed a loader process carries that process's traceback before it."""
-    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()

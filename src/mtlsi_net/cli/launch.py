@@ -97,9 +97,12 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # which ranks it ends
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the ranks', on a free port
     results = multiprocessing.get_context("spawn").SimpleQueue()
-    with _threads_per_rank(count):
-        shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), results, function, arguments)
-        context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    os.environ |= share  # of the cores; it counts before a rank reads torch
+    shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), results, function, arguments)
+    context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+    for name in share:
+        del os.environ[name]
     assert context is not None
     with _forwarding(context) as signals:
         try:
@@ -114,19 +117,6 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     if results.empty():  # torch takes an interrupted rank for a good one
         sys.exit(128 + signal.SIGINT)
     return float(results.get())
-
-
-@contextmanager
-def _threads_per_rank(count: int) -> Iterator[None]:
-    """Share the cores among the ranks started inside, unless the user has said how; it counts before torch is read."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
-    try:
-        yield
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
 
 
 @contextmanager

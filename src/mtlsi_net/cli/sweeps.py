@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -62,7 +61,15 @@ def check_launcher(cfg: DictConfig) -> None:
     launcher = cfg.hydra.launcher
     kind = launcher._target_.rpartition(".")[2]
     if kind in ("SlurmLauncher", "LocalLauncher"):
-        _check_tasks(launcher, devices, nodes)
+        if devices in ("auto", -1) and launcher.get("gpus_per_node"):
+            devices = launcher.gpus_per_node
+        given = (launcher.nodes, launcher.tasks_per_node)
+        if given != (nodes, devices) and not (given == (1, 1) and nodes == 1):
+            raise UserError(
+                f"hydra.launcher.nodes={given[0]} and tasks_per_node={given[1]}, but trainer.num_nodes={nodes} and "
+                f"trainer.devices={devices}: set them to the same numbers (or one task on one node, which starts a process "
+                "for each device)"
+            )
     elif nodes != 1:
         raise UserError(
             f"trainer.num_nodes={nodes}: a sweep over several nodes needs SLURM, hydra/launcher=submitit_slurm"
@@ -72,21 +79,6 @@ def check_launcher(cfg: DictConfig) -> None:
             f"hydra.launcher.n_jobs={launcher.get('n_jobs', -1)} jobs at once would all take the same "
             f"trainer.devices={devices}: leave hydra/launcher=joblib out, so that one job follows the other, or set "
             "trainer.devices=1"
-        )
-
-
-def _check_tasks(launcher: DictConfig, devices: Any, nodes: int) -> None:  # noqa: ANN401 - what Lightning takes
-    tasks = launcher.tasks_per_node
-    if devices in ("auto", -1) and launcher.get("gpus_per_node"):
-        devices = launcher.gpus_per_node
-    if launcher.nodes != nodes:
-        raise UserError(
-            f"hydra.launcher.nodes={launcher.nodes}, but trainer.num_nodes={nodes}: set both to the same number"
-        )
-    if tasks != devices and not (tasks == nodes == 1):
-        raise UserError(
-            f"hydra.launcher.tasks_per_node={tasks}, but trainer.devices={devices}: every device needs a task, set both to "
-            "the same number (or one task on one node, which starts a process for each device)"
         )
 
 

@@ -32,18 +32,14 @@ GAIN = "gain"
 
 @dataclass(frozen=True)
 class Resampled:
-    """One group's scores, means over its seeds, on R resamples of its images and on each of its N images.
+    """One group's scores ``task/metric``, means over its seeds, on R resamples of its images and on each of its N images.
 
-    Attributes:
-        ids: of the images.
-        scores: ``task/metric`` -> (R,); groups with equal ids meet the same resamples. The gain is among them where
-            there is one, and its references were scored on the same images.
-        image_scores: ``task/metric`` -> (N,), NaN where an image has no label.
+    Groups with equal ids meet the same resamples. The gain is among ``scores`` if its references are of the same images.
     """
 
-    ids: tuple[str, ...] = ()
-    scores: dict[str, Values] = field(default_factory=dict)
-    image_scores: dict[str, Values] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()  # of the images
+    scores: dict[str, Values] = field(default_factory=dict)  # name -> (R,)
+    image_scores: dict[str, Values] = field(default_factory=dict)  # name -> (N,), NaN where an image has no label
 
     def interval(self, name: str) -> tuple[float, float]:
         """Return the interval of a score or of the gain, NaN if the files do not tell."""

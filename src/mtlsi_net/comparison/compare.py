@@ -16,14 +16,7 @@ from mtlsi_net.comparison.identity import Group, group_seeds, main_metrics, spli
 from mtlsi_net.comparison.page import draw_tables, write_page
 from mtlsi_net.comparison.published import Published, load_published
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, find_folders, read_runs
-from mtlsi_net.comparison.tables import (
-    Table,
-    gain_notes,
-    our_cells,
-    write_csvs,
-    write_markdown,
-    write_tex,
-)
+from mtlsi_net.comparison.tables import Table, gain_notes, our_cells, write_csvs, write_markdown, write_tex
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.core.errors import UserError, choose, shown
 from mtlsi_net.core.run_folder import RunFolder
@@ -48,8 +41,7 @@ class Comparison:
 def compare(cfg: DictConfig) -> Comparison:
     """Compare the runs of ``cfg.runs`` and ``cfg.wandb``; write tables and a page to ``cfg.paths.run_dir``.
 
-    Raises:
-        UserError: nothing can be compared, or, with ``cfg.strict``, something is skipped or its data not identified.
+    A UserError if nothing can be compared, or, with ``cfg.strict``, something is skipped or its data not identified.
     """
     choose("weights", cfg.weights, WEIGHTS)
     out = Path(cfg.paths.run_dir)

@@ -19,17 +19,11 @@ NEUTRAL = ("model", "tasks", "task_weights", "backbone.image_size")
 
 @dataclass(frozen=True)
 class Gain:
-    """A group's multi-task gain.
+    """A group's multi-task gain."""
 
-    Attributes:
-        seeds: each run's gain as a fraction; empty without references.
-        references: main metric -> the group whose mean is the reference.
-        why: reason why there is none, or what the references differ in beside the network; may be empty.
-    """
-
-    seeds: tuple[float, ...]
-    references: dict[str, Group]
-    why: str
+    seeds: tuple[float, ...]  # each run's, as a fraction; empty without references
+    references: dict[str, Group]  # main metric -> the group whose mean is the reference
+    why: str  # reason why there is none, or what the references differ in beside the network; may be empty
 
 
 def is_reference(group: Group) -> bool:

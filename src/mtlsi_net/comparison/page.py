@@ -140,13 +140,8 @@ def _draw(table: Table) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
-        factor = 100 if name == GAIN else 1
-        _panel(
-            axis,
-            [seeds_of(group, table.gains, name) for group in groups],
-            rows[[f"{name}_low", f"{name}_high"]],
-            factor,
-        )
+        seeds = [seeds_of(group, table.gains, name) for group in groups]
+        _panel(axis, seeds, rows[[f"{name}_low", f"{name}_high"]], factor=100 if name == GAIN else 1)
         axis.set_title(table.headings.get(name, "multi-task gain, %"), fontsize=9)
     if names[-1] == GAIN:
         axes[-1].axvline(0, color="black", linewidth=0.8)

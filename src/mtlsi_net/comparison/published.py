@@ -17,31 +17,21 @@ LOWER = ("rmse", "mean")
 
 @dataclass(frozen=True)
 class Published:
-    """One published row.
+    """One published row; parameters in millions and operations in billions, the decoder's where these were counted alone."""
 
-    Attributes:
-        model: name, and which of several runs.
-        protocol: ``lineage`` is comparable with ours, the others are not.
-        weights: which checkpoint was scored.
-        source: where the scores were read.
-        boundary_rules: how odsF was taken.
-        scores: ``task/metric`` -> value, fractions, metres and degrees.
-        unit: what operations count: ``FLOP`` (2 a multiply-add), ``MAC`` (1), ``unknown``; empty without a size.
-        parameters_m: in millions; the decoder's where they were counted alone.
-        operations_g: in billions, likewise.
-    """
-
-    model: str
+    model: str  # name, and which of several runs
     backbone: str
     data: str
-    protocol: Literal["lineage", "survey", "unknown"]
-    weights: Literal["last", "best on test", "unknown"]
-    source: str
-    boundary_rules: str = ""
-    scores: dict[str, float] = field(default_factory=dict)
+    protocol: Literal["lineage", "survey", "unknown"]  # ``lineage`` is comparable with ours, the others are not
+    weights: Literal["last", "best on test", "unknown"]  # which checkpoint was scored
+    source: str  # where the scores were read
+    boundary_rules: str = ""  # how odsF was taken
+    scores: dict[str, float] = field(default_factory=dict)  # ``task/metric`` -> fractions, metres and degrees
     note: str = ""
     size_source: str = ""
-    unit: Literal["FLOP", "MAC", "unknown", ""] = ""
+    unit: Literal["FLOP", "MAC", "unknown", ""] = (
+        ""  # of operations: 2 FLOP or 1 MAC a multiply-add; empty without a size
+    )
     parameters_m: float = math.nan
     decoder_parameters_m: float = math.nan
     operations_g: float = math.nan

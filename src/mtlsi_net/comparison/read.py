@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -52,23 +53,15 @@ class SkippedRun:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run.
-
-    Attributes:
-        record: ``run.json``; empty if it is missing.
-        model: parameters and operations, as ``measure_size`` gives them; empty if they are missing.
-        stage: which images ``scores`` are taken over.
-        scores: ``task/metric`` -> value; None where it is not finite.
-        main: name in ``scores`` of every task's main metric -> whether higher is better.
-    """
+    """One finished run."""
 
     folder: RunFolder
     config: Json
-    record: Json
-    model: Json
-    stage: str
-    scores: dict[str, float | None]
-    main: dict[str, bool]
+    record: Json  # run.json; empty if it is missing
+    model: Json  # parameters and operations, as ``measure_size`` gives them; empty if they are missing
+    stage: str  # which images ``scores`` are taken over
+    scores: dict[str, float | None]  # ``task/metric`` -> value; None where it is not finite
+    main: dict[str, bool]  # name in ``scores`` of every task's main metric -> whether higher is better
 
     @property
     def name(self) -> str:
@@ -135,11 +128,7 @@ def read_runs(folders: Iterable[Path], weights: str) -> tuple[list[Run], list[Sk
 
 
 def read_run(root: Path, weights: str = "last") -> Run:
-    """Return the run of a folder, with the scores of its ``last``, ``best`` or ``ema`` weights.
-
-    Raises:
-        UserError: the run is unfinished, or a file is missing, damaged or not what it should be.
-    """
+    """Return the run of a folder, with the scores of its ``last``, ``best`` or ``ema`` weights; a UserError if it has none."""
     folder = RunFolder(root)
     if not folder.metrics.is_file():
         raise UserError("unfinished: no metrics.json")
@@ -159,26 +148,17 @@ def read_run(root: Path, weights: str = "last") -> Run:
 
 
 def _read(path: Path) -> Json:
-    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
+    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused."""
     try:
         text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"no {path.name}: which settings the scores belong to is not known") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path.name} cannot be read ({brief(error)})") from None
+        raise UserError(f"{path.name} cannot be read ({shorten(str(error), 120)})") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path.name} holds no settings or values by name")
     return content
-
-
-def brief(error: Exception) -> str:
-    """Return an error's message on one line, its beginning if it is long."""
-    return " ".join(str(error).split())[:120]
 
 
 def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, bool]:
@@ -198,10 +178,7 @@ def read_curves(run: Run) -> dict[str, Curve]:
     """Return ``task metric`` -> (step, value) of the main metrics on the scored images; empty without ``metrics.csv``.
 
     Of a step that was logged twice in one file, the first value counts: what the closing scores log at the last step may
-    be another checkpoint's. Of a step that was trained twice, in two files, the second counts.
-
-    Raises:
-        UserError: a file is damaged.
+    be another checkpoint's. Of a step that was trained twice, in two files, the second counts. A UserError for damage.
     """
     curves = {}
     try:
@@ -215,5 +192,5 @@ def read_curves(run: Run) -> dict[str, Curve]:
             if points:
                 curves[logged_name.replace("/", " ")] = points[:: -(-len(points) // MAX_POINTS)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"metrics.csv cannot be read ({brief(error)}): no curves") from None
+        raise UserError(f"metrics.csv cannot be read ({shorten(str(error), 120)}): no curves") from None
     return curves

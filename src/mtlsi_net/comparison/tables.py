@@ -31,23 +31,16 @@ LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarr
 
 @dataclass(frozen=True)
 class Table:
-    """Rows whose scores can be compared: no two differ in the data or the rules of a task that both have.
-
-    Attributes:
-        differs: what tells it from the first table; empty for the first.
-        gains: by label, of these groups and others.
-        resampled: scores on resamples of images, by label, where they are known.
-        notes: what a reader must know.
-    """
+    """Rows whose scores can be compared: no two differ in the data or the rules of a task that both have."""
 
     number: int
     groups: Sequence[Group]
-    differs: Sequence[str]
-    gains: Mapping[str, Gain]
-    resampled: Mapping[str, Resampled]
+    differs: Sequence[str]  # what tells it from the first table; empty for the first
+    gains: Mapping[str, Gain]  # by label, of these groups and others
+    resampled: Mapping[str, Resampled]  # scores on resamples of images, by label, where they are known
     differences: Sequence[Difference]
     published: Sequence[Published]
-    notes: Sequence[str]
+    notes: Sequence[str]  # what a reader must know
 
     @property
     def data(self) -> str:

@@ -2,19 +2,16 @@
 
 import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from mtlsi_net.comparison.read import SkippedRun, brief
+from mtlsi_net.comparison.read import SkippedRun
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's
-    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others.
-
-    Raises:
-        UserError: not logged in, no such project, or no network.
-    """
+    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others."""
     import wandb
 
     folders, skipped = [], []
@@ -30,8 +27,9 @@ def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], l
                 why = "W&B has no run folder of it; was it trained to the end?"
                 skipped.append(SkippedRun(f"{project}/{run.id} ({run.name})", why))
     except (wandb.errors.Error, ValueError, OSError) as error:
+        reason = shorten(str(error), 120)
         raise UserError(
-            f"wandb={project} cannot be read ({brief(error)}); log in with `wandb login`, or give runs=..."
+            f"wandb={project} cannot be read ({reason}); log in with `wandb login`, or give runs=..."
         ) from None
     return folders, skipped
 

@@ -27,11 +27,7 @@ def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a va
 
 
 def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Check that every class named by the configuration takes the options given to it (by an ablation, for one).
-
-    Raises:
-        UserError: names the option, and the nearest that the class has.
-    """
+    """Raise a UserError unless every class named by the configuration takes the options given to it (by an ablation, say)."""
     if isinstance(node, list | ListConfig):
         node = dict(enumerate(node))
     if not isinstance(node, Mapping):
@@ -91,8 +87,11 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
         UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not
             this suite's own are left alone.
     """
+    plain = OmegaConf.to_container(cfg[key], resolve=True)
+    modern = modernize(plain)
+    node = cfg[key] if modern == plain else OmegaConf.create(modern)
     try:
-        made = instantiate(_modern(cfg[key]), **{"_convert_": "all", **options})
+        made = instantiate(node, **{"_convert_": "all", **options})
     except InstantiationException as error:
         cause = error.__cause__
         where = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else key
@@ -105,13 +104,6 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
         reason = " ".join(str(cause).split())
         raise UserError(f"{where}: {reason} ({type(cause).__name__}; HYDRA_FULL_ERROR=1 shows where)") from error
     return _with_keys(made, key)
-
-
-def _modern(node: DictConfig) -> DictConfig:
-    """Return the node, its earlier names replaced by those of today."""
-    plain = OmegaConf.to_container(node, resolve=True)
-    modern = modernize(plain)
-    return node if modern == plain else OmegaConf.create(modern)
 
 
 def _with_keys(made: Any, key: str) -> Any:  # noqa: ANN401

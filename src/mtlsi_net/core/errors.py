@@ -42,11 +42,7 @@ def shown(items: Iterable[str], between: str = ", ") -> str:
 
 
 def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
-    """Return ``known[name]``.
-
-    Raises:
-        InputError: no such choice; names the setting (e.g. ``phi``) and the choices that are near.
-    """
+    """Return ``known[name]``; an InputError names the setting (e.g. ``phi``) and the choices that are near."""
     if name not in known:
         raise InputError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
     return known[name]

@@ -24,9 +24,7 @@ def map_in_processes(
     """Yield ``job(item)`` of every item, in order; ``job`` must be picklable.
 
     ``workers`` is the number of processes: 0 means one for each core, 1 none but this one. Each takes ``chunk`` items at a time.
-
-    Raises:
-        UserError: a process died.
+    A UserError if one dies.
     """
     count = min(workers or os.cpu_count() or 1, (len(items) - 1) // chunk + 1)
     if count <= 1:

@@ -100,12 +100,9 @@ class Batch(TypedDict):
 
 
 def count_labels(target: Tensor) -> Tensor:
-    """Return what losses divide by, (2,) int64: valid pixels, and how many of them lie above 0.5 in their first channel.
+    """Return the counts, (2,) int64, that losses divide by, of a target (B, C, H, W), 255 where invalid.
 
-    The latter are a binary label's positives, and of no meaning for others.
-
-    Args:
-        target: (B, C, H, W), 255 where invalid.
+    They are of valid pixels, and of those above 0.5 in the first channel: the positives of a binary label.
     """
     valid = (target != IGNORE).all(dim=1)
     return torch.stack([valid.sum(), (valid & (target[:, 0] > 0.5)).sum()])

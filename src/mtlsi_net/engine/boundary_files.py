@@ -28,11 +28,7 @@ SMALLEST = 3
 
 
 def predictions_in(folder: Path) -> dict[str, Path]:
-    """Return id -> PNG of a folder of predictions.
-
-    Raises:
-        UserError: no such folder, or no PNG in it.
-    """
+    """Return id -> PNG of a folder of predictions; a UserError if there is none."""
     if not folder.is_dir():
         raise UserError(f"pred={folder} is no folder; give the one that holds <id>.png of every image")
     found = {Path(name).stem: folder / name for name in sorted(names_in(folder)) if name.endswith(".png")}
@@ -42,11 +38,7 @@ def predictions_in(folder: Path) -> dict[str, Path]:
 
 
 def truths_in(folder: Path, ids: Iterable[str]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return id -> files of a folder of ground truths, one for each annotator or one ``.mat`` of all, and other names.
-
-    Raises:
-        UserError: no such folder.
-    """
+    """Return id -> files of a folder of ground truths, one for each annotator or one ``.mat`` of all, and other names."""
     if not folder.is_dir():
         raise UserError(f"gt={folder} is no folder; give the one that holds the ground truth of every image")
     names = {name for name in names_in(folder) if name.endswith((".png", ".mat"))}
@@ -70,10 +62,7 @@ def choose_ids(
 
     On a published data set (``data_set``, of ``OFFICIAL``) the ids are those of its test list; what is not predicted of it
     makes the score a partial one. Elsewhere every prediction needs a ground truth and every ground truth a prediction;
-    ``others`` are names of ground truths of no prediction.
-
-    Raises:
-        UserError: files are missing or in excess, or some ids are not in the official list.
+    ``others`` are names of ground truths of no prediction. A UserError names what is missing or in excess.
     """
     official = set(OFFICIAL[data_set].ids("val")) if data_set else set()
     published = data_set if official & predictions.keys() else None
@@ -94,11 +83,7 @@ def _refuse(names: Collection[str], what: str, remedy: str) -> None:
 
 
 def check_ids(predictions: Collection[str], path: Path) -> None:
-    """Check that ``predictions`` are those of the ids that a text file lists, separated by white space.
-
-    Raises:
-        UserError: the file cannot be read or lists none, or one side lacks an id.
-    """
+    """Raise a UserError unless ``predictions`` are those of the ids that a text file lists, separated by white space."""
     try:
         ids = set(path.read_text().split())
     except (OSError, UnicodeDecodeError) as error:
@@ -111,11 +96,7 @@ def check_ids(predictions: Collection[str], path: Path) -> None:
 
 
 def read_prediction(path: Path) -> NDArray[np.uint8]:
-    """Return an (H, W) boundary map, trunc(255 * probability).
-
-    Raises:
-        UserError: not an 8-bit single-channel picture, or a side shorter than 3 pixels.
-    """
+    """Return an (H, W) boundary map, trunc(255 * probability); a UserError if it is no such picture or too small."""
     soft = read_pixels(path, "share")
     if min(soft.shape) < SMALLEST:
         raise UserError(
@@ -125,11 +106,7 @@ def read_prediction(path: Path) -> NDArray[np.uint8]:
 
 
 def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
-    """Return the ground truth of one image.
-
-    Raises:
-        UserError: a file that cannot be read, holds something else than boundaries or segments, or differs in size.
-    """
+    """Return the ground truth of one image; a UserError if it is neither boundaries nor segments, or sizes differ."""
     if paths[0].suffix == ".mat":
         return _read_mat(paths[0])
     maps = _stacked(paths[0], [read_pixels(path, "L" if preset.truth == "labels" else "share") for path in paths])
@@ -146,11 +123,7 @@ def read_reference(paths: Sequence[Path], preset: Preset) -> Reference:
 
 
 def check_kind(truths: Iterable[Sequence[Path]], preset: Preset) -> None:
-    """Check on a few ground truths that pictures read as maps of segments are no drawn boundaries.
-
-    Raises:
-        UserError: they hold 0 and 255 only.
-    """
+    """Raise a UserError if the first ground truths, to be read as maps of segments, hold 0 and 255 only: boundaries."""
     pictures = [paths[0] for paths in truths if paths[0].suffix == ".png"][:FEW]
     if preset.truth == "labels" and pictures and all(set(np.unique(read_pixels(p, "L"))) <= {0, 255} for p in pictures):
         raise UserError(

@@ -31,11 +31,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of this suite; nothing in the file is executed, and all classes it names are trusted.
-
-    Raises:
-        UserError: the file is missing, damaged, not one of ours, or names other code, see ``engine.trust``.
-    """
+    """Return a checkpoint; nothing in it is executed. A UserError if it is no whole one of ours, or names other code."""
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
     try:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
-from torch import Tensor
 
 from mtlsi_net.core.io import flatten
 from mtlsi_net.core.ranks import is_first
@@ -51,11 +50,8 @@ def _panel(sample: Sample, name: str, task: Task) -> wandb.Image:
     both = {"label": sample.labels[name], "prediction": sample.values[name]}
     if task.class_names:
         names = dict(enumerate(task.class_names)) | {IGNORE: "unlabelled"}
-        masks = {what: {"mask_data": _classes(values), "class_labels": names} for what, values in both.items()}
+        maps = {what: values[0].numpy().astype(np.uint8) for what, values in both.items()}
+        masks = {what: {"mask_data": values, "class_labels": names} for what, values in maps.items()}
         return wandb.Image(sample.image, masks=masks, caption=sample.sample_id)
     pictures = [sample.image, *(task.colorize(values) for values in both.values())]
     return wandb.Image(np.concatenate(pictures, axis=1), caption=f"{sample.sample_id}: image, label, prediction")
-
-
-def _classes(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return values[0].numpy().astype(np.uint8)

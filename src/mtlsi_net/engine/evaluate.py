@@ -1,14 +1,11 @@
 """Evaluation: a module on a split, a checkpoint from its file alone, and a network from outside."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
@@ -46,20 +43,10 @@ class Evaluator:
         self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
         return self.module.scores[self.module.stage]
 
-    @contextmanager
-    def weights(self, state_dict: Mapping[str, Tensor]) -> Iterator[None]:
-        """Give the module other weights inside the context."""
-        own = {key: value.clone() for key, value in self.module.state_dict().items()}
-        self.module.load_state_dict(state_dict)
-        try:
-            yield
-        finally:
-            self.module.load_state_dict(own)
-
 
 @dataclass(frozen=True)
-class EvaluateResult:
-    """Where the scores were written, and the mean gain on the constant prediction."""
+class RunResult:
+    """Folder of a trained or evaluated run, and the mean gain on the constant prediction."""
 
     folder: RunFolder
     gain: float
@@ -78,11 +65,7 @@ class Restored:
 
 
 def restore(cfg: DictConfig) -> Restored:
-    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine.
-
-    Raises:
-        UserError: a checkpoint, data or folder that cannot be used, or no checkpoint given.
-    """
+    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine."""
     if cfg.ckpt is None:
         raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
     chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
@@ -118,11 +101,7 @@ def restore(cfg: DictConfig) -> Restored:
 
 
 def assemble_external(cfg: DictConfig) -> Restored:
-    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks.
-
-    Raises:
-        UserError: settings that are missing, or a network, data or folder that cannot be used.
-    """
+    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks."""
     if cfg.get("model") is None:
         raise UserError("give a checkpoint of this suite, ckpt=FILE, or model=external model.target=... data=...")
     if "_target_" not in cfg.data:
@@ -137,7 +116,7 @@ def assemble_external(cfg: DictConfig) -> Restored:
     return Restored(str(cfg.model.get("target", cfg.model._target_)), cfg, folder, tasks, data, module)
 
 
-def evaluate(cfg: DictConfig) -> EvaluateResult:
+def evaluate(cfg: DictConfig) -> RunResult:
     """Score a network on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``.
 
     ``cfg.ckpt`` names the checkpoint; without one ``cfg.model`` is a network from outside.
@@ -148,7 +127,7 @@ def evaluate(cfg: DictConfig) -> EvaluateResult:
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage
-    result = EvaluateResult(folder, module.gain(stage))
+    result = RunResult(folder, module.gain(stage))
     if not is_first():
         return result
     size = measure_size(module.network, data.size)

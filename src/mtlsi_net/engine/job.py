@@ -20,11 +20,8 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
     ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
-    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. ``command`` repeats this job
-    alone, for its record.
-
-    Raises:
-        UserError: the folder holds a run of another configuration, or all its checkpoints are damaged.
+    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names; a UserError if all are damaged, or
+    the run has another configuration. ``command`` repeats this job alone, for its record.
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
     finished = folder.metrics.is_file()

@@ -29,14 +29,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with labels and post-processed predictions, its padding cut away.
-
-    Attributes:
-        sample_id: its id.
-        image: (H, W, 3) RGB.
-        labels: task -> (C, H, W), 255 invalid.
-        values: task -> (C, H, W), as ``Task.postprocess`` gives them.
-    """
+    """One image (H, W, 3) RGB, its padding cut away, with task -> (C, H, W) labels (255 invalid) and predicted values."""
 
     sample_id: str
     image: Picture
@@ -58,14 +51,7 @@ def write_grid(samples: Sequence[Sample], tasks: Mapping[str, Task], path: Path)
 def draw_grid(
     rows: Sequence[Sequence[Picture]], titles: Sequence[str], path: Path, names: Sequence[str] | None = None
 ) -> None:
-    """Write rows of (H, W, 3) pictures as one PNG.
-
-    Args:
-        rows: at least one, each with a picture for every title; their sizes may differ.
-        titles: of the columns.
-        path: of the PNG.
-        names: of the rows, written into their first pictures.
-    """
+    """Write rows of (H, W, 3) pictures, one for every title, as one PNG; ``names`` are written into each row's first."""
     height, width = rows[0][0].shape[:2]
     figure = Figure(figsize=(CELL_INCHES * len(titles), CELL_INCHES * len(rows) * height / width + 0.3))
     cells = figure.subplots(len(rows), len(titles), squeeze=False)

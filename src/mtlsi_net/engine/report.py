@@ -12,14 +12,7 @@ from mtlsi_net.tasks.metrics import ClassScores, Scores
 
 
 def publish(rows: Mapping[str, Scores], tasks: Mapping[str, Task], title: str, folder: RunFolder) -> None:
-    """Print every row's main metric for each task; keep the table as Markdown in the run folder.
-
-    Args:
-        rows: label -> scores.
-        tasks: the columns.
-        title: of the printed table.
-        folder: of the run.
-    """
+    """Print the main metric of every row (label -> scores) for each task; keep the table as Markdown in the run folder."""
     scores = next(iter(rows.values()))
     keys = {name: task.main_key(scores[name]) for name, task in tasks.items()}
     arrows = {name: "↑" if task.higher_is_better else "↓" for name, task in tasks.items()}

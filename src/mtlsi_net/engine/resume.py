@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import flatten
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import LAST, RunFolder
@@ -23,10 +23,8 @@ def choose_folder(cfg: DictConfig) -> Path | None:
     """Return the folder of the run to resume, None to start one in ``cfg.paths.run_dir``.
 
     ``ckpt=last``, or a job that SLURM has requeued: the command's own run folder if it has a checkpoint, else the
-    newest unfinished run of this experiment and configuration. ``ckpt=PATH``: that run's, by folder or checkpoint.
-
-    Raises:
-        UserError: there is none, or only runs of other configurations.
+    newest unfinished run of this experiment and configuration. ``ckpt=PATH``: that run's, by folder or checkpoint. A
+    UserError if there is none.
     """
     if not resumes(cfg):
         return None
@@ -86,5 +84,4 @@ def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - what OmegaConf r
 
 def described(different: Mapping[str, tuple[Any, Any]]) -> str:
     """Return the first few differences in words."""
-    changes = [f"{key} was {old}, is {new}" for key, (old, new) in different.items()]
-    return ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
+    return shown(f"{key} was {old}, is {new}" for key, (old, new) in different.items())

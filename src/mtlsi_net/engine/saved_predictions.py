@@ -59,10 +59,7 @@ def names_of(task: str) -> tuple[str, ...]:
 def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]) -> PredictionFiles | None:
     """Return where a task's predictions of the images ``ids`` lie under ``root``; None if nowhere.
 
-    Either in a folder of their own, ``<name>/<id>.png``, or with all others, ``<id>_<name>.png``.
-
-    Raises:
-        UserError: there are several such places, or a folder may not be listed.
+    Either in a folder of their own, ``<name>/<id>.png``, or with all others, ``<id>_<name>.png``; a UserError if both.
     """
     names, suffixes, entries = names_of(task), SUFFIXES[spec.kind], names_in(root)
     own = [PredictionFiles(root / n, "", suffixes, names_in(root / n)) for n in names if (root / n).is_dir()]
@@ -79,14 +76,7 @@ def read_prediction(path: Path, spec: TargetSpec, *, one_based: bool = False) ->
 
     classes: PNG of 0, 1, ..., 255 none; binary: 8-bit PNG, 255 is probability 1; scalar: metres as floats, ``.npy``, or
     ``.mat`` with a key ``depth`` or a single matrix; vector: PNG of 127.5 (n + 1), or ``.npy`` (H, W, 3) of any length.
-
-    Args:
-        path: of the file.
-        spec: of the task's target.
-        one_based: class maps hold 1, 2, ..., as NYUDv2's labels do, and 0 for none.
-
-    Raises:
-        UserError: a file that cannot be read, of another kind or shape, or with classes that the spec does not have.
+    ``one_based`` class maps hold 1, 2, ..., as NYUDv2's labels do, and 0 for none. A UserError for any other content.
     """
     if spec.kind == "classes":
         label = read_target(path, spec) if one_based else read_stored_classes(path, spec)

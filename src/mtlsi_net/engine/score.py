@@ -78,11 +78,7 @@ class _Predictions:
 
 
 def score(cfg: DictConfig) -> ScoreResult:
-    """Score the files in ``cfg.pred`` on the validation images; leave scores and a record in ``cfg.paths.run_dir``.
-
-    Raises:
-        UserError: no predictions, missing ones, or files that cannot be used.
-    """
+    """Score the files in ``cfg.pred`` on the validation images; leave scores and a record in ``cfg.paths.run_dir``."""
     started = time.monotonic()
     check_complete(cfg)
     if cfg.data.scale != 1:

@@ -47,11 +47,7 @@ class BoundaryResult:
 
 
 def score_folders(cfg: DictConfig) -> BoundaryResult:
-    """Score ``cfg.pred`` against ``cfg.gt``; write counts, scores and plot to ``cfg.out``.
-
-    Raises:
-        UserError: rules that do not exist, files missing, in excess or unusable.
-    """
+    """Score ``cfg.pred`` against ``cfg.gt``; write counts, scores and plot to ``cfg.out``."""
     check_complete(cfg)
     preset = make_preset(cfg.preset, {key: OmegaConf.to_object(cfg)[key] for key in CHANGES})  # type: ignore[index, call-overload] # a mapping
     predictions = boundary_files.predictions_in(Path(cfg.pred))
@@ -82,11 +78,7 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
 
 
 def _count(jobs: Mapping[str, boundary_files.Job], preset: Preset, cfg: DictConfig) -> dict[str, Counts]:
-    """Return every image's (thresholds, 4) counts.
-
-    Raises:
-        UserError: names the images whose files cannot be used.
-    """
+    """Return every image's (thresholds, 4) counts; a UserError names the images whose files cannot be used."""
     work = map_in_processes(partial(boundary_files.count_image, preset=preset), list(jobs.values()), cfg.workers)
     counted = list(track(work, "boundaries", total=len(jobs), transient=True, disable=not cfg.progress))
     wrong = [outcome for outcome in counted if isinstance(outcome, str)]

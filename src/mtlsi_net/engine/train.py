@@ -7,7 +7,6 @@ import shlex
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
-from mtlsi_net.engine.evaluate import Evaluator
+from mtlsi_net.engine.evaluate import Evaluator, RunResult
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
 from mtlsi_net.engine.trainer import best_name, build_module, build_training, open_run
-from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
@@ -37,22 +36,11 @@ from mtlsi_net.models.size import ModelSize, measure_size
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run found: its folder and the headline gain."""
-
-    folder: RunFolder
-    gain: float
-
-
-def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> TrainResult:
+def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> RunResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
 
-    Args:
-        cfg: of the run.
-        command: that repeats it, for the record; None: this process's own.
-        resume: a checkpoint of this run: weights, optimiser, schedule, learned loss weights, averages, position in the data.
-            What follows is what would have followed without the interruption.
+    ``command`` repeats the run, for the record (None: this process's own). What follows ``resume``, a checkpoint of this
+    run, is what would have followed without the interruption.
     """
     check_complete(cfg)
     folder, config = open_run(cfg)
@@ -63,7 +51,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
 
 def _train(
     cfg: DictConfig, folder: RunFolder, config: dict[str, Any], command: str | None, resume: Path | None
-) -> TrainResult:
+) -> RunResult:
     clock = {"start": time.monotonic()}
     _begin(folder, resume)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -93,7 +81,7 @@ def _train(
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     stage = data.val_stage
     if not is_first():
-        return TrainResult(folder, gain)
+        return RunResult(folder, gain)
     for part, split in ((stage, "val"), ("train", "train_scored")):
         samples = predict_samples(module, data.eval_dataloader(split, shared=False), cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{part}.png")
@@ -109,7 +97,7 @@ def _train(
     folder.previous.unlink(missing_ok=True)
     close(trainer.loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
-    return TrainResult(folder, gain)
+    return RunResult(folder, gain)
 
 
 def _begin(folder: RunFolder, resume: Path | None) -> None:
@@ -186,5 +174,5 @@ def _best_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, la
         trainer.save_checkpoint(folder.checkpoints / f"{best_name(evaluator.data)}.ckpt", weights_only=True)
         return {stage: evaluator.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)
-    with evaluator.weights(saved["state_dict"]):
+    with other_weights(evaluator.module, saved["state_dict"]):
         return {stage: evaluator.score("val"), "step": saved["global_step"]}

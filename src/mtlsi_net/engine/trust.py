@@ -8,6 +8,7 @@ from typing import Any
 
 from mtlsi_net.core.config import find_object
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.settings import is_among
 
 OWN = ("torch.optim", *(f"mtlsi_net.{part}" for part in ("models", "tasks", "data", "lit", "core.types")))
 """Packages whose classes a file may name: none of them runs what it is given."""
@@ -33,11 +34,8 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 def check_targets(config: Any, source: str) -> None:  # noqa: ANN401 - any part of a configuration
     """Check that a configuration read from a file names only classes of this suite and of packages trusted by the user.
 
-    It must be resolved, as files of this suite are: interpolations could make mappings, and read the environment.
-    ``source`` is the file, for the message.
-
-    Raises:
-        UserError: it names another, or interpolates; nothing of what it names was imported.
+    It must be resolved, as files of this suite are: interpolations could make mappings, and read the environment. A
+    UserError names the file, ``source``; nothing of what that names was imported.
     """
     for key, value in _strings(config):
         if "${" in key or "${" in value:
@@ -46,10 +44,10 @@ def check_targets(config: Any, source: str) -> None:  # noqa: ANN401 - any part 
             )
         if key not in NAMES:
             continue
-        own = _within(value, ("mtlsi_net",))
-        if (not own and _within(value, _more.get())) or value in FUNCTIONS:
+        own = is_among(value, ("mtlsi_net",))
+        if (not own and is_among(value, _more.get())) or value in FUNCTIONS:
             continue
-        if not _within(value, OWN) or not _within(_home(value), OWN):
+        if not is_among(value, OWN) or not is_among(_home(value), OWN):
             package = value.partition(".")[0]
             remedy = f". If you know where the file comes from, and have the package, allow it: trust=[{package}]"
             raise UserError(
@@ -67,10 +65,6 @@ def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:  # noqa: AN
         for value in node:
             yield from _strings(value, key)
     yield key, node if isinstance(node, str) else ""
-
-
-def _within(name: str, packages: Sequence[str]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def _home(name: str) -> str:

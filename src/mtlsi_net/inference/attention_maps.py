@@ -26,11 +26,7 @@ CELL = 320
 
 
 def draw_maps(model: Model, result: Result, path: Path) -> None:
-    """Draw, for each task, the gate of the last block and the most focused tokens, seen in the whole image.
-
-    Raises:
-        UserError: the network has neither tokens nor gates.
-    """
+    """Draw, for each task, the gate of the last block and the most focused tokens; a UserError if there are neither."""
     network = model.network
     masks: list[Tensor] = []
     with (

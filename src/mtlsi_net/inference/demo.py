@@ -31,11 +31,7 @@ SHOWN = 1280
 
 
 def serve(cfg: DictConfig) -> None:
-    """Open the page of ``cfg.ckpt`` and stay until it is interrupted.
-
-    Raises:
-        UserError: a model that cannot be loaded, a port in use, or gradio is not installed.
-    """
+    """Open the page of ``cfg.ckpt`` and stay until it is interrupted."""
     check_complete(cfg)
     page = build_page(load_model(cfg))
     try:
@@ -48,11 +44,7 @@ def serve(cfg: DictConfig) -> None:
 
 
 def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
-    """Return the page, not yet served.
-
-    Raises:
-        UserError: gradio is not installed.
-    """
+    """Return the page, not yet served; a UserError if gradio is not installed."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio

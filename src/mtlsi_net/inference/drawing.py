@@ -26,12 +26,6 @@ Entry = tuple[str, tuple[int, ...] | None]
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
-def draw_picture(picture: Pixels, title: str, legend: Legend) -> Image.Image:
-    """Return a picture (H, W, 3) with its title above and its legend below; small ones are enlarged to be readable."""
-    cell = max(CELL, picture.shape[1])
-    return draw_cell(picture, title, legend, cell)
-
-
 def draw_sheet(result: Result) -> Image.Image:
     """Return image and predictions in a grid, each with its legend."""
     cells = [(result.image, "image", Legend())]

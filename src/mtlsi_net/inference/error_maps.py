@@ -26,11 +26,7 @@ ERRORS_IN_VIEW = 0.95
 
 
 class LabelFolder:
-    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
-
-    Raises:
-        UserError: no such folder, or none of the tasks has a folder in it.
-    """
+    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``."""
 
     def __init__(self, root: Path, tasks: Mapping[str, Task]) -> None:
         if not root.is_dir():
@@ -42,11 +38,7 @@ class LabelFolder:
             raise UserError(f"labels={root} holds none of the folders {expected}")
 
     def read(self, stem: str, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the labels there are of an image of ``size``, task -> (C, H, W), 255 invalid.
-
-        Raises:
-            UserError: a label that cannot be read, or of another size.
-        """
+        """Return the labels there are of an image of ``size``, task -> (C, H, W), 255 invalid; a UserError for other sizes."""
         specs = self.reader.specs
         labels = {name: label_values(self.reader.read_target(name, stem, size), spec) for name, spec in specs.items()}
         return {name: label for name, label in labels.items() if (label != IGNORE).any()}

@@ -50,11 +50,7 @@ class Graph(nn.Module):
 
 
 def export(cfg: DictConfig) -> Path:
-    """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors.
-
-    Raises:
-        UserError: what cannot be loaded, exported or written, or a graph that computes something else.
-    """
+    """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors."""
     check_complete(cfg)
     suffix = choose("format", str(cfg.format), SUFFIXES)
     for package in ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ():
@@ -78,11 +74,7 @@ def export(cfg: DictConfig) -> Path:
 
 
 def _destination(cfg: DictConfig, suffix: str) -> Path:
-    """Return where to write: ``cfg.out``, or the name of the run's or the model's folder; with ``suffix``.
-
-    Raises:
-        UserError: it is the model itself, or a run's folder.
-    """
+    """Return where to write, never a run's folder: ``cfg.out`` or the name of the run's or model's folder, with ``suffix``."""
     source = Path(cfg.ckpt).resolve()
     path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
     if not path.name.endswith(suffix):  # torch opens its own format under no other name
@@ -177,8 +169,7 @@ _FORMATS = {"onnx": (_write_onnx, _run_onnx), "torch_export": (_write_program, _
 def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], tolerance: float) -> None:  # noqa: ANN401
     """Compare what the written file computes with PyTorch, at two sizes and batches where it takes any.
 
-    Raises:
-        UserError: it differs by more than ``tolerance``, or a class on more than one pixel of a thousand.
+    A UserError if it differs by more than ``tolerance``, or a class on more than one pixel of a thousand.
     """
     multiple, graph = facts["multiple"], Graph(model).eval()
     shapes = [(1, 3, facts["height"], facts["width"])]

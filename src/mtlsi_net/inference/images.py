@@ -20,11 +20,7 @@ PAPER = (255, 255, 255)
 
 
 def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
-    """Return the images that a path, a folder (with its subfolders, except ``without``, of results) or a glob names, sorted.
-
-    Raises:
-        UserError: it names none.
-    """
+    """Return the images that a path, a folder (with its subfolders, except ``without``, of results) or a glob names, sorted."""
     path = Path(source)
     if path.is_dir():
         files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -46,11 +42,8 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
     """Return a picture as (H, W, 3) RGB bytes, upright.
 
     Rotation by EXIF is undone; grey, palettes, CMYK become RGB; 16 bits become 8 (the upper byte); floats in [0, 1] go to
-    0..255; transparent parts show white; of an animation the first frame counts.
-
-    Raises:
-        UserError: the file is missing, empty, no picture, truncated, or larger than ``max_megapixels``, which is checked
-            before anything is decoded.
+    0..255; transparent parts show white; of an animation the first frame counts. A UserError if it cannot be read, or is
+    larger than ``max_megapixels``, which is checked before anything is decoded.
     """
     try:
         if path.stat().st_size == 0:
@@ -69,11 +62,7 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """Return any picture as RGB; see ``read_image``.
-
-    Raises:
-        UserError: a picture of floats beyond [0, 1].
-    """
+    """Return any picture as RGB, see ``read_image``; a UserError for floats beyond [0, 1]."""
     if image.mode.startswith("I"):  # 16 bits, in Pillow's several ways
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
@@ -89,11 +78,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def as_pixels(image: AnyImage) -> Pixels:
-    """Return what a user holds as (H, W, 3) RGB bytes: a path, a PIL image, or an array.
-
-    Raises:
-        UserError: an array that is not (H, W, 3) or (H, W) bytes.
-    """
+    """Return what a user holds as (H, W, 3) RGB bytes: a path, a PIL image, or bytes (H, W, 3) or (H, W)."""
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):

@@ -83,11 +83,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
         self.eval()
 
     def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop all tasks but ``names`` and what only they need; the results of the others stay the same.
-
-        Raises:
-            UserError: a name that is no task of the model, or none.
-        """
+        """Drop all tasks but ``names``, at least one, and what only they need; the results of these stay the same."""
         for name in names:
             choose("tasks", name, self.tasks)
         kept = [name for name in self.tasks if name in names]
@@ -123,9 +119,6 @@ class Model(nn.Module, PyTorchModelHubMixin):
         Args:
             image: a path, a PIL image, or bytes (H, W, 3) RGB or (H, W) grey; any size.
             viewing: ``mode``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
-
-        Raises:
-            UserError: no image, or views that cannot be.
         """
         return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
 

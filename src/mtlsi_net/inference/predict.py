@@ -21,7 +21,7 @@ from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import draw_picture, draw_sheet
+from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder, draw_errors
 from mtlsi_net.inference.files import name_results, write_result
 from mtlsi_net.inference.images import Pixels, find_images, read_image
@@ -49,11 +49,7 @@ class Done:
 
 
 def predict(cfg: DictConfig) -> Done:
-    """Predict for every image of ``cfg.input`` and write all results to ``cfg.out``.
-
-    Raises:
-        UserError: nothing could be begun; or, when all else is done, some images could not be read.
-    """
+    """Predict for every image of ``cfg.input`` and write results to ``cfg.out``; a UserError at the end if some were skipped."""
     check_complete(cfg)
     viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
     Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked before anything is decoded
@@ -150,7 +146,8 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
         for task, one in result.items():
             write_result(one, out / f"{name}_{task}")
             if cfg.pictures:
-                picture = draw_picture(one.pixels(), f"{name}: {task}", one.legend())
+                pixels = one.pixels()
+                picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
                 picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
         if cfg.sheets:
             draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
@@ -159,11 +156,7 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
 
 
 def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float) -> None:
-    """Write the page, what the numbers mean, and the record; say what was skipped.
-
-    Raises:
-        UserError: some images were skipped.
-    """
+    """Write the page, what the numbers mean, and the record; a UserError says what was skipped."""
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})

@@ -15,15 +15,10 @@ from mtlsi_net.tasks.colors import Legend
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One task's prediction for one image, at the image's size.
-
-    Attributes:
-        task: what was predicted.
-        value: (C, H, W) as ``Task.postprocess`` gives it; classes as bytes, all else float32.
-    """
+    """One task's prediction for one image, at the image's size."""
 
     task: Task
-    value: Tensor
+    value: Tensor  # (C, H, W) as ``Task.postprocess`` gives it; classes as bytes, all else float32
 
     def numpy(self) -> NDArray[Any]:
         """Return (H, W) classes, metres or probabilities, or (H, W, 3) unit vectors."""

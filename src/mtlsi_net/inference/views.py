@@ -37,24 +37,13 @@ Maps = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Viewing:
-    """How an image is looked at.
+    """How an image is looked at; a UserError for values that cannot be."""
 
-    Attributes:
-        mode: ``whole``, or ``sliding``: windows of the training size at full resolution.
-        flip: also mirrored.
-        scales: factors of the views.
-        overlap: of neighbouring windows, as a share of their side, in [0, 0.9].
-        batch_size: windows that go through the network at once.
-
-    Raises:
-        UserError: values outside these ranges.
-    """
-
-    mode: str = "whole"
-    flip: bool = False
-    scales: Sequence[float] = (1.0,)
-    overlap: float = 0.25
-    batch_size: int = 1
+    mode: str = "whole"  # or ``sliding``: windows of the training size at full resolution
+    flip: bool = False  # also mirrored
+    scales: Sequence[float] = (1.0,)  # factors of the views, 0.1 to 10
+    overlap: float = 0.25  # of neighbouring windows, as a share of their side, in [0, 0.9]
+    batch_size: int = 1  # windows that go through the network at once
 
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "sliding"):
@@ -70,9 +59,7 @@ class Viewing:
 def predict_tta(model: "Model", images: NDArray[np.uint8], viewing: Viewing) -> list[Maps]:
     """Predict with test-time augmentation for images (B, H, W, 3), 0 to 255.
 
-    Returns:
-        For each image task -> value (C, H, W) as ``Task.postprocess`` gives it, on the CPU; classes as bytes, all else
-        float32.
+    Values (C, H, W) are as ``Task.postprocess`` gives them, on the CPU; classes as bytes, all else float32.
     """
     if viewing.mode == "whole":
         return _whole(model, images, viewing)

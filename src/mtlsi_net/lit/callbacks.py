@@ -1,8 +1,8 @@
 """Lightning callbacks of the suite."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import lightning as L
@@ -65,17 +65,21 @@ class ExponentialAverage(L.Callback):
         """Remember the checkpoint's average until the network exists."""
         self._saved = state_dict.get("average")
 
-    @contextmanager
-    def swapped_in(self, network: nn.Module) -> Iterator[None]:
+    def swapped_in(self, network: nn.Module) -> AbstractContextManager[None]:
         """Give ``network`` the averaged weights inside the context."""
         assert self.average is not None, "the average exists after fit"
-        raw = {key: value.clone() for key, value in network.state_dict().items()}
-        network.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                network.load_state_dict(raw)
+        return other_weights(network, self.average.module.state_dict())
+
+
+@contextmanager
+def other_weights(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Give a module other weights inside the context."""
+    own = {key: value.clone() for key, value in module.state_dict().items()}
+    module.load_state_dict(state)
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
 
 
 class ProgressBar(RichProgressBar):

@@ -42,11 +42,7 @@ class GradientWeights(FixedWeights):
 
     @cached_property
     def weigh(self) -> Callable[[Tensor], Tensor]:
-        """Torchjd's function from inner products (T, T) to weights (T,).
-
-        Raises:
-            UserError: torchjd or what this method needs is not installed; unknown method or option.
-        """
+        """Torchjd's function from inner products (T, T) to weights (T,); a UserError without it or for wrong options."""
         name = choose("task_weights.method", self.method, {known: f"{known}Weighting" for known in METHODS})
         try:
             found: Callable[[Tensor], Tensor] = getattr(importlib.import_module("torchjd.aggregation"), name)(

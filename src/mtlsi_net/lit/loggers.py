@@ -26,14 +26,7 @@ def wandb_logger(
     """Return a W&B logger whose run has started: online if the user is logged in and the service answers, else offline.
 
     WANDB_MODE overrules the first. The run folder ``save_dir`` keeps its run's id, so that a resumed run continues it.
-
-    Args:
-        project: of W&B.
-        name: of the run.
-        group: runs to be compared.
-        save_dir: the run folder.
-        log_model: upload checkpoints, only online.
-        patience: seconds to wait for the service.
+    ``log_model`` uploads checkpoints, only online; ``patience`` is how many seconds to wait for the service.
     """
     if not is_first():
         return WandbLogger(project=project, save_dir=save_dir, offline=True)  # starts no run: the first process logs

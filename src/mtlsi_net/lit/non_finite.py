@@ -44,15 +44,8 @@ class NonFiniteGuard:
     ) -> bool:
         """Return whether the step may be taken; otherwise gradients are gone and buffers as before.
 
-        A loss that is not finite stops the run, or is told. Whether a step is skipped depends on the gradient alone, which
-        is the same in all processes.
-
-        Args:
-            step: its number, for messages.
-            norm: of the gradient.
-            network: whose buffers and gradients these are.
-            parameters: all that move.
-            scaled: the gradient is the concern of a scaler, which skips such steps itself.
+        A loss that is not finite stops the run, or is told. Whether a step is skipped depends on the gradient's ``norm``
+        alone, which is the same in all processes; a ``scaled`` one is left to its scaler, which skips such steps itself.
 
         Raises:
             UserError: a loss or the norm is not finite, in mode ``stop``; or the norm, too often in a row.

@@ -27,29 +27,17 @@ def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides how parameters move.
+    """All that decides how parameters move."""
 
-    Attributes:
-        optimizer: partial of a torch optimiser; takes the parameter groups.
-        lr: base learning rate.
-        weight_decay: as the optimiser understands it (L2 in the gradient for Adam, decoupled for AdamW).
-        power: of the polynomial schedule.
-        warmup_steps: optimiser steps of linear warm-up.
-        decoder_lr_factor: decoder learning rate over encoder's.
-        layer_decay: factor of the learning rate from one encoder block to the one below it; 1.0 is none.
-        decay_all: whether norms, biases, scales and embeddings are decayed too (the lineage does).
-        ema_decay: of a running average of the weights, reported beside the raw ones; None is none.
-    """
-
-    optimizer: OptimizerFactory
-    lr: float
-    weight_decay: float
-    power: float = 0.9
-    warmup_steps: int = 0
-    decoder_lr_factor: float = 1.0
-    layer_decay: float = 1.0
-    decay_all: bool = True
-    ema_decay: float | None = None
+    optimizer: OptimizerFactory  # partial of a torch optimiser; takes the parameter groups
+    lr: float  # base learning rate
+    weight_decay: float  # as the optimiser understands it (L2 in the gradient for Adam, decoupled for AdamW)
+    power: float = 0.9  # of the polynomial schedule
+    warmup_steps: int = 0  # optimiser steps of linear warm-up
+    decoder_lr_factor: float = 1.0  # decoder learning rate over encoder's
+    layer_decay: float = 1.0  # factor of the learning rate from one encoder block to the one below it; 1.0 is none
+    decay_all: bool = True  # whether norms, biases, scales and embeddings are decayed too (the lineage does)
+    ema_decay: float | None = None  # of a running average of the weights, reported beside the raw ones; None is none
 
     def parameter_groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Return groups of equal learning rate and decay; one single group where nothing differs."""

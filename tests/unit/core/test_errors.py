@@ -86,4 +86,4 @@ def test_errors_know_no_ranks():
 
     code = "import sys, mtlsi_net.core.errors; print([name for name in sys.modules if name.startswith('mtlsi_net')])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "['mtlsi_net', 'mtlsi_net.utils', 'mtlsi_net.core.errors']"
+    assert told.strip() == "['mtlsi_net', 'mtlsi_net.core', 'mtlsi_net.core.errors']"
