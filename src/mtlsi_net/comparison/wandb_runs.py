@@ -11,7 +11,11 @@ from mtlsi_net.core.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's
-    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others."""
+    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others.
+
+    Raises:
+        UserError: W&B cannot be reached, or has no such project.
+    """
     import wandb
 
     folders, skipped = [], []

@@ -38,7 +38,11 @@ def predictions_in(folder: Path) -> dict[str, Path]:
 
 
 def truths_in(folder: Path, ids: Iterable[str]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return id -> files of a folder of ground truths, one for each annotator or one ``.mat`` of all, and other names."""
+    """Return id -> files of a folder of ground truths, one for each annotator or one ``.mat`` of all, and other names.
+
+    Raises:
+        UserError: the folder is missing.
+    """
     if not folder.is_dir():
         raise UserError(f"gt={folder} is no folder; give the one that holds the ground truth of every image")
     names = {name for name in names_in(folder) if name.endswith((".png", ".mat"))}

@@ -65,7 +65,11 @@ class Restored:
 
 
 def restore(cfg: DictConfig) -> Restored:
-    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine."""
+    """Rebuild the run of ``cfg.ckpt`` from the configuration inside it; ``cfg`` may override what is about this machine.
+
+    Raises:
+        UserError: no checkpoint is given, or the checkpoint, its data or the folder cannot be used.
+    """
     if cfg.ckpt is None:
         raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
     chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
@@ -101,7 +105,11 @@ def restore(cfg: DictConfig) -> Restored:
 
 
 def assemble_external(cfg: DictConfig) -> Restored:
-    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks."""
+    """Build a network that comes with its own weights (``model=external``) on ``cfg``'s data and tasks.
+
+    Raises:
+        UserError: settings that are missing, or a network, data or folder that cannot be used.
+    """
     if cfg.get("model") is None:
         raise UserError("give a checkpoint of this suite, ckpt=FILE, or model=external model.target=... data=...")
     if "_target_" not in cfg.data:

@@ -78,7 +78,11 @@ class _Predictions:
 
 
 def score(cfg: DictConfig) -> ScoreResult:
-    """Score the files in ``cfg.pred`` on the validation images; leave scores and a record in ``cfg.paths.run_dir``."""
+    """Score the files in ``cfg.pred`` on the validation images; leave scores and a record in ``cfg.paths.run_dir``.
+
+    Raises:
+        UserError: no predictions, missing ones, or files that cannot be used.
+    """
     started = time.monotonic()
     check_complete(cfg)
     if cfg.data.scale != 1:

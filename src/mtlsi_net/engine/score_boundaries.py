@@ -47,7 +47,11 @@ class BoundaryResult:
 
 
 def score_folders(cfg: DictConfig) -> BoundaryResult:
-    """Score ``cfg.pred`` against ``cfg.gt``; write counts, scores and plot to ``cfg.out``."""
+    """Score ``cfg.pred`` against ``cfg.gt``; write counts, scores and plot to ``cfg.out``.
+
+    Raises:
+        UserError: folders, ids or pictures that do not fit together.
+    """
     check_complete(cfg)
     preset = make_preset(cfg.preset, {key: OmegaConf.to_object(cfg)[key] for key in CHANGES})  # type: ignore[index, call-overload] # a mapping
     predictions = boundary_files.predictions_in(Path(cfg.pred))

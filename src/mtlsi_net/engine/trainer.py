@@ -37,7 +37,11 @@ from mtlsi_net.tasks.base import Task
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run folder with the resolved configuration in it, and that configuration, its options checked."""
+    """Return the run folder with the resolved configuration in it, and that configuration, its options checked.
+
+    Raises:
+        UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
+    """
     config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
     check_options(config)
     if "trainer" in cfg:

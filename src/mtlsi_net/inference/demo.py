@@ -31,7 +31,11 @@ SHOWN = 1280
 
 
 def serve(cfg: DictConfig) -> None:
-    """Open the page of ``cfg.ckpt`` and stay until it is interrupted."""
+    """Open the page of ``cfg.ckpt`` and stay until it is interrupted.
+
+    Raises:
+        UserError: the model cannot be loaded, gradio is missing, or the port is taken.
+    """
     check_complete(cfg)
     page = build_page(load_model(cfg))
     try:

@@ -26,7 +26,11 @@ ERRORS_IN_VIEW = 0.95
 
 
 class LabelFolder:
-    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``."""
+    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
+
+    Raises:
+        UserError: the folder is missing, or holds no folder of a task.
+    """
 
     def __init__(self, root: Path, tasks: Mapping[str, Task]) -> None:
         if not root.is_dir():

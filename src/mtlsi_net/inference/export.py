@@ -50,7 +50,11 @@ class Graph(nn.Module):
 
 
 def export(cfg: DictConfig) -> Path:
-    """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors."""
+    """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors.
+
+    Raises:
+        UserError: an unknown format, a package that is missing, or a network that the format cannot hold.
+    """
     check_complete(cfg)
     suffix = choose("format", str(cfg.format), SUFFIXES)
     for package in ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ():

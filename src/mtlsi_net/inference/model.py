@@ -119,6 +119,9 @@ class Model(nn.Module, PyTorchModelHubMixin):
         Args:
             image: a path, a PIL image, or bytes (H, W, 3) RGB or (H, W) grey; any size.
             viewing: ``mode``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
+
+        Raises:
+            UserError: a file that is no image, an array of another shape or type, or settings that ``Viewing`` refuses.
         """
         return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
 
