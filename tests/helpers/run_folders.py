@@ -88,6 +88,11 @@ def write_run(
     return folder
 
 
+def last_scores(folder: Path, stage: str = "val") -> dict[str, dict[str, float]]:
+    """Return task -> metric -> value of a finished run's last weights."""
+    return json.loads((folder / "metrics.json").read_text())["last"][stage]
+
+
 def write_picture(folder: Path, width: int = 600, stage: str = "val") -> None:
     """Put a picture grid into a run folder."""
     (folder / "pictures").mkdir(exist_ok=True)

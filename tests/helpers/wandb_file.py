@@ -2,16 +2,34 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from wandb.proto import wandb_internal_pb2
 
 BLOCK, HEADER = 32768, 7
 
 
+PATIENCE = 20.0
+"""Seconds: W&B's own process may still write after the run has ended."""
+
+
 def records(path: Path) -> list[Any]:
-    """Return the records of ``run-<id>.wandb``."""
+    """Return the records of ``run-<id>.wandb``, once it is complete: with the run's exit code."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = _records(path)
+        except DecodeError:
+            found = []
+        if any(record.HasField("exit") for record in found) or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+def _records(path: Path) -> list[Any]:
     content, at, found, part = path.read_bytes(), HEADER, [], b""
     while at + HEADER <= len(content):
         left = BLOCK - at % BLOCK

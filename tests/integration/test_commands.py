@@ -112,7 +112,12 @@ def test_help_is_printed_without_loading_torch(module, tmp_path):
 
 
 def test_the_wheel_works_outside_the_checkout(tmp_path):
-    built = command("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    copy = tmp_path / "checkout"  # setuptools would ship what an earlier build left in the checkout
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    built = command("build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(copy))
     assert built.returncode == 0, built.stderr
     wheel = next(tmp_path.glob("*.whl"))
     shipped = set(zipfile.ZipFile(wheel).namelist())

@@ -11,7 +11,7 @@ import pytest
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.readme import readme_command
 from helpers.readme import run as run_command
-from helpers.run_folders import write_picture, write_run
+from helpers.run_folders import last_scores, write_picture, write_run
 
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.identity import mean
@@ -41,7 +41,8 @@ def trained(tmp_path_factory):
             f"name={name}",
             *without[name],
         ]
-        found[name, seed] = train(compose_config(*words, "trainer.val_check_interval=1")).rows[f"{name}, last"]
+        result = train(compose_config(*words, "trainer.val_check_interval=1"))
+        found[name, seed] = last_scores(result.folder.root)
     return root, found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.run_folders import last_scores
 
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.published import load_published
@@ -96,9 +97,9 @@ def test_the_bins_of_a_run_add_up_to_its_score(tmp_path):
     breakdown = script("rooms_decoders/breakdown.py")
     data = write_miniature(tmp_path / "data", val=2)
     words = [word for word in short_overrides(data, tmp_path / "runs" / "one") if "eval_batch_size" not in word]
-    scores = train(compose_config(*words, "logger=csv")).rows
+    scores = last_scores(train(compose_config(*words, "logger=csv")).folder.root)
     found = breakdown.measure(tmp_path / "runs" / "one" / "checkpoints" / "last.ckpt")
-    rmse = next(own for label, own in scores.items() if label.endswith("last"))["depth"]["rmse"]
+    rmse = scores["depth"]["rmse"]
     finite = [value for value in found[breakdown.DEPTH] if not np.isnan(value)]
     assert min(finite) - 1e-6 <= rmse <= max(finite) + 1e-6
     breakdown.main(str(tmp_path / "runs"), tmp_path / "out")

@@ -1,5 +1,7 @@
 """The shipped experiments at full length; minutes each, so run by `make test-slow`."""
 
+import json
+
 import pytest
 from helpers.miniature import compose_config
 
@@ -10,8 +12,8 @@ pytestmark = pytest.mark.slow
 
 def test_the_demo_beats_the_constant_prediction_on_every_task(tmp_path):
     cfg = compose_config("experiment=rooms_demo", f"paths.data_dir={tmp_path}", f"paths.run_dir={tmp_path / 'run'}")
-    rows = train(cfg).rows
-    ours, constant = rows["rooms_demo, last"], rows["constant prediction"]
+    scores = json.loads(train(cfg).folder.metrics.read_text())
+    ours, constant = scores["last"]["val"], scores["constant"]["val"]
     assert ours["semseg"]["mIoU"] >= 2 * constant["semseg"]["mIoU"]
     assert ours["depth"]["rmse"] <= 0.7 * constant["depth"]["rmse"]
     assert ours["normals"]["mean"] <= 0.7 * constant["normals"]["mean"]
@@ -19,8 +21,6 @@ def test_the_demo_beats_the_constant_prediction_on_every_task(tmp_path):
 
 
 def test_real_photographs_are_learnt_by_heart(real_data, tmp_path):
-    import json
-
     root = real_data / "NYUDv2_mini"
     cfg = compose_config("experiment=nyud_overfit", f"data.root={root}", f"paths.run_dir={tmp_path}")
     scores = json.loads(train(cfg).folder.metrics.read_text())["last"]["train"]

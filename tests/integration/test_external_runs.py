@@ -8,6 +8,7 @@ import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.peer import CHANNELS, Peer
 from helpers.readme import readme_command, readme_files, run
+from helpers.run_folders import last_scores
 from PIL import Image
 
 from mtlsi_net.analysis.probe import probe
@@ -67,7 +68,7 @@ def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
     torch.save(Peer().state_dict(), tmp_path / "peer.pth")
     weights = f"model.weights_file={tmp_path / 'peer.pth'}"
     result = train(compose_config(*overrides, *PEER, weights, "~model.width", "optim.lr=0.1"))
-    assert set(result.rows["nyud_overfit, last"]) == set(CHANNELS)
+    assert set(last_scores(result.folder.root)) == set(CHANNELS)
     (tmp_path / "peer.pth").unlink()  # the checkpoint has its own
     checkpoint = f"ckpt={result.folder.checkpoints / 'last.ckpt'}"
     with pytest.raises(UserError, match=r"names helpers\.peer\.Peer.*trust=\[helpers\]"):

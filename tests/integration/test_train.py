@@ -12,6 +12,7 @@ import yaml
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.modules import BASELINES
 from helpers.pascal_miniature import write_pascal_miniature
+from helpers.run_folders import last_scores
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
@@ -147,7 +148,7 @@ def test_compiled_and_recomputed_runs_keep_the_names_of_their_weights(data, tmp_
 def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path):
     overrides = [o for o in short_overrides(data, tmp_path) if not o.startswith("model.head_dim")]
     result = train(compose_config(*overrides, "model=shared_encoder", "~tasks.normals", "~tasks.boundary"))
-    assert set(result.rows["nyud_overfit, last"]) == {"semseg", "depth"}
+    assert set(last_scores(result.folder.root)) == {"semseg", "depth"}
 
 
 @pytest.mark.parametrize("model", BASELINES)
