@@ -45,7 +45,7 @@ def test_every_source_belongs_to_a_data_set_and_can_be_read(choice):
     cfg = compose_config(f"data={choice}", name="download")
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     source = instantiate(cfg.source, _convert_="all")
-    assert [isinstance(mirror, dict) and mirror["browser"] for mirror in source.mirrors] == [False, True]
+    assert [address.browser for address in source.addresses] == [False, True]
     assert cfg.source.file.startswith(Path(cfg.data.root).name)
 
 
