@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.cli.entry import run_command
 from mtlsi_net.core.errors import UserError, choose
 
 

@@ -7,7 +7,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.cli.entry import run_command
 
 
 def main(cfg: DictConfig) -> None:

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mtlsi_net.cli.command_line import run_command
+from mtlsi_net.cli.entry import run_command
 from mtlsi_net.cli.launch import start
 from mtlsi_net.engine.resume import resumes
 

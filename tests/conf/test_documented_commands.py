@@ -10,7 +10,7 @@ from helpers.miniature import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 
-from mtlsi_net.cli.command_line import USES, tasks_as_names
+from mtlsi_net.cli.entry import USES, tasks_as_names
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]

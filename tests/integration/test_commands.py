@@ -139,7 +139,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
         code = (
             f"{start}; sys.argv = ['train', *{arguments!r}]; import mtlsi_net; "
             f"assert mtlsi_net.__file__.startswith({str(tmp_path)!r}), mtlsi_net.__file__; "
-            "from mtlsi_net.train import main; from mtlsi_net.cli.command_line import run_command; "
+            "from mtlsi_net.train import main; from mtlsi_net.cli.entry import run_command; "
             "run_command('train', main)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)

@@ -15,7 +15,7 @@ from helpers.saved import predicted
 from PIL import Image
 
 import mtlsi_net
-from mtlsi_net.cli.command_line import tasks_as_names
+from mtlsi_net.cli.entry import tasks_as_names
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.evaluate import evaluate, restore
 from mtlsi_net.engine.score import score

@@ -1,10 +1,9 @@
-"""Evaluation: a module on a split, a checkpoint from its file alone, and a network from outside."""
+"""Evaluation of a checkpoint from its file alone, or of a network from outside."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.config import as_list, check_complete
@@ -18,38 +17,14 @@ from mtlsi_net.engine.checkpoint import load_checkpoint, load_weights, without_d
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import print_classes, publish, write_classes
-from mtlsi_net.engine.trainer import build_module, build_scored_module, build_trainer, open_run
+from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_scored_module, build_trainer, open_run
 from mtlsi_net.engine.trust import trusting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import measure_size
 from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.metrics import Scores
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """Scores a module on a data module's splits."""
-
-    trainer: L.Trainer
-    module: MultiTaskModule
-    data: MultiTaskDataModule
-
-    def score(self, split: str) -> Scores:
-        """Return task -> metric -> value on ``val`` or ``train_scored``."""
-        self.module.stage = self.data.val_stage if split == "val" else "train"
-        self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
-        return self.module.scores[self.module.stage]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Folder of a trained or evaluated run, and the mean gain on the constant prediction."""
-
-    folder: RunFolder
-    gain: float
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
-from mtlsi_net.engine.evaluate import Evaluator, RunResult
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
-from mtlsi_net.engine.trainer import best_name, build_module, build_training, open_run
+from mtlsi_net.engine.trainer import Evaluator, RunResult, best_name, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.metrics.per_image import write_image_sums

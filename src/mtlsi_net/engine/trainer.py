@@ -1,8 +1,9 @@
-"""The trainer of a configuration, with its module, callbacks, loggers and run folder."""
+"""The trainer of a configuration, with its module, callbacks, loggers and run folder; what it scores and returns."""
 
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,30 @@ from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a module on a data module's splits."""
+
+    trainer: L.Trainer
+    module: MultiTaskModule
+    data: MultiTaskDataModule
+
+    def score(self, split: str) -> Scores:
+        """Return task -> metric -> value on ``val`` or ``train_scored``."""
+        self.module.stage = self.data.val_stage if split == "val" else "train"
+        self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
+        return self.module.scores[self.module.stage]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Folder of a trained or evaluated run, and the mean gain on the constant prediction."""
+
+    folder: RunFolder
+    gain: float
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:

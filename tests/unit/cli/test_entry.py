@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.miniature import compose_config
 
-from mtlsi_net.cli.command_line import current_choices, help_text, tasks_as_names
+from mtlsi_net.cli.entry import current_choices, help_text, tasks_as_names
 
 CONF = Path(__file__).parents[3] / "conf"
 ENTRIES = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
