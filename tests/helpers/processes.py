@@ -19,22 +19,22 @@ def processes(count: int) -> DictConfig:
 
 def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
     """Agree on the first process's id; each leaves what it knows, and the order of its turn."""
-    agreed = ranks.agree("id", os.getpid)
+    agreed = ranks.broadcast_from_rank_zero("id", os.getpid)
 
     def turn() -> None:
         with (folder / "turns").open("a") as file:
-            file.write(f"{ranks.place().rank}\n")
+            file.write(f"{ranks.process_info().rank}\n")
 
-    ranks.in_turn("turn", turn)
-    threads, place = os.environ.get("OMP_NUM_THREADS"), ranks.place()
-    (folder / f"{place.rank}").write_text(f"{agreed} {place.size} {threads} {(folder / 'turns').read_text().split()}")
-    print(f"printed by {place.rank}")
+    ranks.rank_zero_first("turn", turn)
+    threads, info = os.environ.get("OMP_NUM_THREADS"), ranks.process_info()
+    (folder / f"{info.rank}").write_text(f"{agreed} {info.size} {threads} {(folder / 'turns').read_text().split()}")
+    print(f"printed by {info.rank}")
     return float(agreed)
 
 
 def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what all ranks are called with
     """Let one process end early, while the others go on for minutes."""
-    if ranks.place().rank != rank:
+    if ranks.process_info().rank != rank:
         time.sleep(300)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -55,10 +55,10 @@ def save_after_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 -
     _ready(folder)
     while not came:
         time.sleep(0.05)
-    end = time.monotonic() + 1 + 4 * ranks.place().rank  # the second needs more than a broken run's ranks have
+    end = time.monotonic() + 1 + 4 * ranks.process_info().rank  # the second needs more than a broken run's ranks have
     while time.monotonic() < end:
         time.sleep(0.05)
-    (folder / f"saved {ranks.place().rank}").write_text(" ".join(signal.Signals(number).name for number in came))
+    (folder / f"saved {ranks.process_info().rank}").write_text(" ".join(signal.Signals(number).name for number in came))
     sys.exit(130 if came[0] == signal.SIGINT else 75)
 
 
@@ -76,7 +76,7 @@ def sleep(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ra
 
 
 def _ready(folder: Path) -> None:
-    (folder / f"ready {ranks.place().rank}").write_text(str(os.getpid()))
+    (folder / f"ready {ranks.process_info().rank}").write_text(str(os.getpid()))
 
 
 def gradients(cfg: DictConfig, path: Path) -> float:
@@ -106,6 +106,6 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     trainer.callbacks.append(Keep())
     trainer.fit(module, datamodule=data)
     loss = float(trainer.callback_metrics["train/loss"])
-    if ranks.is_first():
+    if ranks.is_rank_zero():
         torch.save({"gradients": steps, "validated": validated, "loss": loss}, path)
     return loss

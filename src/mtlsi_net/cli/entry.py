@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from mtlsi_net.core.errors import find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
-from mtlsi_net.core.ranks import is_first, let_others_report, place
+from mtlsi_net.core.ranks import defer_secondary_errors, is_rank_zero, process_info
 from mtlsi_net.core.renamed import CHOICES
 
 CONF = Path(str(resources.files("mtlsi_net.conf")))
@@ -68,11 +68,11 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        let_others_report(error)
+        defer_secondary_errors(error)
         known = find_user_error(error)
         if known is None:
             raise
-        prefix = "" if is_first() else f"process {place().rank}: "
+        prefix = "" if is_rank_zero() else f"process {process_info().rank}: "
         # a loader process's traceback may stand before the message
         message = str(known).rpartition(f"{type(known).__name__}: ")[2].strip()
         print(f"error: {prefix}{message}", file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def user_errors() -> Iterator[None]:
 
 
 def _leave_interrupted() -> NoReturn:
-    if is_first():
+    if is_rank_zero():
         print("interrupted", file=sys.stderr)
     sys.exit(130)
 

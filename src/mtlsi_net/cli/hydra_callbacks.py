@@ -19,7 +19,7 @@ class ChooseRunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Set ``paths.run_dir`` in the first process; the others use its folder."""
-        if not ranks.is_first():
+        if not ranks.is_rank_zero():
             return
         with user_errors():
             if (folder := choose_folder(config)) is None:
@@ -39,13 +39,13 @@ class CheckRunFolder(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Create the folder that the job is about to use."""
         with user_errors():
-            if ranks.place().size > 1:
-                folder = ranks.agree("run folder", lambda: str(config.hydra.run.dir))
+            if ranks.process_info().size > 1:
+                folder = ranks.broadcast_from_rank_zero("run folder", lambda: str(config.hydra.run.dir))
                 with read_write(config), read_write(config.hydra):
                     config.paths.run_dir = config.hydra.run.dir = folder
-                    if not ranks.is_first():
+                    if not ranks.is_rank_zero():
                         config.hydra.output_subdir = None
-            if ranks.is_first():
+            if ranks.is_rank_zero():
                 RunFolder(Path(config.hydra.run.dir)).create()
 
 

@@ -44,7 +44,7 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
         SystemExit: a rank failed; its own message, or one of this function's, says how.
     """
     ranks.quieten()
-    count = 1 if ranks.place().starter else local_processes(cfg)
+    count = 1 if ranks.process_info().starter else local_processes(cfg)
     if count == 1:
         return function(cfg, *arguments)
     check_complete(cfg)

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import place
+from mtlsi_net.core.ranks import process_info
 from mtlsi_net.core.renamed import CHOICES
 from mtlsi_net.core.settings import affects_results
 
@@ -51,10 +51,10 @@ def check_launcher(cfg: DictConfig) -> None:
 
     A job starts a process for each of its devices itself (``cli.launch``), unless the launcher did.
     """
-    if place().starter:
+    if process_info().starter:
         raise UserError(
-            f"a sweep was started in {place().size} processes by {place().starter}: start it once, each of its jobs starts a "
-            "process for every device"
+            f"a sweep was started in {process_info().size} processes by {process_info().starter}: start it once, each of its "
+            "jobs starts a process for every device"
         )
     devices = OmegaConf.select(cfg, "trainer.devices", default=1)
     nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)

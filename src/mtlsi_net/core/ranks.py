@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """One process among the ``size`` of a run, over all nodes.
 
     ``starter``: ``torchrun`` (or ``cli.launch``, which leaves the same variables), ``slurm``, ``submitit``; empty for a
@@ -41,8 +41,8 @@ class Place:
 
 
 @cache  # afterwards submitit's ranks look like torchrun's
-def place() -> Place:
-    """Return this process's place, from the environment that its starter left."""
+def process_info() -> ProcessInfo:
+    """Return which of a run's processes this is, from the environment that its starter left."""
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         return _numbered("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -55,12 +55,12 @@ def place() -> Place:
         port = 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000
         os.environ |= torchrun_variables(own.rank, own.size, port)  # Lightning knows nothing of submitit
         return own
-    return Place()
+    return ProcessInfo()
 
 
-def _numbered(starter: str, *names: str) -> Place:
+def _numbered(starter: str, *names: str) -> ProcessInfo:
     rank, size, local_rank = (int(os.environ[name]) for name in names)
-    return Place(rank, size, local_rank, starter)
+    return ProcessInfo(rank, size, local_rank, starter)
 
 
 def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
@@ -82,30 +82,30 @@ def torchrun_variables(rank: int, size: int, port: int, common_store: bool = Fal
     }
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Say whether this process is the one that writes the run's files and logs."""
-    return place().rank == 0
+    return process_info().rank == 0
 
 
-def agree(key: str, make: Callable[[], T]) -> T:
+def broadcast_from_rank_zero(key: str, make: Callable[[], T]) -> T:
     """Return the picklable result of ``make`` in rank zero, which alone calls it; ``key`` is new for every agreement."""
-    if is_first():
+    if is_rank_zero():
         value = make()
-        if place().size > 1:
+        if process_info().size > 1:
             _store().set(key, pickle.dumps(value).hex())
         return value
     found: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # of this run's first process
     return found
 
 
-def in_turn(key: str, job: Callable[[], None]) -> None:
+def rank_zero_first(key: str, job: Callable[[], None]) -> None:
     """Do a job in the first process, then in the first of each other node (whose disk may be another), and then go on."""
-    agree(f"{key} first", job)
-    if place().local_rank == 0 and not is_first():
+    broadcast_from_rank_zero(f"{key} first", job)
+    if process_info().local_rank == 0 and not is_rank_zero():
         job()
-    if place().size > 1 and _store().add(f"{key} count", 1) == place().size:
+    if process_info().size > 1 and _store().add(f"{key} count", 1) == process_info().size:
         _store().set(f"{key} done", "")
-    if place().size > 1:
+    if process_info().size > 1:
         _store().wait([f"{key} done"])
 
 
@@ -117,32 +117,32 @@ def _store() -> "Store":
 
     env = os.environ
     starters = env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if place().starter == "slurm":
+    if process_info().starter == "slurm":
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         address, port = SLURMEnvironment().main_address, SLURMEnvironment().main_port + 1
     else:
         address, port = env["MASTER_ADDR"], int(env["MASTER_PORT"]) + (not starters)
-    opens = is_first() and not starters
+    opens = is_rank_zero() and not starters
     store = TCPStore(address, port, is_master=opens, timeout=PATIENCE, wait_for_workers=False)
     return PrefixStore(f"mtlsi_net {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def quieten() -> None:
     """Leave printing and logging to the first process: of another one, only errors are seen."""
-    if is_first():
+    if is_rank_zero():
         return
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
     warnings.simplefilter("ignore")  # the first process has the same
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.ERROR)
-    handler.setFormatter(logging.Formatter(f"process {place().rank}: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"process {process_info().rank}: %(message)s"))
     logging.basicConfig(handlers=[handler], force=True)
 
 
-def let_others_report(error: BaseException) -> None:
+def defer_secondary_errors(error: BaseException) -> None:
     """Wait before an error is reported that another process may have caused or reports too: the first error ends all."""
     text = str(error)
     consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
-    if place().size > 1 and (consequence or not is_first()):
+    if process_info().size > 1 and (consequence or not is_rank_zero()):
         time.sleep(2 * GRACE if consequence else GRACE)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
-from mtlsi_net.core.ranks import Place, place
+from mtlsi_net.core.ranks import ProcessInfo, process_info
 from mtlsi_net.core.types import SUBSET, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
@@ -224,7 +224,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return kept, out
 
     def _loader(
-        self, dataset: MultiTaskDataset, own: Place, *, shuffle: bool, batch_size: int, parts: int = 1
+        self, dataset: MultiTaskDataset, own: ProcessInfo, *, shuffle: bool, batch_size: int, parts: int = 1
     ) -> ShareLoader:
         workers = min(self.num_workers, os.cpu_count() or 1)
         sampler = EpochSampler(
@@ -247,7 +247,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     @property
     def share(self) -> int:
         """Samples of one optimiser step in this process; a UserError if the processes cannot share it evenly."""
-        size = place().size
+        size = process_info().size
         if self.batch_size % size:
             raise UserError(
                 f"data.batch_size={self.batch_size} (of one step, over all processes) cannot be shared by {size} processes; "
@@ -262,7 +262,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         if largest < 1 or (self.share > largest and self.share % largest):
             raise UserError(
                 f"data.micro_batch={largest} does not divide the {self.share} images that a process has in one step "
-                f"(data.batch_size={self.batch_size} in {place().size}); use a divisor"
+                f"(data.batch_size={self.batch_size} in {process_info().size}); use a divisor"
             )
         return max(1, self.share // largest)
 
@@ -273,14 +273,14 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             raise UserError(
                 f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
             )
-        return self._loader(dataset, place(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
+        return self._loader(dataset, process_info(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
 
     def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:
         """Return the batches of ``val`` or ``train_scored`` in order: over all processes, each sample exactly once.
 
         ``shared=False`` gives this process all of them.
         """
-        own = place() if shared else Place()
+        own = process_info() if shared else ProcessInfo()
         return self._loader(self.datasets[split], own, shuffle=False, batch_size=self.eval_batch_size)
 
     def val_dataloader(self) -> ShareLoader:

@@ -42,7 +42,7 @@ def open_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModul
 def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModule":
     """Return the data module, its files generated where it can and all of them checked."""
     data = open_data(cfg, tasks)
-    ranks.in_turn("prepare data", data.prepare_data)
+    ranks.rank_zero_first("prepare data", data.prepare_data)
     data.setup()
     return data
 
@@ -68,7 +68,7 @@ def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
 
 def fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[str, Tensor]:
     """Return each task's best constant raw output (K,), from the training labels; the first process reads them."""
-    return ranks.agree("priors", lambda: _fit_priors(data, tasks))
+    return ranks.broadcast_from_rank_zero("priors", lambda: _fit_priors(data, tasks))
 
 
 def _fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[str, Tensor]:

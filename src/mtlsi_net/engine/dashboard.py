@@ -8,7 +8,7 @@ import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from mtlsi_net.core.io import flatten
-from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import KEPT, RunFolder
 from mtlsi_net.core.types import IGNORE
 from mtlsi_net.engine.pictures import Sample
@@ -17,7 +17,7 @@ from mtlsi_net.tasks.base import Task
 
 def dashboards(loggers: Sequence[Logger]) -> list[WandbLogger]:
     """Return the W&B loggers among all; none but in the process that logs."""
-    return [logger for logger in loggers if is_first() and isinstance(logger, WandbLogger)]
+    return [logger for logger in loggers if is_rank_zero() and isinstance(logger, WandbLogger)]
 
 
 def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.io import write_json
-from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
@@ -111,7 +111,7 @@ def evaluate(cfg: DictConfig) -> RunResult:
 
     stage = data.val_stage
     result = RunResult(folder, module.gain(stage))
-    if not is_first():
+    if not is_rank_zero():
         return result
     size = measure_size(module.network, data.size)
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})

@@ -36,7 +36,7 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
         return float("nan") if gain is None else float(gain)
     chosen = None if cfg.get("ckpt") is None else Path(cfg.ckpt)
     paths = [chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous]
-    resume = ranks.agree("checkpoint", lambda: newest_whole(paths))
+    resume = ranks.broadcast_from_rank_zero("checkpoint", lambda: newest_whole(paths))
     if resume is not None:
         log.info("%s was interrupted; resuming from its %s", folder.root, resume.name)
     return train(cfg, command=command, resume=resume).gain

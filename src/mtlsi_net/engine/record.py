@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import place
+from mtlsi_net.core.ranks import process_info
 from mtlsi_net.data.digests import describe_data
 
 if TYPE_CHECKING:  # commands that score nothing write a record too
@@ -76,7 +76,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "processes": place().size,
+        "processes": process_info().size,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

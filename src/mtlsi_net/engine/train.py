@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.io import write_json
-from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
@@ -44,7 +44,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     check_complete(cfg)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
-    with folder.occupied() if is_first() else nullcontext():
+    with folder.occupied() if is_rank_zero() else nullcontext():
         return _train(cfg, folder, config, command, resume)
 
 
@@ -79,7 +79,7 @@ def _train(
         trainer.save_checkpoint(folder.last, weights_only=False)
     results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
     stage = data.val_stage
-    if not is_first():
+    if not is_rank_zero():
         return RunResult(folder, gain)
     for part, split in ((stage, "val"), ("train", "train_scored")):
         samples = predict_samples(module, data.eval_dataloader(split, shared=False), cfg.pictures)
@@ -101,7 +101,7 @@ def _train(
 
 def _begin(folder: RunFolder, resume: Path | None) -> None:
     """Prepare the folder for a new run or for the resumed one; only the first process does."""
-    if not is_first():
+    if not is_rank_zero():
         return
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
@@ -152,7 +152,7 @@ def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -
             results["ema"] = {stage: evaluator.score("val")}
     results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
     gain = module.gain(stage)
-    if is_first():
+    if is_rank_zero():
         write_classes(module.class_scores, folder)
         write_image_sums(folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores

@@ -73,7 +73,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
         check_trainer(cfg.trainer)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
-    if ranks.is_first():
+    if ranks.is_rank_zero():
         write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(config)))
     quieten_lightning()
     return folder, config

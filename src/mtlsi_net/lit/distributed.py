@@ -10,7 +10,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import place
+from mtlsi_net.core.ranks import process_info
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.size import unreached_parameters
 
@@ -38,7 +38,7 @@ def check_trainer(cfg: DictConfig) -> None:
 
 def choose_strategy(cfg: DictConfig, find_unused: bool = False) -> str | DDPStrategy:
     """Return Lightning's strategy for the processes that there are; ``find_unused``: some parameters have no gradient."""
-    if place().size == 1 and cfg.get("strategy", "auto") == "auto":
+    if process_info().size == 1 and cfg.get("strategy", "auto") == "auto":
         return "auto"
     return DDPStrategy(find_unused_parameters=find_unused, gradient_as_bucket_view=True)
 
@@ -48,7 +48,7 @@ def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
 
     What cannot be found out (a network from outside) is looked for: that costs a little time, missing it an error.
     """
-    if place().size == 1:
+    if process_info().size == 1:
         return False
     unreached = unreached_parameters(module.network, image_size, bool(module.weighting.aux))
     if unreached:
@@ -65,7 +65,7 @@ def accumulate(trainer: L.Trainer, module: MultiTaskModule, micro_batches: int) 
 
 def check_processes(trainer: L.Trainer) -> None:
     """Raise a UserError unless there are as many processes as the trainer wants."""
-    started, wanted = place(), trainer.num_devices * trainer.num_nodes
+    started, wanted = process_info(), trainer.num_devices * trainer.num_nodes
     if started.size == wanted:
         return
     asked = f"trainer.devices and num_nodes make {trainer.num_devices} x {trainer.num_nodes} = {wanted}"

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers import WandbLogger
 
-from mtlsi_net.core.ranks import is_first
+from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def wandb_logger(
     WANDB_MODE overrules the first. The run folder ``save_dir`` keeps its run's id, so that a resumed run continues it.
     ``log_model`` uploads checkpoints, only online; ``patience`` is how many seconds to wait for the service.
     """
-    if not is_first():
+    if not is_rank_zero():
         return WandbLogger(project=project, save_dir=save_dir, offline=True)  # starts no run: the first process logs
     wandb.finish()  # the run of an earlier job in this process, which would go on otherwise
     options: dict[str, Any] = {

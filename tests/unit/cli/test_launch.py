@@ -10,11 +10,11 @@ from mtlsi_net.cli import launch
 from mtlsi_net.cli.launch import start
 from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import Place
+from mtlsi_net.core.ranks import ProcessInfo
 
 
 @pytest.fixture
-def place(monkeypatch):
+def process_info(monkeypatch):
     """Return the place that some environment variables tell; whatever started the tests does not count."""
     starters = ("SLURM", "SUBMITIT", "TORCHELASTIC", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")
 
@@ -24,22 +24,24 @@ def place(monkeypatch):
                 monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
-        return ranks.place.__wrapped__()
+        return ranks.process_info.__wrapped__()
 
     return told
 
 
-def test_every_starter_is_recognised(place):
-    assert place() == Place()
-    assert place(TORCHELASTIC_RUN_ID="none", RANK=3, LOCAL_RANK=1, WORLD_SIZE=4) == Place(3, 4, 1, "torchrun")
+def test_every_starter_is_recognised(process_info):
+    assert process_info() == ProcessInfo()
+    assert process_info(TORCHELASTIC_RUN_ID="none", RANK=3, LOCAL_RANK=1, WORLD_SIZE=4) == ProcessInfo(
+        3, 4, 1, "torchrun"
+    )
     slurm = {"SLURM_PROCID": 5, "SLURM_NTASKS": 8, "SLURM_LOCALID": 1}
-    assert place(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="train") == Place(5, 8, 1, "slurm")
-    assert place(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="interactive") == Place()
-    assert place(**slurm) == Place(), "a batch script without srun"
-    assert place(**slurm | {"SLURM_NTASKS": 1}, SLURM_STEP_ID=0) == Place()
+    assert process_info(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="train") == ProcessInfo(5, 8, 1, "slurm")
+    assert process_info(**slurm, SLURM_STEP_ID=0, SLURM_JOB_NAME="interactive") == ProcessInfo()
+    assert process_info(**slurm) == ProcessInfo(), "a batch script without srun"
+    assert process_info(**slurm | {"SLURM_NTASKS": 1}, SLURM_STEP_ID=0) == ProcessInfo()
     submitit = {"SUBMITIT_LOCAL_GLOBALID": 1, "SUBMITIT_LOCAL_LOCALID": 1, "SUBMITIT_LOCAL_JOB_ID": 77}
-    assert place(**submitit, SUBMITIT_LOCAL_NTASKS=1) == Place()
-    assert place(**submitit, SUBMITIT_LOCAL_NTASKS=2) == Place(1, 2, 1, "submitit")
+    assert process_info(**submitit, SUBMITIT_LOCAL_NTASKS=1) == ProcessInfo()
+    assert process_info(**submitit, SUBMITIT_LOCAL_NTASKS=2) == ProcessInfo(1, 2, 1, "submitit")
     assert os.environ["LOCAL_RANK"] == "1", "Lightning reads it"
 
 

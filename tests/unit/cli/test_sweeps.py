@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from mtlsi_net.cli.sweeps import NAME_LENGTH, check_launcher, job_folder
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import Place
+from mtlsi_net.core.ranks import ProcessInfo
 from mtlsi_net.core.settings import RESULT_NEUTRAL, SAME_GROUP, affects_results, is_among
 
 
@@ -123,7 +123,7 @@ def test_launchers_whose_jobs_cannot_are_refused_with_advice(launcher, devices, 
 
 
 def test_a_sweep_started_in_several_processes_is_refused(monkeypatch):
-    monkeypatch.setattr("mtlsi_net.cli.sweeps.place", lambda: Place(0, 2, 0, "torchrun"))
+    monkeypatch.setattr("mtlsi_net.cli.sweeps.process_info", lambda: ProcessInfo(0, 2, 0, "torchrun"))
     with pytest.raises(UserError, match="started in 2 processes by torchrun: start it once"):
         check_launcher(config("basic", 2))
 

@@ -9,7 +9,7 @@ from helpers.miniature import SIZE, write_miniature
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import Place
+from mtlsi_net.core.ranks import ProcessInfo
 from mtlsi_net.core.types import TargetSpec, count_labels
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.nyud import NYUDDataModule, NYUDLayoutReader
@@ -255,7 +255,9 @@ def test_unknown_task_names_the_nearest(tmp_path):
 
 def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
     def epoch(rank, ranks, micro_batch=None):
-        monkeypatch.setattr("mtlsi_net.data.datamodule.place", lambda: Place(rank, ranks, rank, "torchrun"))
+        monkeypatch.setattr(
+            "mtlsi_net.data.datamodule.process_info", lambda: ProcessInfo(rank, ranks, rank, "torchrun")
+        )
         loader = data_module(root, batch_size=4, micro_batch=micro_batch).train_dataloader()
         batches = list(loader)
         assert len(batches) == len(loader)
@@ -283,7 +285,7 @@ def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
 
 
 def test_a_process_without_an_image_has_one_empty_batch(root, monkeypatch):
-    monkeypatch.setattr("mtlsi_net.data.datamodule.place", lambda: Place(6, 7, 6, "torchrun"))
+    monkeypatch.setattr("mtlsi_net.data.datamodule.process_info", lambda: ProcessInfo(6, 7, 6, "torchrun"))
     loader = data_module(root).val_dataloader()
     assert len(loader) == 1
     (batch,) = loader
@@ -301,7 +303,7 @@ def test_a_process_without_an_image_has_one_empty_batch(root, monkeypatch):
     ],
 )
 def test_batches_that_do_not_divide_are_refused(root, monkeypatch, ranks, options, message):
-    monkeypatch.setattr("mtlsi_net.data.datamodule.place", lambda: Place(0, ranks, 0, "torchrun"))
+    monkeypatch.setattr("mtlsi_net.data.datamodule.process_info", lambda: ProcessInfo(0, ranks, 0, "torchrun"))
     with pytest.raises(UserError, match=message):
         _ = data_module(root, **options).micro_batches
 

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import Place
+from mtlsi_net.core.ranks import ProcessInfo
 from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.lit import distributed
 from mtlsi_net.models.encoder import TimmEncoder
@@ -48,7 +48,7 @@ def test_there_must_be_as_many_processes_as_devices(monkeypatch):
     distributed.check_processes(lone)
     with pytest.raises(UserError, match=r"2 x 1 = 2 processes, but this one runs alone: use the command"):
         distributed.check_processes(pair)
-    monkeypatch.setattr(distributed, "place", lambda: Place(0, 2, 0, "torchrun"))
+    monkeypatch.setattr(distributed, "process_info", lambda: ProcessInfo(0, 2, 0, "torchrun"))
     distributed.check_processes(pair)
     with pytest.raises(
         UserError, match=r"torchrun started 2 processes, but trainer.devices and num_nodes make 1 x 1 = 1"
@@ -58,7 +58,7 @@ def test_there_must_be_as_many_processes_as_devices(monkeypatch):
 
 def test_one_process_needs_no_strategy_and_several_look_for_unused_parameters_only_where_told(monkeypatch):
     assert distributed.choose_strategy(trainer_config("trainer=cpu")) == "auto"
-    monkeypatch.setattr(distributed, "place", lambda: Place(0, 2, 0, "torchrun"))
+    monkeypatch.setattr(distributed, "process_info", lambda: ProcessInfo(0, 2, 0, "torchrun"))
     for unused in (False, True):
         strategy = distributed.choose_strategy(trainer_config("trainer=cpu"), unused)
         assert isinstance(strategy, DDPStrategy)
