@@ -167,6 +167,8 @@ def _run_rank(
 ) -> None:
     """Call a function as one of the ranks; should the starter be killed, torch interrupts this process."""
     os.setsid()  # a terminal's Ctrl-C comes from the starter alone, once
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited, in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= ranks.torchrun_variables(rank, count, port, common_store=True)
     sys.orig_argv[:] = argv  # the command that a record names
     if hydra:

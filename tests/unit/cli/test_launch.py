@@ -117,11 +117,16 @@ def test_a_second_interrupt_ends_ranks_that_hang(tmp_path, capfd):
     assert not capfd.readouterr().err
 
 
-def test_ranks_end_with_a_starter_that_is_killed(tmp_path):
-    starter, pids = in_a_process(processes.sleep, tmp_path)
+@pytest.mark.parametrize("background", [False, True])
+def test_ranks_end_with_a_starter_that_is_killed(tmp_path, background):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
+    try:
+        starter, pids = in_a_process(processes.sleep, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     starter.kill()
     starter.join()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 30
     while any(running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
