@@ -30,13 +30,15 @@ def job_folder(overrides: Sequence[str], sweep: str | None = None) -> str:
 
 
 def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides with former names in place of some or all of today's."""
+    spellings = [list(overrides)]
     for group, names in CHOICES.items():
         for former, name in names.items():
-            earlier = [
-                re.sub(rf"\b{name}\b", former, text) if text.startswith(f"{group}=") else text for text in overrides
-            ]
-            if earlier != list(overrides):
-                yield earlier
+            for texts in list(spellings):
+                earlier = [re.sub(rf"\b{name}\b", former, t) if t.startswith(f"{group}=") else t for t in texts]
+                if earlier != texts:
+                    spellings.append(earlier)
+                    yield earlier
 
 
 def _folder_name(overrides: Sequence[str]) -> str:

@@ -33,8 +33,16 @@ def test_names_that_look_alike_differ_and_every_one_is_one_short_folder():
     assert len(job_folder(long)) <= NAME_LENGTH + 9
 
 
-def test_a_sweep_continues_in_folders_of_former_names(tmp_path):
-    former, now = (["seed=1", f"ablation={name}"] for name in ("fusion_convs", "blocks_011"))
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("fusion_convs", "blocks_011"),
+        ("[fusion_convs,decoder_convs]", "[blocks_011,blocks_100]"),
+        ("[blocks_011,decoder_convs]", "[blocks_011,blocks_100]"),
+    ],
+)
+def test_a_sweep_continues_in_folders_of_former_names(tmp_path, old, new):
+    former, now = (["seed=1", f"ablation={name}"] for name in (old, new))
     assert job_folder(now, str(tmp_path)) == job_folder(now)
     (tmp_path / job_folder(former)).mkdir()
     assert job_folder(now, str(tmp_path)) == job_folder(former)
