@@ -42,7 +42,7 @@ def main() -> None:
     batches = iter(loader)
 
     def step() -> None:
-        batch = module.received(next(batches))
+        batch = data.to_device(next(batches), module.device)
         final, aux = module.losses(module(batch["image"], batch["valid"]), batch["targets"])
         module.weighting(module.weighting.join(final, aux)).backward()
         optimizer.step()
@@ -52,7 +52,7 @@ def main() -> None:
     network.eval()
     boundary = {"boundary": tasks["boundary"]}
     with torch.no_grad():
-        batches = map(module.received, data.val_dataloader())
+        batches = (data.to_device(batch, module.device) for batch in data.val_dataloader())
         shown = [(b, postprocess(boundary, module(b["image"], b["valid"]).final)) for b in batches]
 
     def estimate() -> None:

@@ -79,7 +79,7 @@ def measure(checkpoint: Path) -> dict[str, list[float]]:
     depth = [tasks["depth"].new_metric() for _ in DISTANCE_NAMES]
     semseg = [tasks["semseg"].new_metric() for _ in SIZE_NAMES]
     for stored in restored.data.val_dataloader():
-        batch = module.received(stored)
+        batch = restored.data.to_device(stored, module.device)
         shown = postprocess(tasks, module(batch["image"], batch["valid"]).final)
         targets = batch["targets"]
         classes = targets["semseg"][:, 0].long().numpy()

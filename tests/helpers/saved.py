@@ -25,7 +25,7 @@ def predicted(restored: Restored) -> dict[str, dict[str, Tensor]]:
     found = {}
     restored.module.eval()
     for stored in restored.data.val_dataloader():
-        batch = restored.module.received(stored)
+        batch = restored.data.to_device(stored, restored.module.device)
         with torch.no_grad():
             values = postprocess(restored.tasks, restored.module(batch["image"], batch["valid"]).final)
         for index, sample_id in enumerate(batch["id"]):

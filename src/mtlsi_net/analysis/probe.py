@@ -25,7 +25,6 @@ from mtlsi_net.analysis.plots import draw_gate, draw_matrices, draw_tokens
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_csv, write_json
 from mtlsi_net.core.types import Batch, Prediction
-from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.engine.evaluate import Restored, restore
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.trainer import build_trainer
@@ -205,7 +204,8 @@ def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
     draws = list(loader.sampler)
     samples = [dataset[draws[index * len(dataset) // count]] for index in range(count)]
     return [
-        batch_values(loader.collate_fn(samples[i : i + size]), restored.data.targets) for i in range(0, count, size)
+        restored.data.to_device(loader.collate_fn(samples[i : i + size]), restored.module.device)
+        for i in range(0, count, size)
     ]
 
 

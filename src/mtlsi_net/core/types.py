@@ -79,7 +79,7 @@ def score_name(metric: str, group: str) -> str:
 
 
 class Batch(TypedDict):
-    """What modules take. Loaders yield it as it is stored; ``data.decoding.batch_values`` makes values of bytes.
+    """What modules take. Loaders yield it as it is stored; the data module's hook makes values of bytes.
 
     image: (B, 3, H, W) float32 RGB in [0, 1], not normalised; padding holds the mean colour.
     valid: (B, 1, H, W) bool, False on padding.
@@ -109,7 +109,7 @@ def count_labels(target: Tensor) -> Tensor:
 
 
 def cut_batch(batch: Batch, part: slice) -> Batch:
-    """Return some of a batch's samples, as a batch."""
+    """Return some of a batch's samples, as a batch; counts of labels stay those of the whole."""
     cut: Batch = {
         "image": batch["image"][part],
         "valid": batch["valid"][part],
@@ -119,6 +119,8 @@ def cut_batch(batch: Batch, part: slice) -> Batch:
     }
     if "pad_color" in batch:
         cut["pad_color"] = batch["pad_color"][part]
+    if "labelled" in batch:
+        cut["labelled"] = batch["labelled"]
     return cut
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.ranks import ProcessInfo, process_info
-from mtlsi_net.core.types import SUBSET, TargetSpec
+from mtlsi_net.core.types import SUBSET, Batch, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.loader import ShareLoader
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.reader import SampleReader
@@ -124,6 +126,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
+        self.scored_split = "val"  # what a Trainer's validation takes: val or train_scored
+        self.counts_labels = False  # whether micro-batches carry the label counts of their step
         self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
 
     @abstractmethod
@@ -232,6 +236,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         )
         loader = ShareLoader(
             parts=parts,
+            counts_labels=self.counts_labels,
             dataset=dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -284,8 +289,16 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         return self._loader(self.datasets[split], own, shuffle=False, batch_size=self.eval_batch_size)
 
     def val_dataloader(self) -> ShareLoader:
-        """Return the validation batches."""
-        return self.eval_dataloader("val")
+        """Return the batches of ``scored_split``."""
+        return self.eval_dataloader(self.scored_split)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's signature
+        """Return a loader's batch, now on the device, as values; Lightning calls this before every step."""
+        return batch_values(batch, self.targets)
+
+    def to_device(self, batch: Batch, device: torch.device) -> Batch:
+        """Return a loader's batch on a device as values, for loops outside a Trainer."""
+        return self.on_after_batch_transfer(move_data_to_device(batch, device), 0)
 
 
 def _evenly(ids: list[str], count: int) -> list[str]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Batch, count_labels, cut_batch
 from mtlsi_net.data.dataset import MultiTaskDataset
-from mtlsi_net.data.decoding import padding, target_values
+from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.sampling import EpochSampler
 from mtlsi_net.data.transforms import IMAGE
 
@@ -21,16 +21,17 @@ from mtlsi_net.data.transforms import IMAGE
 class ShareLoader(DataLoader[Batch]):
     """Loader of a process's whole share of a step as one batch, which it yields in ``parts`` of equal size.
 
-    Every part knows the labels of the whole share (``Batch.labelled``). A process without any sample yields one empty
-    batch: it has to take part in what all processes do together. In training it counts what it yields: epoch and place
-    follow from that number, which Lightning keeps in checkpoints, so that a resumed run continues with the next sample.
+    With ``counts_labels`` parts are values and know the labels of the whole share (``Batch.labelled``). A process without
+    any sample yields one empty batch: it has to take part in what all processes do together. In training it counts what it
+    yields: epoch and place follow from that number, which Lightning keeps in checkpoints, so that a resumed run continues
+    with the next sample.
 
     ``options`` are ``DataLoader``'s; ``sampler`` is an ``EpochSampler``, the batch size a multiple of ``parts``.
     """
 
-    def __init__(self, parts: int = 1, **options: Any) -> None:  # noqa: ANN401 - DataLoader's own
+    def __init__(self, parts: int = 1, counts_labels: bool = False, **options: Any) -> None:  # noqa: ANN401 - DataLoader's
         super().__init__(**options)
-        self.parts = parts
+        self.parts, self.counts_labels = parts, counts_labels
         self._handed = 0  # parts, since training began
         dataset = cast(MultiTaskDataset, self.dataset)
         self.reading: Tensor = torch.zeros(max(self.num_workers, 1), 2, dtype=torch.int64)
@@ -79,14 +80,11 @@ class ShareLoader(DataLoader[Batch]):
             yield batch
             return
         size = len(batch["id"]) // self.parts
-        specs, outside = cast(MultiTaskDataset, self.dataset).reader.specs, padding(batch["valid"])
-        labelled = {
-            name: count_labels(target_values(target, specs[name], outside)) for name, target in batch["targets"].items()
-        }
+        if self.counts_labels:  # of values, which parts then are
+            batch = batch_values(batch, cast(MultiTaskDataset, self.dataset).reader.specs)
+            batch["labelled"] = {name: count_labels(target) for name, target in batch["targets"].items()}
         for first in range(0, size * self.parts, size):
-            part = cut_batch(batch, slice(first, first + size))
-            part["labelled"] = labelled
-            yield part
+            yield cut_batch(batch, slice(first, first + size))
 
 
 def empty_batch() -> Batch:

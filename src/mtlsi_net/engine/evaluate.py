@@ -119,7 +119,7 @@ def evaluate(cfg: DictConfig) -> RunResult:
     write_classes(module.class_scores, folder)
     write_image_sums(folder.per_image, module.image_sums[stage])
     folder.create(folder.pictures)
-    samples = predict_samples(module, data.eval_dataloader("val", shared=False), restored.run.pictures)
+    samples = predict_samples(module, data, "val", restored.run.pictures)
     write_grid(samples, tasks, folder.pictures / f"{stage}.png")
     rows = {"constant prediction": module.constant_scores[stage], restored.label: scores}
     publish(rows, tasks, f"{data.root} ({stage})", folder)

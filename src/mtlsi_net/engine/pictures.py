@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mtlsi_net.core.types import Batch
 from mtlsi_net.data import transforms
+from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.lit.module import MultiTaskModule
@@ -37,9 +37,11 @@ class Sample:
     values: dict[str, Tensor]
 
 
-def predict_samples(module: MultiTaskModule, loader: DataLoader[Batch], count: int) -> list[Sample]:
-    """Return the first ``count`` images of a loader with the module's predictions."""
-    return list(islice((sample for batch in loader for sample in _samples(module, batch)), count))
+def predict_samples(module: MultiTaskModule, data: MultiTaskDataModule, split: str, count: int) -> list[Sample]:
+    """Return the first ``count`` images of a split with the module's predictions."""
+    loader = data.eval_dataloader(split, shared=False)
+    batches = (data.to_device(batch, module.device) for batch in loader)
+    return list(islice((sample for batch in batches for sample in _samples(module, batch)), count))
 
 
 def write_grid(samples: Sequence[Sample], tasks: Mapping[str, Task], path: Path) -> None:
@@ -80,7 +82,6 @@ def label_pictures(sample: transforms.Sample, tasks: Mapping[str, Task]) -> list
 def _samples(module: MultiTaskModule, batch: Batch) -> list[Sample]:
     training = module.training
     module.eval()
-    batch = module.received(batch)
     prediction = module(batch["image"], batch["valid"])
     module.train(training)
     values = postprocess(module.tasks, prediction.final)

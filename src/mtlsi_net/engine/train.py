@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories
+from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
@@ -29,10 +31,41 @@ from mtlsi_net.engine.report import publish, write_classes
 from mtlsi_net.engine.trainer import Evaluator, RunResult, best_name, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
+from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
+from mtlsi_net.tasks.base import Task
 
 log = logging.getLogger(__name__)
+
+
+class Clock:
+    """Durations of a run's phases, the first of which is ``setup``."""
+
+    def __init__(self) -> None:
+        self._started = {"setup": time.monotonic()}
+
+    def next(self, phase: str) -> None:
+        """Start the next phase."""
+        self._started[phase] = time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds that each phase took until now."""
+        times = [*self._started.values(), time.monotonic()]
+        return {name: end - start for name, (start, end) in zip(self._started, pairwise(times), strict=True)}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run, ready to be trained."""
+
+    cfg: DictConfig
+    folder: RunFolder
+    tasks: dict[str, Task]
+    data: MultiTaskDataModule
+    module: MultiTaskModule
+    trainer: L.Trainer
+    size: ModelSize
 
 
 def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> RunResult:
@@ -45,61 +78,90 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     with folder.occupied() if is_rank_zero() else nullcontext():
-        return _train(cfg, folder, config, command, resume)
+        clock = Clock()
+        prepare_folder(folder, resume)
+        run = build(cfg, folder, config, f"resume with {'the same command' if command else resume_command(folder)}")
+        clock.next("fit")
+        fit(run, resume)
+        clock.next("evaluate")
+        results, gain = score(run)
+        record(run, results, gain, clock, command)
+    return RunResult(folder, gain)
 
 
-def _train(
-    cfg: DictConfig, folder: RunFolder, config: dict[str, Any], command: str | None, resume: Path | None
-) -> RunResult:
-    clock = {"start": time.monotonic()}
-    _begin(folder, resume)
+def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) -> Training:
+    """Return a run's tasks, data, network and trainer; ``how`` is the instruction for resuming it."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-
     tasks = build_tasks(cfg)
     data = build_data(cfg, tasks)
     network = build_network(cfg, tasks)
     with located("model"):
         network.check_size(data.size)
     size = measure_size(network, data.size)
-    _announce(size, len(tasks))
+    log_size(size, len(tasks))
     if cfg.compile:
         network.compile()  # in place: names in checkpoints stay
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
     module = build_module(cfg, network, tasks, priors=priors, config=config)
-    how = f"resume with {'the same command' if command else _resume_command(folder)}"
     trainer = build_training(cfg, folder, module, data, how)
     log_config(trainer.loggers, config, size)
+    return Training(cfg, folder, tasks, data, module, trainer, size)
 
-    clock["fit"] = time.monotonic()
-    with report_worker_crash(data.readings):
-        trainer.fit(module, datamodule=data, ckpt_path=resume)  # which makes its loaders when processes are known
-    clock["evaluate"] = time.monotonic()
-    if resume is None or trainer.global_step > checkpoint_step(resume):
-        trainer.save_checkpoint(folder.last, weights_only=False)
-    results, gain = _final_scores(trainer, Evaluator(trainer, module, data), folder)
-    stage = data.val_stage
+
+def fit(run: Training, resume: Path | None) -> None:
+    """Train to the end, from the start or from a checkpoint; ``last.ckpt`` is then of the last step."""
+    with report_worker_crash(run.data.readings):
+        run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
+    if resume is None or run.trainer.global_step > checkpoint_step(resume):
+        run.trainer.save_checkpoint(run.folder.last, weights_only=False)
+
+
+def score(run: Training) -> tuple[dict[str, Any], float]:
+    """Score the averaged, last and best weights; return the scores and the last weights' gain.
+
+    Scores of single classes and images are written for the last weights only.
+    """
+    module, stage, evaluator = run.module, run.data.val_stage, Evaluator(run.trainer, run.module, run.data)
+    average = next((c for c in _callbacks(run.trainer) if isinstance(c, ExponentialAverage)), None)
+    results: dict[str, Any] = {}
+    if average is not None:
+        with average.swapped_in(module.network):
+            results["ema"] = {stage: evaluator.score("val")}
+    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
+    gain = module.gain(stage)
+    if is_rank_zero():
+        write_classes(module.class_scores, run.folder)
+        write_image_sums(run.folder.per_image, module.image_sums[stage])
+    results["constant"] = module.constant_scores
+    results["best"] = _score_best(run.trainer, evaluator, run.folder, module.gain(stage, estimate=True))
+    return results, gain
+
+
+def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, command: str | None) -> None:
+    """Write pictures, tables and the record; ``metrics.json``, which marks the run as finished, comes last."""
     if not is_rank_zero():
-        return RunResult(folder, gain)
+        return
+    folder, tasks, loggers, stage = run.folder, run.tasks, run.trainer.loggers, run.data.val_stage
     for part, split in ((stage, "val"), ("train", "train_scored")):
-        samples = predict_samples(module, data.eval_dataloader(split, shared=False), cfg.pictures)
+        samples = predict_samples(run.module, run.data, split, run.cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{part}.png")
-        log_pictures(trainer.loggers, samples, tasks, part)
-    clock["end"] = time.monotonic()
-
-    names = list(clock)
-    spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
-    write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
-    rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
-    publish(rows, tasks, f"{folder.root} ({stage})", folder)
-    write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
+        log_pictures(loggers, samples, tasks, part)
+    write_json(folder.record, describe_scores(run.cfg, run.data, tasks, clock.seconds(), command))
+    labels = result_labels(run.cfg.name, stage)
+    publish(
+        {labels[key]: results[key][stage] for key in labels if key in results},
+        tasks,
+        f"{folder.root} ({stage})",
+        folder,
+    )
+    write_json(folder.metrics, {**results, "model": run.size, "gain": gain})
     folder.previous.unlink(missing_ok=True)
-    close(trainer.loggers, results, gain, folder)
+    close(loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
-    return RunResult(folder, gain)
 
 
-def _begin(folder: RunFolder, resume: Path | None) -> None:
+def prepare_folder(folder: RunFolder, resume: Path | None) -> None:
     """Prepare the folder for a new run or for the resumed one; only the first process does."""
     if not is_rank_zero():
         return
@@ -113,22 +175,25 @@ def _begin(folder: RunFolder, resume: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _resume_command(folder: RunFolder) -> str:
+def resume_command(folder: RunFolder) -> str:
+    """Return this process's command, changed to resume the run in a folder."""
     words = [word for word in sys.orig_argv[1:] if not word.startswith(("ckpt=", "paths.run_dir="))]
     return shlex.join(["python", *words, f"ckpt={folder.root}"])
 
 
-def _labels(name: str, stage: str) -> dict[str, str]:
+def result_labels(name: str, stage: str) -> dict[str, str]:
+    """Return the keys of ``metrics.json`` in the table's order, and the name that each has there."""
     chosen_on = "held-out images" if stage == "dev" else "the test set"
     return {
-        "constant prediction": "constant",
-        f"{name}, last": "last",
-        f"{name}, averaged weights": "ema",
-        f"{name}, best on {chosen_on}": "best",
+        "constant": "constant prediction",
+        "last": f"{name}, last",
+        "ema": f"{name}, averaged weights",
+        "best": f"{name}, best on {chosen_on}",
     }
 
 
-def _announce(size: ModelSize, tasks: int) -> None:
+def log_size(size: ModelSize, tasks: int) -> None:
+    """Log parameters and operations of encoder and decoder."""
     if math.isnan(size["decoder_gflop"]):
         log.info("%.1f M parameters, %.1f GFLOP", size["parameters_m"], size["gflop"])
         return
@@ -139,33 +204,12 @@ def _announce(size: ModelSize, tasks: int) -> None:
     )
 
 
-def _final_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder) -> tuple[dict[str, Any], float]:
-    """Score the averaged, last and best weights; return the scores and the last weights' gain.
-
-    Scores of single classes are written for the last weights only.
-    """
-    module, stage = evaluator.module, evaluator.data.val_stage
-    average = next((c for c in _callbacks(trainer) if isinstance(c, ExponentialAverage)), None)
-    results: dict[str, Any] = {}
-    if average is not None:
-        with average.swapped_in(module.network):
-            results["ema"] = {stage: evaluator.score("val")}
-    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
-    gain = module.gain(stage)
-    if is_rank_zero():
-        write_classes(module.class_scores, folder)
-        write_image_sums(folder.per_image, module.image_sums[stage])
-    results["constant"] = module.constant_scores
-    results["best"] = _best_scores(trainer, evaluator, folder, module.gain(stage, estimate=True))
-    return results, gain
-
-
 def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined] # Lightning sets it outside __init__
     return callbacks
 
 
-def _best_scores(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, last_gain: float) -> dict[str, Any]:
+def _score_best(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, last_gain: float) -> dict[str, Any]:
     """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
     stage = evaluator.data.val_stage
     keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor is not None)

@@ -23,7 +23,6 @@ from mtlsi_net.engine.build import choose_precision
 from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
 from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
 from mtlsi_net.lit.distributed import (
-    accumulate,
     check_processes,
     check_trainer,
     choose_strategy,
@@ -49,7 +48,8 @@ class Evaluator:
     def score(self, split: str) -> Scores:
         """Return task -> metric -> value on ``val`` or ``train_scored``."""
         self.module.stage = self.data.val_stage if split == "val" else "train"
-        self.trainer.validate(self.module, dataloaders=self.data.eval_dataloader(split), verbose=False)
+        self.data.scored_split = split
+        self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         return self.module.scores[self.module.stage]
 
 
@@ -101,16 +101,26 @@ def build_training(
 ) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
     callbacks = training_callbacks(cfg, folder, data, how)
-    trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
+    find_unused = has_unreached(module, data.size)
+    trainer = build_trainer(cfg, folder, callbacks, find_unused=find_unused, micro_batches=data.micro_batches)
     module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
-    accumulate(trainer, module, data.micro_batches)
+    data.counts_labels = module.norm_globally
     return trainer
 
 
 def build_trainer(
-    cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
+    cfg: DictConfig,
+    folder: RunFolder,
+    callbacks: Sequence[Callback] = (),
+    *,
+    find_unused: bool = False,
+    micro_batches: int = 1,
 ) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
+    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
+
+    ``trainer.val_check_interval`` counts optimiser steps, Lightning's argument their ``micro_batches``.
+    """
+    interval = cfg.trainer.get("val_check_interval")
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -121,6 +131,8 @@ def build_trainer(
         precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
         strategy=choose_strategy(cfg.trainer, find_unused),
         sync_batchnorm=False,  # see synchronise_batch_norm
+        accumulate_grad_batches=micro_batches,
+        val_check_interval=interval * micro_batches if isinstance(interval, int) else interval,
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),

@@ -56,13 +56,6 @@ def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
     return unreached is None or bool(unreached)
 
 
-def accumulate(trainer: L.Trainer, module: MultiTaskModule, micro_batches: int) -> None:
-    """Let an optimiser step take as many micro-batches; the interval of validations goes on counting steps."""
-    trainer.accumulate_grad_batches = module.micro_batches = micro_batches
-    if isinstance(trainer.val_check_interval, int):
-        trainer.val_check_interval *= micro_batches
-
-
 def check_processes(trainer: L.Trainer) -> None:
     """Raise a UserError unless there are as many processes as the trainer wants."""
     started, wanted = process_info(), trainer.num_devices * trainer.num_nodes

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from mtlsi_net.core.errors import choose
 from mtlsi_net.core.licences import licences_of
 from mtlsi_net.core.types import Batch, Prediction, count_labels
-from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.lit.non_finite import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
@@ -51,7 +50,6 @@ class MultiTaskModule(L.LightningModule):
         super().__init__()
         self.guard = NonFiniteGuard(non_finite)
         self._step_taken = True
-        self.micro_batches = 1  # of one optimiser step
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
@@ -66,11 +64,6 @@ class MultiTaskModule(L.LightningModule):
         # No modules: running metric states are no part of a checkpoint.
         self._metrics = TaskMetrics({})
         self._constant_metrics = TaskMetrics({})
-
-    def received(self, batch: Batch) -> Batch:
-        """Return a loader's batch on the module's device and, once there, as values; one that is so already as it is."""
-        moved = self.transfer_batch_to_device(batch, self.device, 0)
-        return batch_values(moved, {name: task.target for name, task in self.tasks.items()})
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -106,17 +99,16 @@ class MultiTaskModule(L.LightningModule):
             return None
         own = batch.get("labelled") or {name: count_labels(batch["targets"][name]) for name in self.tasks}
         counts = torch.stack([own[name] for name in self.tasks]).to(self.device, torch.float32)
-        mean = self._mean_over_processes(counts) / self.micro_batches
+        mean = self._mean_over_processes(counts) / self.trainer.accumulate_grad_batches
         return dict(zip(self.tasks, mean, strict=True))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Let the guard remember what a step that is skipped must not change."""
-        if batch_idx % self.micro_batches == 0:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin(self.network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the total loss of one batch."""
-        batch = self.received(batch)
         prediction = self(batch["image"], batch["valid"])
         final, aux = self.losses(prediction, batch["targets"], self._labelled(batch))
         losses = self.weighting.join(final, aux)
@@ -130,7 +122,7 @@ class MultiTaskModule(L.LightningModule):
         values |= {f"train/{name}/aux_loss": loss for name, loss in aux.items()}
         values |= {f"train/{name}/weight": weight for name, weight in zip(losses, weights, strict=True)}
         values |= {f"train/{name}": loss for name, loss in prediction.regularisers.items()}
-        self._log_step(values, last=(batch_idx + 1) % self.micro_batches == 0)
+        self._log_step(values, last=(batch_idx + 1) % self.trainer.accumulate_grad_batches == 0)
         return total
 
     def _log_step(self, values: Mapping[str, Tensor], last: bool) -> None:
@@ -204,7 +196,6 @@ class MultiTaskModule(L.LightningModule):
         """Update all metrics with one batch; it is empty in a process that has no image."""
         if not batch["id"]:
             return
-        batch = self.received(batch)
         prediction = self(batch["image"], batch["valid"])
         self._metrics.update(postprocess(self.tasks, prediction.final), batch)
         unscored = self._constant_metrics.tasks

@@ -57,8 +57,8 @@ class Canvas(nn.Module):
             raise InputError(f"image has shape {tuple(image.shape)}; the network takes (B, 3, H, W)")
         if not image.is_floating_point():
             raise InputError(
-                f"image is {image.dtype}; the network takes values in [0, 1]: a loader's batch goes through "
-                "data.decoding.batch_values(batch, data.targets) first"
+                f"image is {image.dtype}; the network takes values in [0, 1]: pass a loader's batch through "
+                "data.to_device(batch, device) first"
             )
         if valid is not None and valid.shape != (image.shape[0], 1, *image.shape[2:]):
             raise InputError(f"valid has shape {tuple(valid.shape)}, image {tuple(image.shape)}; pass (B, 1, H, W)")

@@ -91,5 +91,5 @@ def test_a_batch_may_hold_samples_without_a_label(root, name):
 
 def test_a_network_refuses_bytes():
     canvas = Canvas((0.5,) * 3, (0.5,) * 3, [FeatureSpec(8, 4)], 4)
-    with pytest.raises(UserError, match=r"image is torch.uint8; .*batch_values\(batch"):
+    with pytest.raises(UserError, match=r"image is torch.uint8; .*data.to_device\(batch, device"):
         canvas(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

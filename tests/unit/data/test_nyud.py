@@ -253,16 +253,20 @@ def test_unknown_task_names_the_nearest(tmp_path):
         NYUDLayoutReader(tmp_path, {"normal": SPECS["normals"]})
 
 
-def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
+@pytest.mark.parametrize("counts_labels", [False, True])
+def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch, counts_labels):
     def epoch(rank, ranks, micro_batch=None):
         monkeypatch.setattr(
             "mtlsi_net.data.datamodule.process_info", lambda: ProcessInfo(rank, ranks, rank, "torchrun")
         )
-        loader = data_module(root, batch_size=4, micro_batch=micro_batch).train_dataloader()
+        data = data_module(root, batch_size=4, micro_batch=micro_batch)
+        data.counts_labels = counts_labels
+        loader = data.train_dataloader()
         batches = list(loader)
         assert len(batches) == len(loader)
-        assert all(batch["image"].dtype == torch.uint8 for batch in batches)
-        return [batch_values(batch, SPECS) for batch in batches]
+        if not counts_labels:
+            assert all(batch["image"].dtype == torch.uint8 for batch in batches)
+        return [data.on_after_batch_transfer(batch, 0) for batch in batches]
 
     (whole,) = epoch(0, 1)
     shares = [epoch(rank, 2, 1) for rank in range(2)]
@@ -275,7 +279,8 @@ def test_processes_and_micro_batches_share_the_batch_of_one(root, monkeypatch):
         assert torch.equal(part["image"][0], whole["image"][position])
         for task, target in part["targets"].items():
             assert torch.equal(target[0], whole["targets"][task][position])
-    for first, second in shares:
+    assert all(("labelled" in part) == counts_labels for part in parts)
+    for first, second in shares if counts_labels else ():
         assert first["labelled"].keys() == first["targets"].keys()
         for task, counts in first["labelled"].items():
             own = torch.cat([part["targets"][task] for part in (first, second)])

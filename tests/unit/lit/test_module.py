@@ -1,3 +1,4 @@
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -30,6 +31,7 @@ class Constant(nn.Module):
 def total(prediction, aux=1.0):
     weighting = FixedWeights(["depth"], {"depth": 2.0}, aux=aux)
     module = MultiTaskModule(Constant(prediction), {"depth": Square()}, weighting, None, {}, {})
+    module.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     logged = {}
     module.log = lambda name, value, **_: logged.update({name: float(value)})
     module.log_dict = lambda values: [module.log(name, value) for name, value in values.items()]
