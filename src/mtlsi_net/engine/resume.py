@@ -47,7 +47,7 @@ def choose_folder(cfg: DictConfig) -> Path | None:
             "resumes another)"
         )
     raise UserError(
-        f"ckpt=last: {parent} has no unfinished run with a checkpoint, and {own.root} has none either; leave ckpt out"
+        f"ckpt=last: neither {parent} nor {own.root} has an unfinished run with a checkpoint; leave ckpt out"
     )
 
 
