@@ -29,6 +29,7 @@ from mtlsi_net.engine.report import publish, write_classes
 from mtlsi_net.engine.trainer import Evaluator, RunResult, best_name, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
+from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
 
@@ -89,7 +90,9 @@ def _train(
 
     names = list(clock)
     spans = {a: clock[b] - clock[a] for a, b in pairwise(names)}
-    write_json(folder.record, describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command))
+    record = describe_scores(cfg, data, tasks, {"setup": spans.pop("start"), **spans}, command)
+    resumed = next(c.record for c in _callbacks(trainer) if isinstance(c, Resumption))
+    write_json(folder.record, {**record, "resumed": resumed})
     rows = {label: results[key][stage] for label, key in _labels(cfg.name, stage).items() if key in results}
     publish(rows, tasks, f"{folder.root} ({stage})", folder)
     write_json(folder.metrics, {**results, "model": size, "gain": gain})  # last: it marks the run as finished
