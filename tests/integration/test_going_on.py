@@ -83,7 +83,7 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
     out = f"paths.output_dir={tmp_path}"
     cfg = job(data, tmp_path / "new", out, "ckpt=last")
     place = tmp_path / cfg.name
-    with pytest.raises(UserError, match="has no unfinished run with a checkpoint"):
+    with pytest.raises(UserError, match=r"neither .* nor .* has an unfinished run with a checkpoint"):
         choose_folder(cfg)
     runs = [unfinished(cfg, place / name) for name in ("a", "b", "c")]
     for age, run in enumerate(runs):
@@ -94,7 +94,7 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
     assert choose_folder(cfg) == place / "b"
     assert choose_folder(job(data, tmp_path / "new", out, f"ckpt={place / 'a'}")) == place / "a"
     assert choose_folder(job(data, tmp_path / "new", out, f"ckpt={runs[0].last}")) == place / "a"
-    with pytest.raises(UserError, match=r"newest unfinished run of .*seed was 0, is 5: give its settings"):
+    with pytest.raises(UserError, match=r"seed=0.*; this command sets .*seed=5.*newest unfinished run of"):
         choose_folder(job(data, tmp_path / "new", out, "ckpt=last", "seed=5"))
     with pytest.raises(UserError, match="neither a run folder nor a checkpoint in one"):
         choose_folder(job(data, tmp_path / "new", out, f"ckpt={tmp_path / 'nothing'}"))

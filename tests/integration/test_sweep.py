@@ -133,8 +133,13 @@ def test_a_finished_jobs_gain_is_returned_wherever_data_and_folders_went(data, f
 def test_another_configurations_folder_is_refused(data, finished, state):
     (finished / "metrics.json").unlink()
     (finished / state).write_text("{}")
-    with pytest.raises(UserError, match=r"optim.lr was 0.004, is 0.5\).*\(sweep=\.\.\.\), or delete"):
+    with pytest.raises(
+        UserError, match=r"was trained with optim.lr=0.004; this command sets optim.lr=0.5. Resume with"
+    ):
         run_job(job(data, finished, "optim.lr=0.5"))
+    words = r"this sweep's folder .* holds a run trained with optim.lr=0.004; .* optim.lr=0.5. .*sweep=NAME"
+    with pytest.raises(UserError, match=words):
+        run_job(job(data, finished, "optim.lr=0.5"), command="python -m mtlsi_net.train optim.lr=0.5")
     (finished / "config.yaml").unlink()
-    with pytest.raises(UserError, match="another configuration"):
+    with pytest.raises(UserError, match=r"without config.yaml, whose settings are not known"):
         run_job(job(data, finished))

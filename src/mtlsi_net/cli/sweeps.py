@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
 from mtlsi_net.core.renamed import CHOICES
-from mtlsi_net.core.settings import affects_results
+from mtlsi_net.core.settings import Effect, Setting, setting_of
 
 NAME_LENGTH = 200
 """Readable characters of a job folder's name; file systems allow 255."""
@@ -19,14 +20,23 @@ NAME_LENGTH = 200
 def job_folder(overrides: Sequence[str], sweep: str | None = None) -> str:
     """Return a job's folder name, the same for the same overrides in any order: ``lr_0.1-seed_2-`` and a hash of the whole.
 
-    Result-neutral overrides do not count, so that data or results may move. No character in it needs quotes in a shell or
-    in Hydra's ``ckpt=...``. A job that began in the folder ``sweep`` under the former name of a choice keeps its folder.
+    Overrides that say where a job reads and writes do not count, so that data or results may move. No character in the name
+    needs quotes in a shell or in Hydra's ``ckpt=...``. A job that began in the folder ``sweep`` without some of today's
+    neutral overrides, or under the former name of a choice, keeps its folder.
     """
     own = _folder_name(overrides)
     if sweep is None or (Path(sweep) / own).exists():
         return own
-    former = (_folder_name(texts) for texts in _former_overrides(overrides))
-    return next((name for name in former if (Path(sweep) / name).is_dir()), own)
+    spellings = (texts for fewer in _without_neutral(overrides) for texts in (fewer, *_former_overrides(fewer)))
+    return next((name for name in map(_folder_name, spellings) if (Path(sweep) / name).is_dir()), own)
+
+
+def _without_neutral(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides without none, one, ... all of the neutral ones that are part of a name."""
+    neutral = [text for text in overrides if _setting(text).names_job and _setting(text).effect is Effect.NEUTRAL]
+    for count in range(len(neutral) + 1):
+        for dropped in combinations(neutral, count):
+            yield [text for text in overrides if text not in dropped]
 
 
 def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
@@ -41,8 +51,12 @@ def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
                     yield earlier
 
 
+def _setting(override: str) -> Setting:
+    return setting_of(override.lstrip("+~").partition("=")[0])
+
+
 def _folder_name(overrides: Sequence[str]) -> str:
-    kept = sorted(text for text in overrides if affects_results(text.lstrip("+~").partition("=")[0]))
+    kept = sorted(text for text in overrides if _setting(text).names_job)
     short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
     readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
     return f"{readable or 'defaults'}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"

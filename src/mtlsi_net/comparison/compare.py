@@ -20,7 +20,7 @@ from mtlsi_net.comparison.tables import Table, gain_notes, our_cells, write_csvs
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.core.errors import UserError, choose, shown
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.core.settings import SAME_GROUP
+from mtlsi_net.core.settings import SAME_ROW
 from mtlsi_net.core.types import score_name
 from mtlsi_net.data.official import OFFICIAL
 
@@ -90,7 +90,7 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
     tables = []
     for number, (own, differs) in enumerate(split_groups(groups), start=1):
         chosen = " chosen on the test set" if cfg.weights == "best" and own[0].first.stage == "val" else ""
-        notes = [f"scores of {WEIGHTS[cfg.weights]}{chosen}; rows are grouped over {', '.join(SAME_GROUP)}"]
+        notes = [f"scores of {WEIGHTS[cfg.weights]}{chosen}; rows are grouped over {', '.join(SAME_ROW)}"]
         if not own[0].known:
             notes.append("run.json does not identify the data (no digests): these rows may be of different data")
         published, why = _published(own, results, resampled)

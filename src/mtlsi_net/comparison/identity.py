@@ -14,7 +14,7 @@ import yaml
 
 from mtlsi_net.comparison.read import Run, SkippedRun, entry
 from mtlsi_net.core.io import flatten
-from mtlsi_net.core.settings import SAME_GROUP, is_among
+from mtlsi_net.core.settings import setting_of
 
 UNKNOWN = "not known"
 IDENTIFIED = "told by digests"
@@ -105,8 +105,8 @@ class Group:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flat configuration without ``SAME_GROUP``."""
-    return {name: value for name, value in flatten(config).items() if not is_among(name, SAME_GROUP)}
+    """Return the flat configuration without the settings in which the runs of a row may differ."""
+    return {name: value for name, value in flatten(config).items() if not setting_of(name).same_row}
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
@@ -143,7 +143,7 @@ def _overrides(run: Run) -> list[str]:
     if not isinstance(words, list):
         return []
     names = {str(word): str(word).lstrip("+~").partition("=")[0] for word in words}
-    return [word for word, name in names.items() if not is_among(name, ("experiment", *SAME_GROUP))]
+    return [word for word, name in names.items() if name != "experiment" and not setting_of(name).same_row]
 
 
 def _arguments(command: str) -> list[str]:

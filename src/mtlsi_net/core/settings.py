@@ -1,23 +1,80 @@
-"""The table of settings that leave a run's result as it is, by dotted name; each includes all settings below it."""
+"""Table of settings: what each does to a resumed run, to the rows of a comparison, and to the names of a sweep's jobs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
 
-RESULT_NEUTRAL = (
-    *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir"),
-    *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "checkpoint_every"),
-)
-"""Settings of where and how a run is done: a resumed run may have others, and they do not name a sweep's job folders.
+from mtlsi_net.core.io import flatten
 
-Changing this table renames the job folders of existing sweeps that override a changed setting.
-"""
 
-SAME_GROUP = (
-    *RESULT_NEUTRAL,
-    *("seed", "data.seed", "name", "pictures", "non_finite", "activation_checkpointing", "compile"),
-    *("data.eval_batch_size", "data.max_train_scores", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
-    *("trainer.strategy", "trainer.log_every_n_steps"),
-)
-"""Settings in which the runs of one row of a comparison may differ: neutral ones, seeds, names, scoring, the machine."""
+class Effect(Enum):
+    """What another value of a setting does to a run that is resumed with it."""
+
+    NEUTRAL = "neutral"
+    """The run ends as it would have with this value from the beginning, bit for bit on a CPU with one thread."""
+    CONTINUES = "continues"
+    """The run trains on the same samples in the same steps, rounded or averaged otherwise: said and recorded."""
+    DIFFERENT = "different"
+    """It is another run: refused."""
+
+
+class Setting(NamedTuple):
+    """Row of the table: a setting, with everything below it that has no row of its own."""
+
+    effect: Effect = Effect.DIFFERENT
+    same_row: bool = False
+    """Whether the runs of one row of a comparison may differ in it."""
+    names_job: bool = True
+    """Whether an override of it is part of the name of a sweep's job folder. Changing it renames existing folders."""
+
+
+_NEUTRAL, _CONTINUES, _DIFFERENT = Effect
+
+SETTINGS: Mapping[str, Setting] = {
+    # where a run reads and writes, and how it is watched
+    "paths": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "sweep": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "ckpt": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "logger": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "data.root": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "data.cache_dir": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "data.decoded_dir": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "data.num_workers": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "trainer.enable_progress_bar": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "trainer.max_time": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "checkpoint_every": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "name": Setting(_NEUTRAL, same_row=True),
+    "pictures": Setting(_NEUTRAL, same_row=True),
+    "callbacks": Setting(_NEUTRAL, same_row=True),
+    "trainer.log_every_n_steps": Setting(_NEUTRAL, same_row=True),
+    "trainer.enable_model_summary": Setting(_NEUTRAL, same_row=True),
+    "trainer.profiler": Setting(_NEUTRAL, same_row=True),
+    # how it is computed, to the bit
+    "non_finite": Setting(_NEUTRAL, same_row=True),
+    "activation_checkpointing": Setting(_NEUTRAL, same_row=True),
+    # scored at the end only, all of it with one value
+    "data.max_train_scores": Setting(_NEUTRAL, same_row=True),
+    # how it is computed, but for rounding and for statistics of a device's own part of a batch
+    "compile": Setting(_CONTINUES, same_row=True),
+    "data.eval_batch_size": Setting(_CONTINUES, same_row=True),  # validations choose the best weights
+    "trainer.accelerator": Setting(_CONTINUES, same_row=True),
+    "trainer.devices": Setting(_CONTINUES, same_row=True),
+    "trainer.num_nodes": Setting(_CONTINUES, same_row=True),
+    "trainer.strategy": Setting(_CONTINUES, same_row=True),
+    "trainer.sync_batchnorm": Setting(_CONTINUES),
+    "trainer.precision": Setting(_CONTINUES),
+    "trainer.benchmark": Setting(_CONTINUES),
+    "trainer.deterministic": Setting(_CONTINUES),
+    "data.micro_batch": Setting(_CONTINUES),
+    # what is trained; settings without a row are such too
+    "callbacks.early_stopping": Setting(_DIFFERENT),
+    "seed": Setting(_DIFFERENT, same_row=True),
+    "data.seed": Setting(_DIFFERENT, same_row=True),
+}
+"""Dotted name -> its row; ``setting_of`` finds the row of a name below one."""
+
+SAME_ROW = tuple(name for name, setting in SETTINGS.items() if setting.same_row)
+"""Settings in which the runs of one row of a comparison may differ."""
 
 
 def is_among(key: str, settings: Collection[str]) -> bool:
@@ -25,6 +82,24 @@ def is_among(key: str, settings: Collection[str]) -> bool:
     return any(key == setting or key.startswith(f"{setting}.") for setting in settings)
 
 
-def affects_results(key: str) -> bool:
-    """Return whether a resumed run must have the same value of this setting, and another value is another job."""
-    return not is_among(key, RESULT_NEUTRAL)
+def setting_of(key: str) -> Setting:
+    """Return the row of a dotted key: its own, or that of the nearest setting above it, or a ``different`` one."""
+    while key not in SETTINGS and "." in key:
+        key = key.rpartition(".")[0]
+    return SETTINGS.get(key, Setting())
+
+
+def differing_settings(
+    old: Mapping[str, Any], new: Mapping[str, Any], effect: Effect = Effect.DIFFERENT
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of one effect that differ between two resolved configurations.
+
+    Returns:
+        dotted name -> (old value, new value), None where a configuration has no such setting.
+    """
+    flat = [
+        {key: value for key, value in flatten(config).items() if setting_of(key).effect is effect and value != {}}
+        for config in (old, new)
+    ]
+    pairs = {key: (flat[0].get(key), flat[1].get(key)) for key in sorted({*flat[0], *flat[1]})}
+    return {key: (before, after) for key, (before, after) in pairs.items() if before != after}

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.engine.resume import described, differences
+from mtlsi_net.engine.resume import differences, refusal
 from mtlsi_net.engine.train import train
 from mtlsi_net.lit.checkpoint_io import damage
 
@@ -20,16 +20,16 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
     ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
-    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names; a UserError if all are damaged, or
-    the run has another configuration. ``command`` repeats this job alone, for its record.
+    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. ``command`` repeats this job of a
+    sweep alone, for its record; None: it is a single run.
+
+    Raises:
+        UserError: all checkpoints are damaged, or a setting differs with which it would be another run.
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
     finished = folder.metrics.is_file()
     if (finished or folder.has_checkpoint()) and (different := differences(cfg, folder)):
-        raise UserError(
-            f"{folder.root} holds a run of another configuration ({described(different)}): give this sweep a name of its "
-            "own (sweep=...), or delete that folder; a single run resumes with the settings it had"
-        )
+        raise UserError(refusal(different, folder, sweep=command is not None))
     if finished:
         gain = json.loads(folder.metrics.read_text())["gain"]
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)

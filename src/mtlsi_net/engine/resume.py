@@ -8,10 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError, shown
-from mtlsi_net.core.io import flatten
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import LAST, RunFolder
-from mtlsi_net.core.settings import affects_results
+from mtlsi_net.core.settings import differing_settings
 
 
 def resumes(cfg: DictConfig) -> bool:
@@ -44,10 +43,12 @@ def choose_folder(cfg: DictConfig) -> Path | None:
     if unfinished:
         newest = unfinished[0]
         raise UserError(
-            f"{newest.root} is the newest unfinished run of {cfg.name}, but {described(differences(cfg, newest))}: "
-            "give its settings, or ckpt=PATH of another run"
+            f"{refusal(differences(cfg, newest), newest)} (it is the newest unfinished run of {cfg.name}; ckpt=PATH "
+            "resumes another)"
         )
-    raise UserError(f"ckpt=last: {parent} has no unfinished run with a checkpoint, nor has {own.root}; leave ckpt out")
+    raise UserError(
+        f"ckpt=last: neither {parent} nor {own.root} has an unfinished run with a checkpoint; leave ckpt out"
+    )
 
 
 def _named(path: Path) -> Path:
@@ -70,18 +71,24 @@ def _age(folder: RunFolder) -> float:
 
 
 def differences(cfg: DictConfig, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that affect results and differ: key -> (in the folder, in ``cfg``)."""
+    """Return the settings with which ``cfg`` would be another run than the folder's: name -> (in the folder, in ``cfg``)."""
     stored = OmegaConf.load(folder.config) if folder.config.is_file() else OmegaConf.create()
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    old = _settings(modernize(OmegaConf.to_container(stored)))
-    new = _settings(OmegaConf.to_container(plain, resolve=True))
-    return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+    old, new = modernize(OmegaConf.to_container(stored)), modernize(OmegaConf.to_container(plain, resolve=True))
+    return differing_settings(old, new)
 
 
-def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - what OmegaConf returns
-    return {key: value for key, value in flatten(config).items() if affects_results(key) and value != {}}
+def refusal(different: Mapping[str, tuple[Any, Any]], folder: RunFolder, sweep: bool = False) -> str:
+    """Return why a folder's run is not resumed with ``different`` settings, and what to do; ``sweep``: as a sweep's job."""
+    advice = "Resume with the run's own settings, or leave ckpt out to start a new run"
+    if sweep:
+        advice = "Use the sweep's own settings, or give the sweep another name with sweep=NAME"
+    where = f"this sweep's folder {folder.root}" if sweep else str(folder.root)
+    if not folder.config.is_file():
+        return f"{where} holds a run without config.yaml, whose settings are not known. {advice}"
+    old, new = (shown(f"{key}={_text(pair[side])}" for key, pair in different.items()) for side in (0, 1))
+    return f"{where} {'holds a run' if sweep else 'was'} trained with {old}; this command sets {new}. {advice}"
 
 
-def described(different: Mapping[str, tuple[Any, Any]]) -> str:
-    """Return the first few differences in words."""
-    return shown(f"{key} was {old}, is {new}" for key, (old, new) in different.items())
+def _text(value: Any) -> str:  # noqa: ANN401 - any setting
+    return "null" if value is None else str(value)

@@ -32,6 +32,7 @@ from mtlsi_net.engine.trainer import Evaluator, RunResult, best_name, build_modu
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
 from mtlsi_net.tasks.base import Task
@@ -147,7 +148,9 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
         samples = predict_samples(run.module, run.data, split, run.cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{part}.png")
         log_pictures(loggers, samples, tasks, part)
-    write_json(folder.record, describe_scores(run.cfg, run.data, tasks, clock.seconds(), command))
+    described = describe_scores(run.cfg, run.data, tasks, clock.seconds(), command)
+    resumed = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Resumption))
+    write_json(folder.record, {**described, "resumed": resumed})
     labels = result_labels(run.cfg.name, stage)
     publish(
         {labels[key]: results[key][stage] for key in labels if key in results},

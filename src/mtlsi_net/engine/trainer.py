@@ -32,6 +32,7 @@ from mtlsi_net.lit.distributed import (
 from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.metrics import Scores
@@ -156,6 +157,7 @@ def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataMo
     stop = StopRequest(seconds(cfg.trainer.get("max_time")))
     callbacks: list[Callback] = [
         StepSeeds(cfg.seed),
+        Resumption(),
         ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
         LastCheckpoint(folder.last, cfg.checkpoint_every, stop, how),  # after the best, whose state it saves too
     ]

@@ -7,7 +7,6 @@ from omegaconf import OmegaConf
 from mtlsi_net.cli.sweeps import NAME_LENGTH, check_launcher, job_folder
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import ProcessInfo
-from mtlsi_net.core.settings import RESULT_NEUTRAL, SAME_GROUP, affects_results, is_among
 
 
 def test_a_jobs_name_is_readable_and_follows_from_what_affects_results():
@@ -70,14 +69,14 @@ def test_existing_sweeps_keep_their_job_folders():
     assert job_folder([*overrides, *neutral]) == name
 
 
-def test_settings_are_told_by_whole_keys():
-    assert not affects_results("data.root")
-    assert not affects_results("paths.output_dir")
-    assert affects_results("data.root_color")
-    assert affects_results("data")
-    assert set(RESULT_NEUTRAL) < set(SAME_GROUP)
-    assert is_among("trainer.devices", SAME_GROUP)
-    assert affects_results("trainer.devices")
+def test_neutral_overrides_continue_a_job_that_began_without_them(tmp_path):
+    began = ["seed=1", "pictures=8"]
+    (tmp_path / job_folder(began)).mkdir()
+    more = ["non_finite=skip", "activation_checkpointing=true", "data.num_workers=3", "logger=csv"]
+    assert job_folder([*began, *more], str(tmp_path)) == job_folder(began)
+    assert job_folder(["seed=1", *more], str(tmp_path)) == job_folder(["seed=1", *more])  # the folder counts 8 pictures
+    for another in ("seed=2", "optim.lr=1", "trainer.precision=bf16-mixed"):  # a sweep may compare precisions
+        assert job_folder([*began, another], str(tmp_path)) == job_folder([*began, another])
 
 
 def config(launcher, devices, num_nodes=1, **options):
