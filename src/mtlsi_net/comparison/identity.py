@@ -105,8 +105,9 @@ class Group:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flat configuration without ``SAME_GROUP``."""
-    return {name: value for name, value in flatten(config).items() if not is_among(name, SAME_GROUP)}
+    """Return the flat configuration without ``SAME_GROUP`` and without nulls, which stand for settings unknown earlier."""
+    flat = flatten(config).items()
+    return {name: value for name, value in flat if value is not None and not is_among(name, SAME_GROUP)}
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 RESULT_NEUTRAL = (
     *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir"),
-    *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "checkpoint_every"),
+    *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "max_time", "checkpoint_every"),
 )
 """Settings of where and how a run is done: a resumed run may have others, and they do not name a sweep's job folders.
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import flatten
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.resolvers import best_precision
 from mtlsi_net.core.run_folder import LAST, RunFolder
 from mtlsi_net.core.settings import affects_results
 
@@ -75,6 +76,9 @@ def differences(cfg: DictConfig, folder: RunFolder) -> dict[str, tuple[Any, Any]
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     old = _settings(modernize(OmegaConf.to_container(stored)))
     new = _settings(OmegaConf.to_container(plain, resolve=True))
+    for settings in (old, new):  # earlier versions stored "auto"
+        if settings.get("trainer.precision") == "auto":
+            settings["trainer.precision"] = best_precision(str(settings.get("trainer.accelerator")))
     return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
 
 

@@ -17,18 +17,16 @@ from mtlsi_net.core import ranks
 from mtlsi_net.core.config import check_options, instantiate_node
 from mtlsi_net.core.io import write_text
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
-from mtlsi_net.engine.build import choose_precision
 from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
 from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
 from mtlsi_net.lit.distributed import (
+    SyncBatchNorm,
     accumulate,
     check_processes,
     check_trainer,
-    choose_strategy,
-    has_unreached,
-    synchronise_batch_norm,
 )
 from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
 from mtlsi_net.lit.module import MultiTaskModule
@@ -67,10 +65,11 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     Raises:
         UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
     """
-    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
-    check_options(config)
     if "trainer" in cfg:
         check_trainer(cfg.trainer)
+        cfg.trainer.precision = choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator))
+    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
+    check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
     if ranks.is_rank_zero():
@@ -101,16 +100,13 @@ def build_training(
 ) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
     callbacks = training_callbacks(cfg, folder, data, how)
-    trainer = build_trainer(cfg, folder, callbacks, find_unused=has_unreached(module, data.size))
-    module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
+    trainer = build_trainer(cfg, folder, callbacks)
     accumulate(trainer, module, data.micro_batches)
     return trainer
 
 
-def build_trainer(
-    cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), find_unused: bool = False
-) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train."""
+def build_trainer(cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+    """Return the trainer of ``cfg.trainer`` with loggers, a progress bar, and the callbacks of training if it shall train."""
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -118,14 +114,10 @@ def build_trainer(
         cfg,
         "trainer",
         _convert_="none",
-        precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
-        strategy=choose_strategy(cfg.trainer, find_unused),
-        sync_batchnorm=False,  # see synchronise_batch_norm
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
-        max_time=None,  # ours saves and ends as interrupted, Lightning's would be a finished run
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])],
         default_root_dir=str(folder.root),
     )
     check_processes(trainer)
@@ -141,7 +133,7 @@ def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataMo
     """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights."""
     gain = f"{data.val_stage}/gain"
     options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
-    stop = StopRequest(seconds(cfg.trainer.get("max_time")))
+    stop = StopRequest(seconds(cfg.get("max_time")))
     callbacks: list[Callback] = [
         StepSeeds(cfg.seed),
         ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),

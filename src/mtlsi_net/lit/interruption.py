@@ -151,7 +151,7 @@ def seconds(text: str | None) -> float | None:
         return None
     form = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", str(text))
     if form is None:
-        raise UserError(f"trainer.max_time={text} is no time; write it as DD:HH:MM:SS, in quotes")
+        raise UserError(f"max_time={text} is not a time; write it as DD:HH:MM:SS, in quotes")
     days, hours, minutes, rest = map(int, form.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=rest).total_seconds()
 
