@@ -5,6 +5,8 @@ from collections.abc import Collection
 RESULT_NEUTRAL = (
     *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir"),
     *("data.num_workers", "trainer.enable_progress_bar", "trainer.max_time", "max_time", "checkpoint_every"),
+    *(f"callbacks.{name}" for name in ("step_seeds", "best_checkpoint", "last_checkpoint", "exponential_average")),
+    *(f"callbacks.{name}" for name in ("learning_rate_monitor", "model_summary", "device_stats")),
 )
 """Settings of where and how a run is done: a resumed run may have others, and they do not name a sweep's job folders.
 

@@ -1,26 +1,29 @@
 """The trainer of a configuration, with its module, callbacks, loggers and run folder; what it scores and returns."""
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor, EarlyStopping, LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mtlsi_net.core import ranks
 from mtlsi_net.core.config import check_options, instantiate_node
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_text
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
-from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
+from mtlsi_net.lit.callbacks import ExponentialAverage, MonitorCheck, ProgressBar
 from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
 from mtlsi_net.lit.distributed import (
     SyncBatchNorm,
@@ -28,7 +31,7 @@ from mtlsi_net.lit.distributed import (
     check_processes,
     check_trainer,
 )
-from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
+from mtlsi_net.lit.interruption import LastCheckpoint
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
@@ -99,7 +102,7 @@ def build_training(
     how: str = "resume with ckpt=last",
 ) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
-    callbacks = training_callbacks(cfg, folder, data, how)
+    callbacks = training_callbacks(cfg, how)
     trainer = build_trainer(cfg, folder, callbacks)
     accumulate(trainer, module, data.micro_batches)
     return trainer
@@ -129,21 +132,68 @@ def best_name(data: MultiTaskDataModule) -> str:
     return "best" if data.dev_split else "best_on_test"
 
 
-def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
-    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights."""
-    gain = f"{data.val_stage}/gain"
-    options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
-    stop = StopRequest(seconds(cfg.get("max_time")))
-    callbacks: list[Callback] = [
-        StepSeeds(cfg.seed),
-        ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
-        LastCheckpoint(folder.last, cfg.checkpoint_every, stop, how),  # after the best, whose state it saves too
-    ]
-    if cfg.get("logger"):
-        callbacks.append(LearningRateMonitor("step"))
-    if cfg.optim.ema_decay is not None:
-        callbacks.append(ExponentialAverage(cfg.optim.ema_decay))
-    return callbacks
+ALWAYS = ("step_seeds", "best_checkpoint", "last_checkpoint")
+"""Callbacks without which no run can be resumed or scored."""
+
+
+def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
+    """Return the callbacks of ``cfg.callbacks``, and a check of what they monitor.
+
+    ``how`` is the instruction for resuming an interrupted run.
+
+    Raises:
+        UserError: a callback that every run needs is left out, or one could never act.
+    """
+    made = instantiate_node(with_callbacks(cfg), "callbacks")
+    callbacks: dict[str, Callback] = {name: callback for name, callback in made.items() if callback is not None}
+    missing = [name for name in ALWAYS if name not in callbacks]
+    if missing:
+        raise UserError(
+            f"callbacks lacks {', '.join(missing)}, which every run needs: add others to the default ones, as in "
+            "callbacks=[default,early_stopping]"
+        )
+    for name, callback in list(callbacks.items()):
+        idle = isinstance(callback, ExponentialAverage) and callback.decay is None
+        if idle or (isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not cfg.get("logger")):
+            del callbacks[name]
+        if isinstance(callback, LastCheckpoint):
+            callback.how = how
+        if isinstance(callback, EarlyStopping):
+            _check_validates(cfg.trainer, name)
+    best = callbacks["best_checkpoint"]
+    if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "gain"):
+        raise UserError(
+            "callbacks.best_checkpoint keeps the highest gain: give a checkpoint of another metric another name"
+        )
+    monitors = {
+        name: monitor for name, callback in callbacks.items() if (monitor := getattr(callback, "monitor", None))
+    }
+    return [MonitorCheck(monitors), *callbacks.values()]
+
+
+def with_callbacks(cfg: DictConfig) -> DictConfig:
+    """Return a configuration with ``callbacks``; one written before they were configured gets the default ones."""
+    if "callbacks" in cfg:
+        return cfg
+    files = (resources.files("mtlsi_net.conf") / f"callbacks/{n}.yaml" for n in ("default", "learning_rate_monitor"))
+    default = OmegaConf.merge(*(OmegaConf.create(file.read_text()) for file in files))
+    del default["defaults"]
+    full = OmegaConf.merge(OmegaConf.create({"max_time": None}), cfg, {"callbacks": default})
+    assert isinstance(full, DictConfig)
+    return full
+
+
+def _check_validates(trainer: DictConfig, name: str) -> None:
+    """Raise a UserError if training ends before a validation, when alone the callback ``name`` acts."""
+    interval = trainer.get("val_check_interval")
+    steps = math.inf if trainer.get("max_steps", -1) == -1 else trainer.max_steps
+    by_epochs = trainer.get("check_val_every_n_epoch") is not None
+    never = not by_epochs and (interval is None or interval > steps)
+    if never or trainer.get("limit_val_batches", 1) == 0:
+        raise UserError(
+            f"callbacks.{name} acts at validations, but there is none during these {steps} steps: set "
+            f"trainer.val_check_interval (now {interval}), to fewer steps"
+        )
 
 
 NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")
