@@ -176,8 +176,8 @@ def with_callbacks(cfg: DictConfig) -> DictConfig:
     if "callbacks" in cfg:
         return cfg
     files = (resources.files("mtlsi_net.conf") / f"callbacks/{n}.yaml" for n in ("default", "learning_rate_monitor"))
-    default = OmegaConf.merge(*(OmegaConf.create(file.read_text()) for file in files))
-    del default["defaults"]
+    nodes = (item for file in files for item in OmegaConf.create(file.read_text()).items())
+    default = {str(name): node for name, node in nodes if name != "defaults"}
     full = OmegaConf.merge(OmegaConf.create({"max_time": None}), cfg, {"callbacks": default})
     assert isinstance(full, DictConfig)
     return full

@@ -9,11 +9,11 @@ from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
+from mtlsi_net.core.timm_library import timm
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.size import unreached_parameters
 
@@ -114,7 +114,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
                 "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
                 "train without batch norm"
             )
-        converted: nn.Module = convert_sync_batchnorm(model)
+        converted: nn.Module = timm.layers.convert_sync_batchnorm(model)
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
