@@ -3,6 +3,7 @@
 ``ckpt=last`` resumes an interrupted run.
 """
 
+import math
 import shlex
 
 from hydra.conf import HydraConf
@@ -12,6 +13,8 @@ from omegaconf import DictConfig
 
 from mtlsi_net.cli.entry import run_command
 from mtlsi_net.cli.launch import start
+from mtlsi_net.cli.sweeps import is_search
+from mtlsi_net.core.errors import FailedTrial, UserError
 from mtlsi_net.engine.resume import resumes
 
 
@@ -20,8 +23,32 @@ def main(cfg: DictConfig) -> float:
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         cfg.paths.run_dir = job.runtime.output_dir  # every job of a sweep has a folder of its own
+        if is_search(job):
+            return train_trial(cfg, job_command(job))
         return start(resume_or_train, cfg, job_command(job))
     return start(resume_or_train if resumes(cfg) else train_one, cfg)
+
+
+def train_trial(cfg: DictConfig, command: str) -> float:
+    """Train one trial of a search; return its gain.
+
+    Raises:
+        FailedTrial: it ended with an error, or without a gain; the search continues.
+    """
+    reason = ""
+    gain = math.nan
+    try:
+        gain = start(resume_or_train, cfg, command)
+    except UserError as error:
+        reason = str(error)
+    except SystemExit as ended:
+        if ended.code != 2:  # interrupted, or out of time
+            raise
+        reason = "its processes ended with code 2, see above"
+    if math.isnan(gain):
+        # outside the handlers: an error with a UserError as its context would end the command
+        raise FailedTrial(reason or "it has no gain: a score is not finite")
+    return gain
 
 
 def train_one(cfg: DictConfig) -> float:

@@ -71,7 +71,7 @@ def test_the_lineages_recipe_is_pinned():
     assert (cfg.optim.lr, cfg.optim.weight_decay, cfg.optim.power, cfg.optim.warmup_steps) == (2e-5, 1e-6, 0.9, 0)
     assert cfg.optim.optimizer._target_ == "torch.optim.Adam"
     assert (cfg.data.batch_size, cfg.trainer.max_steps, cfg.trainer.gradient_clip_val) == (4, 40000, 10)
-    assert cfg.trainer.precision == "auto"
+    assert OmegaConf.to_container(cfg.trainer)["precision"] == "${best_precision:${trainer.accelerator}}"
     assert cfg.backbone.drop_path_rate == 0.15
     assert cfg.tasks.boundary.positive_weight == 0.95
     weights = {name: cfg.task_weights.weights[name] for name in cfg.tasks}

@@ -31,7 +31,7 @@ def job(data, folder, *options):
 
 def test_a_run_out_of_time_saves_and_goes_on(data, tmp_path):
     with pytest.raises(Interrupted) as ended:
-        train(job(data, tmp_path / "run", "trainer.max_time='00:00:00:00'"))
+        train(job(data, tmp_path / "run", "max_time='00:00:00:00'"))
     assert ended.value.code == 75
     assert RunFolder(tmp_path / "run").last.is_file()
     assert not RunFolder(tmp_path / "run").metrics.is_file()
@@ -43,7 +43,7 @@ def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
     train(job(data, folder.root))
     old = folder.last.read_bytes()
     with pytest.raises(Interrupted), caplog.at_level("WARNING"):
-        train(job(data, folder.root, "seed=1", "trainer.max_time='00:00:00:00'"))
+        train(job(data, folder.root, "seed=1", "max_time='00:00:00:00'"))
     assert folder.earlier.read_bytes() == old
     assert "holds an earlier run, whose last checkpoint is now earlier.ckpt" in caplog.text
     assert not folder.metrics.exists()
@@ -53,7 +53,7 @@ def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
 def test_a_time_limit_has_one_form():
     assert seconds("01:02:03:04") == 86400 + 2 * 3600 + 3 * 60 + 4
     assert seconds(None) is None
-    with pytest.raises(UserError, match=r"trainer.max_time=2h is no time; write it as DD:HH:MM:SS"):
+    with pytest.raises(UserError, match=r"max_time=2h is not a time; write it as DD:HH:MM:SS"):
         seconds("2h")
 
 

@@ -17,7 +17,7 @@ for package in ("models", "metrics", "tasks"):
     top = importlib.import_module(f"mtlsi_net.{package}")
     for module in pkgutil.walk_packages(top.__path__, f"{top.__name__}."):
         importlib.import_module(module.name)
-unwanted = {"hydra", "omegaconf", "lightning", "albumentations"}  # timm imports wandb where it is installed
+unwanted = {"hydra", "omegaconf", "lightning", "albumentations", "wandb"}
 print(sorted(name for name in sys.modules if name in unwanted or name.startswith("mtlsi_net") and name.endswith("ranks")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from mtlsi_net.core.errors import find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_rank_zero, process_info
-from mtlsi_net.core.renamed import CHOICES
+from mtlsi_net.core.renamed import CHOICES, SETTINGS
 
 CONF = Path(str(resources.files("mtlsi_net.conf")))
 HELP = ("--help", "-h")
@@ -100,8 +100,14 @@ def tasks_as_names(words: Sequence[str]) -> list[str]:
 
 
 def current_choices(word: str) -> str:
-    """Return ``group=choice``, also of several choices or a glob, with today's names; a notice names former ones."""
+    """Return ``group=choice`` or ``key=value`` with today's names; a notice names former ones.
+
+    Of several choices or a glob, every name is replaced.
+    """
     group, equals, value = word.partition("=")
+    if group.lstrip("+") in SETTINGS:
+        print(f"note: {group.lstrip('+')} is now {SETTINGS[group.lstrip('+')]}", file=sys.stderr)
+        return f"{SETTINGS[group.lstrip('+')]}{equals}{value}"
     for former, name in CHOICES.get(group.lstrip("+"), {}).items():
         value, count = re.subn(rf"\b{former}\b", name, value)
         if count:

@@ -1,17 +1,22 @@
 """Hydra callbacks that check and choose the run folder before Hydra creates it."""
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
 from mtlsi_net.cli.entry import user_errors
-from mtlsi_net.cli.sweeps import check_launcher
+from mtlsi_net.cli.sweeps import check_launcher, is_search
 from mtlsi_net.core import ranks
-from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.errors import UserError, find_user_error
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import choose_folder
+
+log = logging.getLogger(__name__)
 
 
 class ChooseRunFolder(Callback):
@@ -56,3 +61,35 @@ class CheckSweep(Callback):
         """Check before the first job."""
         with user_errors():
             check_launcher(config)
+
+
+class ListFailedTrials(Callback):
+    """Says at the end of a search which trials failed, and why; ends it with one line if all did."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.trials = 0
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """Remember a trial that failed."""
+        if not is_search(config.hydra):
+            return
+        self.trials += 1
+        if job_return.status == JobStatus.FAILED:
+            error = job_return._return_value
+            reason = str(find_user_error(error) or f"{type(error).__name__}: {error}").splitlines()[0]
+            self.failed.append(f"{' '.join(job_return.overrides or [])}: {reason}")
+        if self.trials == len(self.failed) == config.hydra.sweeper.n_trials:  # the sweeper knows no best one
+            self._list()
+            print("error: every trial of the search failed, see above", file=sys.stderr)
+            sys.exit(2)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
+        """List the failed trials."""
+        self._list()
+
+    def _list(self) -> None:
+        for number, line in enumerate(self.failed):
+            if number == 0:
+                log.warning("%d of %d trials failed:", len(self.failed), self.trials)
+            log.warning("  %s", line)

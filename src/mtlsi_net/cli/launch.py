@@ -48,6 +48,8 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
     if count == 1:
         return function(cfg, *arguments)
     check_complete(cfg)
+    if OmegaConf.is_interpolation(cfg.trainer, "precision"):
+        cfg.trainer.precision = "auto"  # chosen in the ranks: asking the GPU would occupy it from this process
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # the time, for one, differs among processes
     assert isinstance(resolved, DictConfig)
     return _run_ranks(function, (resolved, *arguments), count)

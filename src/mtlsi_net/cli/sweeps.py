@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError
@@ -60,6 +61,11 @@ def _folder_name(overrides: Sequence[str]) -> str:
     short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
     readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
     return f"{readable or 'defaults'}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"
+
+
+def is_search(hydra: DictConfig | HydraConf) -> bool:
+    """Return whether Optuna chooses the jobs of a sweep, by ``cfg.hydra``."""
+    return str(hydra.sweeper._target_).endswith("OptunaSweeper")
 
 
 def check_launcher(cfg: DictConfig) -> None:

@@ -105,8 +105,12 @@ class Group:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flat configuration without the settings in which the runs of a row may differ."""
-    return {name: value for name, value in flatten(config).items() if not setting_of(name).same_row}
+    """Return the flat configuration without settings in which runs of a row may differ, and without nulls.
+
+    Null stands for settings that earlier versions did not have.
+    """
+    flat = flatten(config).items()
+    return {name: value for name, value in flat if value is not None and not setting_of(name).same_row}
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:

@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+import mtlsi_net.core.resolvers  # noqa: F401 - configurations use them
 from mtlsi_net.core.errors import InputError, UserError, nearest_names
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.renamed import modernize

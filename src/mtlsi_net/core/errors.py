@@ -17,6 +17,10 @@ class UserError(Exception):
     """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
 
 
+class FailedTrial(Exception):
+    """A trial of a search that failed; the search lists it and continues."""
+
+
 class InputError(UserError, ValueError):
     """A wrong argument of a class or function, named with its value and the remedy: ``width=64 is no multiple of ...``.
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import timm
-
 from mtlsi_net.core.config import find_object
+from mtlsi_net.core.timm_library import timm
 
 UNSTATED = "not stated"
 

@@ -42,6 +42,9 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Group -> choice of earlier versions -> of this one."""
 
+SETTINGS: Mapping[str, str] = {"trainer.max_time": "max_time"}
+"""Setting of earlier versions -> of this one, on command lines."""
+
 
 def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
     """Return a configuration with the names of this version.

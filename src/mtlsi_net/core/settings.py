@@ -41,7 +41,8 @@ SETTINGS: Mapping[str, Setting] = {
     "data.decoded_dir": Setting(_NEUTRAL, same_row=True, names_job=False),
     "data.num_workers": Setting(_NEUTRAL, same_row=True, names_job=False),
     "trainer.enable_progress_bar": Setting(_NEUTRAL, same_row=True, names_job=False),
-    "trainer.max_time": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "max_time": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "trainer.max_time": Setting(_NEUTRAL, same_row=True, names_job=False),  # its earlier name
     "checkpoint_every": Setting(_NEUTRAL, same_row=True, names_job=False),
     "name": Setting(_NEUTRAL, same_row=True),
     "pictures": Setting(_NEUTRAL, same_row=True),

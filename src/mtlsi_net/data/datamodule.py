@@ -45,6 +45,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: False trains on the test pipeline (padding only).
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
+        max_train_images: train on the first so many images of the list; None: on all.
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
         estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
@@ -82,6 +83,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: bool = True,
         scale: float = 1.0,
         dev_split: bool = False,
+        max_train_images: int | None = None,
         max_train_scores: int | None = None,
         estimate_images: int = 64,
         eval_batch_size: int = 1,
@@ -105,11 +107,13 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.batch_size, self.micro_batch = batch_size, micro_batch
         self.eval_batch_size, self.num_workers = eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
-        self.max_train_scores, self.estimate_images = max_train_scores, estimate_images
+        self.max_train_images, self.max_train_scores = max_train_images, max_train_scores
+        self.estimate_images = estimate_images
         if estimate_images < 1:
             raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
-        if max_train_scores is not None and max_train_scores < 1:
-            raise UserError(f"data.max_train_scores={max_train_scores}; give at least 1, or null for all images")
+        for key, most in {"max_train_images": max_train_images, "max_train_scores": max_train_scores}.items():
+            if most is not None and most < 1:
+                raise UserError(f"data.{key}={most}; give at least 1, or null for all images")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
         self.label_share = dict(label_share or {})
@@ -159,6 +163,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             return
         reader = self.reader(self.targets)
         train_ids, val_ids = self.split_ids(reader)
+        train_ids = train_ids[: self.max_train_images]
         reader.check_files([*train_ids, *val_ids])
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
         pipeline = TestPipeline(self.size, self.targets, self.pad_color)

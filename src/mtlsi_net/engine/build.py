@@ -88,11 +88,3 @@ def _fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[
         with located(f"tasks.{name}"):
             priors[name] = task.prior(totals[name])
     return priors
-
-
-def choose_precision(precision: str, accelerator: str) -> str:
-    """Return Lightning's name of a precision; ``auto`` is bf16-mixed on GPUs that compute in bfloat16, else 32-true."""
-    if precision != "auto":
-        return precision
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

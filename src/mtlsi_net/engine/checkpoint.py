@@ -48,7 +48,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
         )
     checkpoint["config"] = config = modernize(config)
-    for part in ("hydra", "trainer", "logger"):  # of the training; whoever uses the network has others
+    for part in ("hydra", "trainer", "callbacks", "logger"):  # of the training; whoever uses the network has others
         config.pop(part, None)
     config["data"]["extra_augmentations"] = []  # only training would build these
     check_targets(config, f"checkpoint {path}")

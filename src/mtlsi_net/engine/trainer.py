@@ -1,35 +1,36 @@
 """The trainer of a configuration, with its module, callbacks, loggers and run folder; what it scores and returns."""
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor, EarlyStopping, LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mtlsi_net.core import ranks
 from mtlsi_net.core.config import check_options, instantiate_node
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_text
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
-from mtlsi_net.engine.build import choose_precision
-from mtlsi_net.lit.callbacks import ExponentialAverage, ProgressBar, StepSeeds
+from mtlsi_net.lit.callbacks import ExponentialAverage, MonitorCheck, ProgressBar
 from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
 from mtlsi_net.lit.distributed import (
+    SyncBatchNorm,
     check_processes,
     check_trainer,
-    choose_strategy,
-    has_unreached,
-    synchronise_batch_norm,
 )
-from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest, seconds
+from mtlsi_net.lit.interruption import LastCheckpoint
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.resumption import Resumption
@@ -68,10 +69,11 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     Raises:
         UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
     """
-    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
-    check_options(config)
     if "trainer" in cfg:
         check_trainer(cfg.trainer)
+        cfg.trainer.precision = choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator))
+    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
+    check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
     if ranks.is_rank_zero():
@@ -101,27 +103,24 @@ def build_training(
     how: str = "resume with ckpt=last",
 ) -> L.Trainer:
     """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
-    callbacks = training_callbacks(cfg, folder, data, how)
-    find_unused = has_unreached(module, data.size)
-    trainer = build_trainer(cfg, folder, callbacks, find_unused=find_unused, micro_batches=data.micro_batches)
-    module.network = synchronise_batch_norm(module.network, trainer, cfg.trainer.get("sync_batchnorm", False))
+    callbacks = training_callbacks(cfg, how)
+    trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     return trainer
 
 
 def build_trainer(
-    cfg: DictConfig,
-    folder: RunFolder,
-    callbacks: Sequence[Callback] = (),
-    *,
-    find_unused: bool = False,
-    micro_batches: int = 1,
+    cfg: DictConfig, folder: RunFolder, callbacks: Sequence[Callback] = (), micro_batches: int = 1
 ) -> L.Trainer:
-    """Return the trainer with loggers, a progress bar, and the callbacks of training if it shall train.
+    """Return the trainer of ``cfg.trainer`` with loggers, a progress bar, and the callbacks of training if it shall train.
 
-    ``trainer.val_check_interval`` counts optimiser steps, Lightning's argument their ``micro_batches``.
+    Lightning counts validations' interval in micro-batches, ``cfg.trainer`` in optimiser steps of ``micro_batches``.
     """
-    interval = cfg.trainer.get("val_check_interval")
+    parts: dict[str, Any] = {}
+    if micro_batches > 1:
+        interval = cfg.trainer.get("val_check_interval")
+        parts["accumulate_grad_batches"] = micro_batches
+        parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -129,16 +128,11 @@ def build_trainer(
         cfg,
         "trainer",
         _convert_="none",
-        precision=choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator)),
-        strategy=choose_strategy(cfg.trainer, find_unused),
-        sync_batchnorm=False,  # see synchronise_batch_norm
-        accumulate_grad_batches=micro_batches,
-        val_check_interval=interval * micro_batches if isinstance(interval, int) else interval,
+        **parts,
         logger=loggers,
         callbacks=[*callbacks, *bar],
         enable_checkpointing=bool(callbacks),
-        max_time=None,  # ours saves and ends as interrupted, Lightning's would be a finished run
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])],
         default_root_dir=str(folder.root),
     )
     check_processes(trainer)
@@ -150,22 +144,68 @@ def best_name(data: MultiTaskDataModule) -> str:
     return "best" if data.dev_split else "best_on_test"
 
 
-def training_callbacks(cfg: DictConfig, folder: RunFolder, data: MultiTaskDataModule, how: str) -> list[Callback]:
-    """Return what keeps checkpoints, seeds steps, records the learning rate and averages weights."""
-    gain = f"{data.val_stage}/gain"
-    options: dict[str, Any] = {"dirpath": folder.checkpoints, "enable_version_counter": False}
-    stop = StopRequest(seconds(cfg.trainer.get("max_time")))
-    callbacks: list[Callback] = [
-        StepSeeds(cfg.seed),
-        Resumption(),
-        ModelCheckpoint(filename=best_name(data), monitor=gain, mode="max", save_weights_only=True, **options),
-        LastCheckpoint(folder.last, cfg.checkpoint_every, stop, how),  # after the best, whose state it saves too
-    ]
-    if cfg.get("logger"):
-        callbacks.append(LearningRateMonitor("step"))
-    if cfg.optim.ema_decay is not None:
-        callbacks.append(ExponentialAverage(cfg.optim.ema_decay))
-    return callbacks
+ALWAYS = ("step_seeds", "best_checkpoint", "last_checkpoint")
+"""Callbacks without which no run can be resumed or scored."""
+
+
+def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
+    """Return the callbacks of ``cfg.callbacks``, and a check of what they monitor.
+
+    ``how`` is the instruction for resuming an interrupted run.
+
+    Raises:
+        UserError: a callback that every run needs is left out, or one could never act.
+    """
+    made = instantiate_node(with_callbacks(cfg), "callbacks")
+    callbacks: dict[str, Callback] = {name: callback for name, callback in made.items() if callback is not None}
+    missing = [name for name in ALWAYS if name not in callbacks]
+    if missing:
+        raise UserError(
+            f"callbacks lacks {', '.join(missing)}, which every run needs: add others to the default ones, as in "
+            "callbacks=[default,early_stopping]"
+        )
+    for name, callback in list(callbacks.items()):
+        idle = isinstance(callback, ExponentialAverage) and callback.decay is None
+        if idle or (isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) and not cfg.get("logger")):
+            del callbacks[name]
+        if isinstance(callback, LastCheckpoint):
+            callback.how = how
+        if isinstance(callback, EarlyStopping):
+            _check_validates(cfg.trainer, name)
+    best = callbacks["best_checkpoint"]
+    if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "gain"):
+        raise UserError(
+            "callbacks.best_checkpoint keeps the highest gain: give a checkpoint of another metric another name"
+        )
+    monitors = {
+        name: monitor for name, callback in callbacks.items() if (monitor := getattr(callback, "monitor", None))
+    }
+    return [MonitorCheck(monitors), Resumption(), *callbacks.values()]
+
+
+def with_callbacks(cfg: DictConfig) -> DictConfig:
+    """Return a configuration with ``callbacks``; one written before they were configured gets the default ones."""
+    if "callbacks" in cfg:
+        return cfg
+    files = (resources.files("mtlsi_net.conf") / f"callbacks/{n}.yaml" for n in ("default", "learning_rate_monitor"))
+    nodes = (item for file in files for item in OmegaConf.create(file.read_text()).items())
+    default = {str(name): node for name, node in nodes if name != "defaults"}
+    full = OmegaConf.merge(OmegaConf.create({"max_time": None}), cfg, {"callbacks": default})
+    assert isinstance(full, DictConfig)
+    return full
+
+
+def _check_validates(trainer: DictConfig, name: str) -> None:
+    """Raise a UserError if training ends before a validation, when alone the callback ``name`` acts."""
+    interval = trainer.get("val_check_interval")
+    steps = math.inf if trainer.get("max_steps", -1) == -1 else trainer.max_steps
+    by_epochs = trainer.get("check_val_every_n_epoch") is not None
+    never = not by_epochs and (interval is None or interval > steps)
+    if never or trainer.get("limit_val_batches", 1) == 0:
+        raise UserError(
+            f"callbacks.{name} acts at validations, but there is none during these {steps} steps: set "
+            f"trainer.val_check_interval (now {interval}), to fewer steps"
+        )
 
 
 NOISE = ("litlogger", "litmodels", "TPU available", "`weights_only` was not set", "`Trainer.fit` stopped")

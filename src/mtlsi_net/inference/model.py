@@ -15,8 +15,9 @@ from mtlsi_net.core.config import as_list
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.data.transforms import IMAGENET_MEAN
-from mtlsi_net.engine.build import build_network, build_tasks, choose_precision
+from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.trust import check_targets, trusting
 from mtlsi_net.inference.images import AnyImage, Pixels, as_pixels

@@ -9,8 +9,11 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mtlsi_net.core.errors import UserError, nearest_names
 
 
 class StepSeeds(L.Callback):
@@ -31,14 +34,33 @@ class StepSeeds(L.Callback):
         random.seed(state)
 
 
+class MonitorCheck(L.Callback):
+    """Ends training at its first validation if a callback monitors something that is not logged.
+
+    ``monitors``: the callback's name in ``callbacks`` -> the metric. Comes before the callbacks, which would wait or fail.
+    """
+
+    def __init__(self, monitors: Mapping[str, str]) -> None:
+        self.monitors = dict(monitors)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
+        """Raise a UserError with the names that are near, or known."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        logged = trainer.callback_metrics
+        for name, monitor in self.monitors.items():
+            if monitor not in logged:
+                raise UserError(f"callbacks.{name}.monitor={monitor} is not logged; {nearest_names(monitor, logged)}")
+
+
 class ExponentialAverage(L.Callback):
     """Keeps a running average of the network's weights beside the raw ones; saved with checkpoints.
 
     Lightning's ``EMAWeightAveraging`` (2.6.6) loses the raw weights at the end of fit, and a checkpoint with
-    ``save_weights_only`` then holds other weights than were scored. ``decay`` is per optimiser step.
+    ``save_weights_only`` then holds other weights than were scored. ``decay`` is per optimiser step (None: no average).
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float | None) -> None:
         self.decay = decay
         self.average: AveragedModel | None = None
         self._saved: dict[str, Tensor] | None = None
@@ -46,6 +68,7 @@ class ExponentialAverage(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
         """Start from the current weights, or from the checkpoint's average."""
         network = pl_module.get_submodule("network")
+        assert self.decay is not None, "a run without an average has no such callback"
         averaging = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call] # torch ships it untyped
         self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
         if self._saved is not None:

@@ -1,16 +1,19 @@
 """The trainer among several processes: which settings work, and what follows from them."""
 
 import logging
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
+from mtlsi_net.core.timm_library import timm
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.size import unreached_parameters
 
@@ -19,6 +22,10 @@ log = logging.getLogger(__name__)
 
 def check_trainer(cfg: DictConfig) -> None:
     """Raise a UserError for a setting of ``trainer`` that concerns processes and does not work."""
+    if cfg.get("max_time") is not None:  # Lightning's would end as if the run was finished
+        raise UserError(
+            f"trainer.max_time={cfg.max_time}: set max_time instead, which saves and ends with exit code 75"
+        )
     strategy = cfg.get("strategy", "auto")
     if strategy not in ("auto", "ddp"):
         raise UserError(
@@ -36,11 +43,25 @@ def check_trainer(cfg: DictConfig) -> None:
         )
 
 
-def choose_strategy(cfg: DictConfig, find_unused: bool = False) -> str | DDPStrategy:
-    """Return Lightning's strategy for the processes that there are; ``find_unused``: some parameters have no gradient."""
-    if process_info().size == 1 and cfg.get("strategy", "auto") == "auto":
-        return "auto"
-    return DDPStrategy(find_unused_parameters=find_unused, gradient_as_bucket_view=True)
+class MultiTaskDDP(DDPStrategy):
+    """DDP of ``strategy=ddp``, and of ``auto`` with several devices, for this suite's modules.
+
+    It looks for parameters without gradient (``find_unused_parameters``) where the module has any: that costs time.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - Lightning's
+        super().__init__(**{"gradient_as_bucket_view": True, **options})
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """Look at the module before it is moved and wrapped."""
+        module = self.lightning_module
+        if trainer.state.fn == TrainerFn.FITTING and isinstance(module, MultiTaskModule):
+            size = trainer.datamodule.size  # type: ignore[attr-defined] # Lightning sets it outside __init__
+            self._ddp_kwargs["find_unused_parameters"] = has_unreached(module, size)
+        super().setup(trainer)
+
+
+StrategyRegistry.register("ddp", MultiTaskDDP, "DDP of mtlsi_net", override=True)
 
 
 def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
@@ -69,17 +90,26 @@ def check_processes(trainer: L.Trainer) -> None:
     raise UserError(f"{started.starter} started {started.size} processes, but {asked}: set them to what was started")
 
 
-def synchronise_batch_norm(network: nn.Module, trainer: L.Trainer, wanted: bool) -> nn.Module:
-    """Return the network with batch statistics taken over all processes, where it has any and that is ``wanted``.
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """What ``sync_batchnorm=true`` does to a network: statistics over all processes, by timm's function.
 
-    By timm's function: torch's own, which Lightning uses, loses the activation inside timm's layers.
+    torch's own function, Lightning's default, loses the activation inside timm's layers.
     """
-    has_any = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
-    if not (wanted and has_any and trainer.world_size > 1):
-        return network
-    if trainer.strategy.root_device.type != "cuda":
-        raise UserError(
-            "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
-            "train without batch norm"
-        )
-    return convert_sync_batchnorm(network)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Convert every batch norm of a LightningModule; a UserError on CPUs, where none can be converted."""
+        assert isinstance(model, L.LightningModule)
+        has_any = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+        if model.trainer.world_size == 1 or not has_any:
+            return model
+        if model.trainer.strategy.root_device.type != "cuda":
+            raise UserError(
+                "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
+                "train without batch norm"
+            )
+        converted: nn.Module = timm.layers.convert_sync_batchnorm(model)
+        return converted
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Leave the module as it is: in evaluation, synchronised batch norm computes what the plain one does."""
+        return model

@@ -87,11 +87,15 @@ class StopRequest:
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` between steps: after an optimiser step and the validation that belongs to it.
 
-    ``every``: optimiser steps between two; ``stop`` is asked after each step; ``how``: the instruction for resuming.
+    ``every``: optimiser steps between two; ``max_time`` (DD:HH:MM:SS, from now) and signals end training after a step;
+    ``how``: the instruction for resuming.
     """
 
-    def __init__(self, path: Path, every: int, stop: StopRequest, how: str) -> None:
-        self.path, self.every, self.stop, self.how = path, every, stop, how
+    def __init__(
+        self, path: str | Path, every: int, max_time: str | None = None, how: str = "resume with ckpt=last"
+    ) -> None:
+        self.path, self.every, self.how = Path(path), every, how
+        self.stop = StopRequest(seconds(max_time))
         self._step = 0
         self._stepped = False
         self._leaving = False
@@ -151,7 +155,7 @@ def seconds(text: str | None) -> float | None:
         return None
     form = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", str(text))
     if form is None:
-        raise UserError(f"trainer.max_time={text} is no time; write it as DD:HH:MM:SS, in quotes")
+        raise UserError(f"max_time={text} is not a time; write it as DD:HH:MM:SS, in quotes")
     days, hours, minutes, rest = map(int, form.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=rest).total_seconds()
 

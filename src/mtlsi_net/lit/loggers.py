@@ -6,7 +6,6 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers import WandbLogger
@@ -28,6 +27,8 @@ def wandb_logger(
     WANDB_MODE overrules the first. The run folder ``save_dir`` keeps its run's id, so that a resumed run continues it.
     ``log_model`` uploads checkpoints, only online; ``patience`` is how many seconds to wait for the service.
     """
+    import wandb  # only where it is chosen
+
     if not is_rank_zero():
         return WandbLogger(project=project, save_dir=save_dir, offline=True)  # starts no run: the first process logs
     wandb.finish()  # the run of an earlier job in this process, which would go on otherwise

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.resolvers import best_precision
 from mtlsi_net.core.settings import Effect, differing_settings
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class Resumption(L.Callback):
             if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint["callbacks"]:
                 relocate_best(checkpoint["callbacks"][callback.state_key], Path(os.fspath(callback.dirpath or "")))
         old, new = modernize(checkpoint.get("config")), getattr(pl_module, "config", None)
+        stored = (old or {}).get("trainer", {})
+        if stored.get("precision") == "auto":  # of earlier versions
+            stored["precision"] = best_precision(str(stored.get("accelerator")))
         changed = differing_settings(old, new, Effect.CONTINUES) if old and new else {}
         self.record = [
             *checkpoint.get("resumed", []),

@@ -5,13 +5,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 from huggingface_hub.errors import HfHubHTTPError
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from mtlsi_net.core.errors import InputError, nearest_names
+from mtlsi_net.core.timm_library import timm
 from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.layers.masking import pad_to_multiple
 from mtlsi_net.models.weights import brief, read_weights
@@ -89,7 +87,7 @@ class TimmEncoder(Encoder):
 
     def parameter_depths(self) -> dict[str, int]:
         """Return parameter name -> depth: 0 embeddings or stem, ``num_layers`` the last block, for layer-wise decay."""
-        depths: dict[str, int] = group_parameters(self.body, self.body.group_matcher(), reverse=True)
+        depths: dict[str, int] = timm.models.group_parameters(self.body, self.body.group_matcher(), reverse=True)
         return {f"body.{name}": depth for name, depth in depths.items()}
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -210,7 +208,7 @@ def _choose_maps(name: str, body: Any) -> tuple[list[int], list[FeatureSpec]]:  
 
 
 def _input_statistics(name: str, statistics: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    imagenet = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
+    imagenet = tuple(timm.data.IMAGENET_DEFAULT_MEAN), tuple(timm.data.IMAGENET_DEFAULT_STD)
     cfg = timm.get_pretrained_cfg(name)
     recorded = tuple(cfg.mean), tuple(cfg.std)
     lineage = name.startswith("vit_") and "augreg" in (cfg.tag or "")

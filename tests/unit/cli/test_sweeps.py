@@ -63,6 +63,7 @@ def test_existing_sweeps_keep_their_job_folders():
         "data.num_workers=3",
         "checkpoint_every=5",
         "trainer.max_time='00:01:00:00'",
+        "max_time='00:01:00:00'",
         "logger=csv",
     ]
     name = "x_1_2-ablation_no_gate-experiment_nyud_vitl-pictures_8-seed_1-normals-6080f6e7"  # as written by version 0.1

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mtlsi_net.engine.build import choose_precision
+from mtlsi_net.core.resolvers import choose_precision
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import torch
 from helpers.miniature import compose_config
 from helpers.modules import PatchEncoder, without_gradient
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import ProcessInfo
 from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.lit import distributed
+from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.size import unreached_parameters
 
@@ -27,6 +29,7 @@ def trainer_config(*overrides):
     [
         (["trainer.strategy=ddp_spawn"], "strategy=ddp_spawn.*ddp only.*trainer=ddp"),
         (["trainer.strategy=fsdp"], "strategy=fsdp"),
+        (["+trainer.max_time='00:01:00:00'"], "set max_time instead"),
         (["+trainer.accumulate_grad_batches=2"], "data.micro_batch"),
     ],
 )
@@ -56,13 +59,27 @@ def test_there_must_be_as_many_processes_as_devices(monkeypatch):
         distributed.check_processes(lone)
 
 
-def test_one_process_needs_no_strategy_and_several_look_for_unused_parameters_only_where_told(monkeypatch):
-    assert distributed.choose_strategy(trainer_config("trainer=cpu")) == "auto"
-    monkeypatch.setattr(distributed, "process_info", lambda: ProcessInfo(0, 2, 0, "torchrun"))
-    for unused in (False, True):
-        strategy = distributed.choose_strategy(trainer_config("trainer=cpu"), unused)
-        assert isinstance(strategy, DDPStrategy)
-        assert strategy._ddp_kwargs["find_unused_parameters"] == unused
+def test_lightning_makes_this_suites_ddp_of_its_name():
+    options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    for strategy in ("ddp", "auto"):
+        made = L.Trainer(accelerator="cpu", devices=2, strategy=strategy, **options).strategy
+        assert isinstance(made, distributed.MultiTaskDDP)
+        assert made._ddp_kwargs["gradient_as_bucket_view"]
+    assert not isinstance(L.Trainer(accelerator="cpu", devices=1, **options).strategy, DDPStrategy)
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_several_processes_look_for_unused_parameters_only_where_there_are_any(monkeypatch, unused):
+    strategy = distributed.MultiTaskDDP(parallel_devices=[torch.device("cpu")] * 2)
+    module = MultiTaskModule.__new__(MultiTaskModule)
+    strategy._lightning_module = module
+    monkeypatch.setattr(distributed, "has_unreached", lambda own, size: own is module and size == SIZE and unused)
+    monkeypatch.setattr(DDPStrategy, "setup", lambda self, trainer: None)  # noqa: ARG005
+    for fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+        strategy._ddp_kwargs.pop("find_unused_parameters", None)
+        state = SimpleNamespace(state=SimpleNamespace(fn=fn), datamodule=SimpleNamespace(size=SIZE))
+        strategy.setup(state)
+        assert strategy._ddp_kwargs.get("find_unused_parameters") == (unused if fn == TrainerFn.FITTING else None)
 
 
 @pytest.mark.parametrize("model", ["mtlsi_plus", "mlore"])
@@ -90,8 +107,19 @@ def test_a_network_that_cannot_be_looked_into_is_unknown():
     assert unreached_parameters(LooksAtValues(1, 1), SIZE, True) is None
 
 
-def trainer(devices, kind):
-    return SimpleNamespace(world_size=devices, strategy=SimpleNamespace(root_device=torch.device(kind)))
+class Wrapped(L.LightningModule):
+    """A network as the strategy gets it, in a run of ``devices`` processes."""
+
+    def __init__(self, network, devices, kind):
+        super().__init__()
+        self.network = network
+        self._trainer = SimpleNamespace(
+            world_size=devices, strategy=SimpleNamespace(root_device=torch.device(kind)), barebones=False
+        )
+
+
+def synchronised(network, devices, kind):
+    return distributed.SyncBatchNorm().apply(Wrapped(network, devices, kind)).network
 
 
 def test_synchronised_batch_norm_keeps_what_timm_put_into_its_layers():
@@ -102,21 +130,34 @@ def test_synchronised_batch_norm_keeps_what_timm_put_into_its_layers():
     image = torch.rand(2, 3, *SIZE)
     before = encoder(image)
     kinds = {type(part) for part in encoder.modules()}
-    assert distributed.synchronise_batch_norm(encoder, trainer(1, "cuda"), True) is encoder
-    assert distributed.synchronise_batch_norm(encoder, trainer(2, "cuda"), False) is encoder
+    assert synchronised(encoder, 1, "cuda") is encoder
     assert {type(part) for part in encoder.modules()} == kinds
     with pytest.raises(UserError, match="sync_batchnorm=true needs GPUs"):
-        distributed.synchronise_batch_norm(encoder, trainer(2, "cpu"), True)
+        synchronised(encoder, 2, "cpu")
     names = list(encoder.state_dict())
-    converted = distributed.synchronise_batch_norm(encoder, trainer(2, "cuda"), True)
+    converted = synchronised(encoder, 2, "cuda")
     norms = [part for part in converted.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(isinstance(part, nn.SyncBatchNorm) for part in norms)
     assert list(converted.state_dict()) == names
     for ours, theirs in zip(converted(image), before, strict=True):
         assert torch.equal(ours, theirs)
+    assert distributed.SyncBatchNorm().revert(converted) is converted
 
 
 def test_a_network_without_batch_norm_needs_none():
     encoder = PatchEncoder()
-    assert distributed.synchronise_batch_norm(encoder, trainer(2, "cpu"), True) is encoder
+    assert synchronised(encoder, 2, "cpu") is encoder
+
+
+def test_lightning_takes_the_conversion_with_its_own_switch():
+    options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    made = L.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        sync_batchnorm=True,
+        plugins=[distributed.SyncBatchNorm()],
+        **options,
+    )
+    assert isinstance(made.strategy._layer_sync, distributed.SyncBatchNorm)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mtlsi_net.lit.interruption import LastCheckpoint, StopRequest
+from mtlsi_net.lit.interruption import LastCheckpoint
 
 
 class Killed(BaseException):
@@ -60,7 +60,7 @@ def fit(path, every, validate_every, dies_at=None, callback=LastCheckpoint):
         val_check_interval=validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        callbacks=[callback(path, every, StopRequest(), "")],
+        callbacks=[callback(path, every)],
         **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False),
     )
     try:

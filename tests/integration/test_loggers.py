@@ -1,0 +1,57 @@
+"""Loggers other than W&B's, and what is imported for them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers.miniature import compose_config, short_overrides, write_miniature
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mtlsi_net.engine.train import train
+
+EXPECTED = {
+    **{key: ["csv"] for key in ("rooms_demo", "rooms_study", "nyud_overfit", "pascal_overfit")},
+    **{key: ["csv", "wandb"] for key in ("nyud_vitb", "nyud_vitl", "nyud_vitl_tuned", "nyud_swinl", "nyud_dinov3l")},
+    **{key: ["csv", "wandb"] for key in ("pascal_vitb", "pascal_vitl", "pascal_swinl", "pascal_dinov3l")},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_miniature(tmp_path_factory.mktemp("data"))
+
+
+def test_published_data_sets_log_to_wandb_and_others_to_a_file():
+    assert {name: list(compose_config(f"experiment={name}").logger) for name in EXPECTED} == EXPECTED
+    assert list(compose_config("data=folder").logger) == ["csv"]
+    assert list(compose_config("experiment=nyud_vitl", "debug=one_batch").logger) == ["csv"]
+    assert list(compose_config("logger=many_loggers").logger) == ["csv", "tensorboard", "wandb"]
+
+
+def test_wandb_is_imported_only_where_it_is_chosen(data, tmp_path):
+    program = (
+        "import atexit, runpy, sys; atexit.register(lambda: print('wandb' in sys.modules)); "
+        "runpy.run_module('mtlsi_net.train', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, *short_overrides(data, tmp_path / "run", steps=1), "logger=csv"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_tensorboard_has_curves_scores_and_pictures(data, tmp_path):
+    words = (*short_overrides(data, tmp_path), "trainer.val_check_interval=1", "trainer.log_every_n_steps=1")
+    result = train(compose_config(*words, "logger=tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    scores = json.loads(result.folder.metrics.read_text())
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1]
+    final = events.Scalars("last/val/depth/rmse")[0].value
+    assert final == pytest.approx(scores["last"]["val"]["depth"]["rmse"], rel=1e-6)
+    assert events.Scalars("gain")[0].value == pytest.approx(result.gain, rel=1e-6)
+    pictures = events.Tags()["images"]
+    assert {name.split("/")[1] for name in pictures if name.startswith("pictures_val/")} == {
+        *("semseg", "depth", "normals", "boundary"),
+    }
+    assert result.folder.history.is_file()
