@@ -42,6 +42,14 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Group -> choice of earlier versions -> of this one."""
 
+_GROUPS = {"tasks": "task_set"}
+_SETTINGS = {"keep": "tasks"}
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(("train", "evaluate", "probe", "bench", "score", "verify_data", "download"), _GROUPS),
+    **dict.fromkeys(("predict", "export", "demo"), _SETTINGS),
+}
+"""Command -> group or setting of earlier versions, as in ``tasks=rooms`` -> of this one; not the nodes below ``tasks``."""
+
 
 def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
     """Return a configuration with the names of this version.
