@@ -58,7 +58,7 @@ def main() -> None:
             cfg = compose(
                 "train",
                 [
-                    f"tasks={task_set}",
+                    f"task_set={task_set}",
                     f"model={model}",
                     f"backbone={backbone}",
                     f"data.size=[{size[0]},{size[1]}]",

@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.miniature import compose_config
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
@@ -34,10 +35,70 @@ def test_experiments_hold_only_what_differs(experiment):
     assert len((CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()) <= 27
 
 
-@pytest.mark.parametrize("group", ["optim", "task_weights", "trainer", "logger", "data"])
-def test_every_choice_of_a_group_composes(group):
-    for choice in choices(group):
-        assert compose_config(f"{group}={choice}", "tasks=nyud")[group] is not None
+def defaults_of(name):
+    """Return group -> choice of a command's own defaults and of those it builds on, read from the files."""
+    found = {}
+    for entry in yaml.safe_load((CONF / f"{name}.yaml").read_text())["defaults"]:
+        if isinstance(entry, dict):
+            found |= {re.sub(r"^(optional|override) ", "", group): choice for group, choice in entry.items()}
+        elif entry != "_self_":
+            found |= defaults_of(entry)
+    return found
+
+
+def groups_of(name):
+    """Return the groups that a command may choose from, e.g. ``model/fusion`` and ``task@tasks.depth``."""
+    with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
+        chosen = compose(name, return_hydra_config=True).hydra.runtime.choices
+    groups = sorted({*chosen, *defaults_of(name)})
+    single_tasks = () if name == "train" else ("task@",)  # the same in all commands
+    return [group for group in groups if choices(group.partition("@")[0]) and not group.startswith(single_tasks)]
+
+
+COMMANDS = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
+REQUIRED = {
+    "boundary": {"pred", "gt", "preset"},
+    "demo": {"ckpt"},
+    "export": {"ckpt"},
+    "predict": {"ckpt", "input"},
+    "score": {"pred"},
+}
+"""Command -> settings that it cannot have defaults for."""
+INCOMPLETE = {
+    "data=folder": {"data.root", "data.size", "tasks.semseg.classes"},
+    "task_set=folder": {"tasks.semseg.classes"},
+    "model=external": {"model.target"},
+}
+"""Choice -> settings that it cannot have defaults for."""
+
+
+@pytest.mark.parametrize(("name", "group"), [(name, group) for name in COMMANDS for group in groups_of(name)])
+def test_every_choice_of_every_group_composes_alone(name, group):
+    with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
+        for choice in choices(group.partition("@")[0]):
+            word = f"{group}={choice}"
+            cfg = compose(name, [word])
+            expected = REQUIRED.get(name, set()) | INCOMPLETE.get(word, set())
+            assert OmegaConf.missing_keys(cfg) == expected, word
+            OmegaConf.resolve(cfg)
+
+
+def test_every_group_is_a_group_of_some_command():
+    folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*/[!_]*.yaml")}
+    assert folders == {group.partition("@")[0] for name in COMMANDS for group in groups_of(name)} | {"source"}
+
+
+@pytest.mark.parametrize("data", ["rooms", "rooms_small", "rooms_study", "rooms_large"])
+def test_all_rooms_are_trained_with_the_tasks_of_rooms(data):
+    assert compose_config(f"data={data}").tasks == compose_config("data=nyud", "task_set=rooms").tasks
+    assert set(compose_config(f"data={data}", "task_set=pascal").tasks) >= {"saliency", "human_parts"}
+
+
+@pytest.mark.parametrize("data", ["nyud", "pascal"])
+def test_an_encoder_can_be_chosen_beside_a_recipe(data):
+    for backbone, named in {"vit_l": "vitl", "vit_b": "vitb", "dinov3_l": "dinov3l"}.items():
+        chosen = compose_config(f"experiment={data}", f"backbone={backbone}", f"name={data}_{named}")
+        assert chosen == compose_config(f"experiment={data}_{named}")
 
 
 @pytest.mark.parametrize("choice", choices("source"))

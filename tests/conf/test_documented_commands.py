@@ -10,8 +10,6 @@ from helpers.miniature import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 
-from mtlsi_net.cli.entry import USES, tasks_as_names
-
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]
 MODULES = {path.stem for path in (ROOT / "conf").glob("*.yaml")}
@@ -29,8 +27,7 @@ def commands(text):
             line = line.replace(f"${name}", value)
         line = re.sub(r"<[^>]+>", "place", line.replace('"$@"', ""))  # <experiment>, <time>
         module, *words = shlex.split(line, comments=True)
-        words = [word for word in words if word != "-m"]
-        yield module, tasks_as_names(words) if module in USES else words
+        yield module, [word for word in words if word != "-m"]
 
 
 FOUND = [

@@ -52,7 +52,7 @@ def run_onnx(path, image):
 
 
 def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
-    path = exported(checkpoint, tmp_path / "a" / "m.onnx", "dynamic=false", "keep=[normals,semseg]")
+    path = exported(checkpoint, tmp_path / "a" / "m.onnx", "dynamic=false", "tasks=[normals,semseg]")
     found, meta = run_onnx(path, IMAGE)
     assert_close(found, expected(checkpoint, IMAGE, ["semseg", "normals"]))
     facts = meta.custom_metadata_map
@@ -74,7 +74,7 @@ def test_nan_is_a_difference(checkpoint, tmp_path, monkeypatch):
         exporting._FORMATS, "torch_export", (write, lambda path, image: [y * np.nan for y in run(path, image)])
     )
     with pytest.raises(UserError, match="depth differs from PyTorch by nan"):
-        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")
+        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "tasks=[depth]")
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_graph_that_computes_something_else_is_removed(checkpoint, tmp_path, m
         (exporting._FORMATS["torch_export"][0], lambda path, image: [y + 0.01 for y in run(path, image)]),
     )
     with pytest.raises(UserError, match=r"m\.pt2 was removed: depth differs from PyTorch by .*tolerance=0\.001"):
-        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "keep=[depth]")
+        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "tasks=[depth]")
     assert not (tmp_path / "m.pt2").exists()
 
 
@@ -135,7 +135,7 @@ def test_backbones_that_take_one_size_alone(checkpoint, tmp_path, monkeypatch, c
         return trace(model, dynamic=dynamic, size=size)
 
     monkeypatch.setattr(exporting, "_trace", no_dynamic)
-    options = ("format=torch_export", "keep=[depth]")
+    options = ("format=torch_export", "tasks=[depth]")
     with pytest.raises(UserError, match=r"m\.pt2 was not written: .*cannot be exported \(constraints.*dynamic=false"):
         exported(checkpoint, tmp_path / "m.pt2", "dynamic=true", *options)
     exported(checkpoint, tmp_path / "m.pt2", *options)

@@ -108,9 +108,9 @@ def test_the_readmes_commands(data, tmp_path):
         (["model=shared_encoder", "data=nyud"], "SharedEncoderNet needs a backbone; .* ckpt=FILE"),
         (
             ["ckpt=last.ckpt", *PEER, "data=nyud"],
-            "holds data, tasks and model; leave out data=, tasks=, model=",
+            "holds data, tasks and model; leave out data=, task_set=, model=",
         ),
-        (["ckpt=last.ckpt", "tasks=nyud"], "leave out tasks="),
+        (["ckpt=last.ckpt", "task_set=nyud"], "leave out task_set="),
     ],
 )
 def test_half_a_request_ends_in_one_line(tmp_path, overrides, message):

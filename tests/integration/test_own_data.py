@@ -43,7 +43,7 @@ def kitchens(tmp_path):
 
 
 def test_the_readmes_files_are_found():
-    data = {"my_conf/data/kitchens.yaml", "my_conf/tasks/kitchens.yaml", "my_tasks.py", "my_model.py"}
+    data = {"my_conf/data/kitchens.yaml", "my_conf/task_set/kitchens.yaml", "my_tasks.py", "my_model.py"}
     weighting, block = (
         {"my_conf/task_weights/worst.yaml", "my_weights.py"},
         {"my_conf/model/fusion/mean.yaml", "my_blocks.py"},
@@ -66,7 +66,7 @@ def test_a_task_of_ones_own_in_three_steps(kitchens):
     replace(
         kitchens / "my_conf/data/kitchens.yaml", r"files: \{.*\}.*", *re.findall(r"`(files: \{image.*?\})`", README)
     )
-    with (kitchens / "my_conf/tasks/kitchens.yaml").open("a") as file:
+    with (kitchens / "my_conf/task_set/kitchens.yaml").open("a") as file:
         file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", README))
     weight = re.findall(r"`(\+task_weights\S+)`", README)
     trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, *weight, "paths.run_dir=trained")

@@ -182,7 +182,7 @@ def test_a_bad_file_ends_the_run(nyud, peers, tmp_path, workers):
     [
         (["pred=nowhere"], "pred=nowhere is no folder"),
         (["data.scale=0.5"], "data.scale=0.5: saved predictions are scored at the labels' own size"),
-        (["data=pascal", "tasks=pascal", "data.root=nowhere"], "data folder nowhere does not exist"),
+        (["data=pascal", "data.root=nowhere"], "data folder nowhere does not exist"),
     ],
 )
 def test_wrong_places_end_in_one_line(nyud, peers, tmp_path, overrides, message):

@@ -4,7 +4,7 @@ import re
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib import resources
@@ -15,17 +15,16 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
-from mtlsi_net.core.errors import find_user_error
+from mtlsi_net.core.errors import UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_rank_zero, process_info
-from mtlsi_net.core.renamed import CHOICES, SETTINGS
+from mtlsi_net.core.renamed import CHOICES, OPTIONS
 
 CONF = Path(str(resources.files("mtlsi_net.conf")))
 HELP = ("--help", "-h")
 CONFIG_DIR = ("--config-dir", "-cd")
 WIDTH = 120
-USES = ("predict", "export", "demo")
-"""Commands that take a trained model: ``tasks=`` names some of its own."""
+TASK_SET_HEADER = "# @package tasks"
 
 FOOTER = """--cfg job shows the whole configuration as these words compose it; --hydra-help explains what Hydra itself can do.
 """
@@ -41,13 +40,15 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         name: of the command and of its file in ``conf/``.
         function: its UserErrors become one line and exit code 2.
     """
-    if any(word in HELP for word in sys.argv[1:]):
-        words = sys.argv[1:]
-        print(help_text(name, [after for word, after in pairwise(words) if word in CONFIG_DIR]))
+    words = sys.argv[1:]
+    config_dirs = [after for word, after in pairwise(words) if word in CONFIG_DIR]
+    config_dirs += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    if any(word in HELP for word in words):
+        print(help_text(name, config_dirs))
         return
-    if name in USES:
-        sys.argv[1:] = tasks_as_names(sys.argv[1:])
-    sys.argv[1:] = [current_choices(word) for word in sys.argv[1:]]
+    with user_errors():
+        check_config_dirs(config_dirs)
+    sys.argv[1:] = [current_choices(current_option(name, word)) for word in words]
     keep_freed_memory()
     import hydra  # the help needs none of it
 
@@ -91,23 +92,34 @@ def _leave_interrupted() -> NoReturn:
     sys.exit(130)
 
 
-def tasks_as_names(words: Sequence[str]) -> list[str]:
-    """Return a command line in which ``tasks=[depth,normals]`` names tasks to ``keep``.
+def check_config_dirs(folders: Iterable[str]) -> None:
+    """Raise a UserError if a folder of ``--config-dir`` chooses task sets in the way of earlier versions."""
+    for folder in map(Path, folders):
+        if any(folder.glob("tasks/*.yaml")) and not (folder / "task_set").is_dir():
+            raise UserError(
+                f"{folder / 'tasks'}: rename this folder to task_set, and start each file in it with '{TASK_SET_HEADER}'"
+            )
+        for file in sorted(folder.rglob("*.yaml")):
+            text = file.read_text(errors="replace")
+            if file.parent == folder / "task_set" and file.name[0] != "_" and TASK_SET_HEADER not in text.splitlines():
+                raise UserError(f"{file}: start this file with '{TASK_SET_HEADER}'")
+            if "override /tasks:" in text:
+                raise UserError(f"{file}: replace 'override /tasks:' with 'override /task_set:'")
 
-    Hydra would look for files of these names in the group ``tasks``, which chooses what is trained.
-    """
-    return [f"keep={word[6:]}" if word.startswith("tasks=") else word for word in words]
+
+def current_option(command: str, word: str) -> str:
+    """Return ``option=value`` with the option's name of today; a notice says so if it is another."""
+    former, equals, value = word.partition("=")
+    name = OPTIONS.get(command, {}).get(former)
+    if name is None or not equals:
+        return word
+    print(f"note: {word} is now {name}={value}", file=sys.stderr)
+    return f"{name}={value}"
 
 
 def current_choices(word: str) -> str:
-    """Return ``group=choice`` or ``key=value`` with today's names; a notice names former ones.
-
-    Of several choices or a glob, every name is replaced.
-    """
+    """Return ``group=choice``, also of several choices or a glob, with today's names; a notice names former ones."""
     group, equals, value = word.partition("=")
-    if group.lstrip("+") in SETTINGS:
-        print(f"note: {group.lstrip('+')} is now {SETTINGS[group.lstrip('+')]}", file=sys.stderr)
-        return f"{SETTINGS[group.lstrip('+')]}{equals}{value}"
     for former, name in CHOICES.get(group.lstrip("+"), {}).items():
         value, count = re.subn(rf"\b{former}\b", name, value)
         if count:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
-from mtlsi_net.core.renamed import CHOICES
+from mtlsi_net.core.renamed import CHOICES, OPTIONS
 from mtlsi_net.core.settings import Effect, Setting, setting_of
 
 NAME_LENGTH = 200
@@ -42,14 +42,15 @@ def _without_neutral(overrides: Sequence[str]) -> Iterator[list[str]]:
 
 def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Yield the overrides with former names in place of some or all of today's."""
+    renamed = [(group, name, former) for group, names in CHOICES.items() for former, name in names.items()]
+    renamed += [(name, name, former) for former, name in OPTIONS["train"].items()]
     spellings = [list(overrides)]
-    for group, names in CHOICES.items():
-        for former, name in names.items():
-            for texts in list(spellings):
-                earlier = [re.sub(rf"\b{name}\b", former, t) if t.startswith(f"{group}=") else t for t in texts]
-                if earlier != texts:
-                    spellings.append(earlier)
-                    yield earlier
+    for option, name, former in renamed:
+        for texts in list(spellings):
+            earlier = [re.sub(rf"\b{name}\b", former, t) if t.startswith(f"{option}=") else t for t in texts]
+            if earlier != texts:
+                spellings.append(earlier)
+                yield earlier
 
 
 def _setting(override: str) -> Setting:

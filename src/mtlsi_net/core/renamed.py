@@ -42,8 +42,14 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Group -> choice of earlier versions -> of this one."""
 
-SETTINGS: Mapping[str, str] = {"trainer.max_time": "max_time"}
-"""Setting of earlier versions -> of this one, on command lines."""
+_GROUPS = {"tasks": "task_set"}
+_SETTINGS = {"keep": "tasks"}
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(("evaluate", "probe", "bench", "score", "verify_data", "download"), _GROUPS),
+    **dict.fromkeys(("predict", "export", "demo"), _SETTINGS),
+    "train": {**_GROUPS, "trainer.max_time": "max_time"},
+}
+"""Command -> group or setting of earlier versions, as in ``tasks=rooms`` -> of this one; not the nodes below ``tasks``."""
 
 
 def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration

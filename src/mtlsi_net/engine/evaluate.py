@@ -47,7 +47,7 @@ def restore(cfg: DictConfig) -> Restored:
     """
     if cfg.ckpt is None:
         raise UserError("ckpt=FILE must be given: a checkpoint of this suite")
-    chosen = {"data": "_target_" in cfg.data, "tasks": bool(cfg.tasks), "model": cfg.get("model") is not None}
+    chosen = {"data": "_target_" in cfg.data, "task_set": bool(cfg.tasks), "model": cfg.get("model") is not None}
     if any(chosen.values()):
         names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
         raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")

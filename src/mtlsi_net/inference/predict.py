@@ -83,11 +83,11 @@ def predict(cfg: DictConfig) -> Done:
 
 
 def load_model(cfg: DictConfig) -> Model:
-    """Load ``cfg.ckpt`` with the tasks of ``cfg.keep``; log what leaving out the others saves, and the licences."""
+    """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log what leaving out the others saves, and the licences."""
     model = load(cfg.ckpt, None, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
-    if cfg.keep is not None:
+    if cfg.tasks is not None:
         before = _forward_milliseconds(model)
-        model.keep_tasks(as_list(cfg.keep))
+        model.keep_tasks(as_list(cfg.tasks))
         after = _forward_milliseconds(model)
         what, size = ", ".join(model.tasks), "{}x{}".format(*model.size)
         change = f"{after:.0f} instead of {before:.0f} ms for a pass at {size} ({100 * (after / before - 1):+.0f} %)"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from helpers.miniature import compose_config
 
-from mtlsi_net.cli.entry import current_choices, help_text, tasks_as_names
+from mtlsi_net.cli.entry import check_config_dirs, current_choices, current_option, help_text
+from mtlsi_net.core.errors import UserError
 
 CONF = Path(__file__).parents[3] / "conf"
 ENTRIES = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
@@ -17,7 +18,8 @@ def test_help_names_every_setting_and_every_choice(name):
     assert text.startswith(f"python -m mtlsi_net.{name} ")
     given = ["data=nyud"] if name in ("score", "download", "verify_data") else []
     for key in compose_config(*given, name=name):
-        assert f"\n{key}:" in text or f"\n{key}=" in text or key in ("paths", "source"), key
+        group = "task_set" if key == "tasks" else key
+        assert f"\n{key}:" in text or f"\n{group}=" in text or key in ("paths", "source"), key
     for group in CONF.iterdir():
         if group.is_dir() and f"\n{group.name}=" in text:
             for choice in group.glob("[!_]*.yaml"):
@@ -32,8 +34,53 @@ def test_help_names_choices_of_ones_own(tmp_path):
     assert "kitchens" not in help_text("train", [str(tmp_path / "none")])
 
 
-def test_tasks_of_a_model_are_no_group():
-    assert tasks_as_names(["ckpt=x", "tasks=[depth]", "out=tasks=y"]) == ["ckpt=x", "keep=[depth]", "out=tasks=y"]
+@pytest.mark.parametrize(
+    ("command", "word", "today"),
+    [
+        ("train", "tasks=nyud,rooms", "task_set=nyud,rooms"),
+        ("score", "tasks=nyud", "task_set=nyud"),
+        ("predict", "keep=[depth]", "tasks=[depth]"),
+    ],
+)
+def test_former_options_still_work_with_a_notice(command, word, today, capsys):
+    assert current_option(command, word) == today
+    assert capsys.readouterr().err == f"note: {word} is now {today}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        *[("predict", "tasks=[depth]"), ("train", "keep=x"), ("compare", "tasks=x"), ("train", "task_set=nyud")],
+        *[("train", "tasks.depth.depth_range=[0,5]"), ("train", "~tasks.normals"), ("train", "name=tasks=y")],
+        *[("train", "~tasks"), ("train", "tasks")],
+    ],
+)
+def test_all_other_options_stay_as_they_are(command, word, capsys):
+    assert current_option(command, word) == word
+    assert not capsys.readouterr().err
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_folder_of_choices_in_the_former_layout_ends_in_one_line(tmp_path):
+    write(tmp_path / "tasks" / "kitchens.yaml", "defaults: [nyud]")
+    with pytest.raises(
+        UserError, match="tasks: rename this folder to task_set, and start each file in it with '# @pac"
+    ):
+        check_config_dirs([str(tmp_path)])
+    (tmp_path / "tasks").rename(tmp_path / "task_set")
+    with pytest.raises(UserError, match=r"kitchens.yaml: start this file with '# @package tasks'"):
+        check_config_dirs([str(tmp_path)])
+    write(tmp_path / "task_set" / "kitchens.yaml", "# @package tasks\ndefaults: [nyud]")
+    write(tmp_path / "task_set" / "_shared.yaml", "depth: {}")
+    write(tmp_path / "experiment" / "mine.yaml", "defaults:\n  - override /tasks: rooms")
+    with pytest.raises(UserError, match=r"mine.yaml: replace 'override /tasks:' with 'override /task_set:'"):
+        check_config_dirs([str(tmp_path)])
+    write(tmp_path / "experiment" / "mine.yaml", "defaults:\n  - override /task_set: rooms")
+    check_config_dirs([str(tmp_path), str(tmp_path / "absent")])
 
 
 def test_former_choices_still_work_with_a_notice(capsys):

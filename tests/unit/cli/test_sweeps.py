@@ -42,6 +42,16 @@ def test_names_that_look_alike_differ_and_every_one_is_one_short_folder():
 )
 def test_a_sweep_continues_in_folders_of_former_names(tmp_path, old, new):
     former, now = (["seed=1", f"ablation={name}"] for name in (old, new))
+    _continues(tmp_path, former, now)
+
+
+def test_a_sweep_continues_in_folders_of_former_options(tmp_path):
+    former = ["data=rooms_small", "tasks=rooms", "ablation=fusion_convs", "tasks.depth.depth_range=[0,5]"]
+    now = ["data=rooms_small", "task_set=rooms", "ablation=blocks_011", "tasks.depth.depth_range=[0,5]"]
+    _continues(tmp_path, former, now)
+
+
+def _continues(tmp_path, former, now):
     assert job_folder(now, str(tmp_path)) == job_folder(now)
     (tmp_path / job_folder(former)).mkdir()
     assert job_folder(now, str(tmp_path)) == job_folder(former)

@@ -22,7 +22,7 @@ from mtlsi_net.data.sampling import Draw
 from mtlsi_net.engine.build import build_tasks
 
 VECTORS = np.load(Path(__file__).parents[2] / "fixtures" / "metric_vectors.npz")
-SPECS = {name: task.target for name, task in build_tasks(compose_config("tasks=pascal")).items()}
+SPECS = {name: task.target for name, task in build_tasks(compose_config("task_set=pascal")).items()}
 
 
 @pytest.fixture

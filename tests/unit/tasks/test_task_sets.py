@@ -13,7 +13,6 @@ CONF = Path(__file__).parents[3] / "conf"
 SETS = {
     "nyud": ["semseg", "depth", "normals", "boundary"],
     "rooms": ["semseg", "depth", "normals", "boundary"],
-    "rooms_large": ["semseg", "depth", "normals", "boundary"],
     "folder": ["depth", "normals", "boundary", "semseg"],
     "pascal": ["semseg", "human_parts", "saliency", "normals", "boundary"],
 }
@@ -30,12 +29,12 @@ def build(*overrides: str) -> dict[str, Task]:
 
 
 def test_every_set_is_tested():
-    assert {path.stem for path in (CONF / "tasks").glob("[!_]*.yaml")} == set(SETS)
+    assert {path.stem for path in (CONF / "task_set").glob("[!_]*.yaml")} == set(SETS)
 
 
 @pytest.mark.parametrize(("name", "tasks"), SETS.items())
 def test_sets_name_each_task_as_it_names_itself(name, tasks):
-    built = build(f"+tasks={name}", *(["tasks.semseg.classes=[wall,oven]"] if name == "folder" else []))
+    built = build(f"+task_set={name}", *(["tasks.semseg.classes=[wall,oven]"] if name == "folder" else []))
     assert isinstance(built, dict)
     assert list(built) == tasks == [task.name for task in built.values()]
 
@@ -47,14 +46,14 @@ def test_every_task_file_builds_a_task(path):
 
 
 def test_a_task_can_be_dropped_changed_and_exchanged():
-    assert list(build("+tasks=nyud", "~tasks.normals")) == ["semseg", "depth", "boundary"]
-    assert build("+tasks=nyud", "tasks.boundary.positive_weight=0.8")["boundary"].positive_weight == 0.8
-    assert build("+tasks=nyud", "tasks.semseg.classes=[wall,floor]")["semseg"].channels == 2
-    assert build("+tasks=nyud", "task@tasks.semseg=semseg_pascal")["semseg"].channels == 21
+    assert list(build("+task_set=nyud", "~tasks.normals")) == ["semseg", "depth", "boundary"]
+    assert build("+task_set=nyud", "tasks.boundary.positive_weight=0.8")["boundary"].positive_weight == 0.8
+    assert build("+task_set=nyud", "tasks.semseg.classes=[wall,floor]")["semseg"].channels == 2
+    assert build("+task_set=nyud", "task@tasks.semseg=semseg_pascal")["semseg"].channels == 21
 
 
 def test_sets_differ_where_their_data_do():
-    nyud, rooms, pascal = (build(f"+tasks={name}") for name in ("nyud", "rooms", "pascal"))
+    nyud, rooms, pascal = (build(f"+task_set={name}") for name in ("nyud", "rooms", "pascal"))
     assert nyud["semseg"].scored is None
     assert nyud["semseg"].class_names == rooms["semseg"].class_names
     assert 0 < len(rooms["semseg"].scored) < 40
