@@ -187,7 +187,7 @@ def test_statistics_of_parts_add_up(task):
 def test_invalid_labels_have_no_statistics_and_no_prior(task):
     nothing = task.statistics(torch.full((1, task.target.channels, 4, 4), 255.0))
     assert not nothing.any()
-    with pytest.raises(UserError, match=f"{task.name}.*no training label.*leave the task out"):
+    with pytest.raises(UserError, match=f"{task.name}.*no valid pixel.*leave the task out"):
         task.prior(nothing)
 
 
