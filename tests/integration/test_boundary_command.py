@@ -212,7 +212,7 @@ CASES = {
     "empty truths": (lambda d: [f.unlink() for f in d.gt.iterdir()], r"3 predictions have no ground truth"),
     "foreign mat": (
         lambda d: ((d.gt / "b.png").unlink(), io.savemat(d.gt / "b.mat", {"x": 1})),
-        r"b\.mat: holds no 'groundTruth' and no 'LabelMap'",
+        r"b\.mat: contains no 'groundTruth' or 'LabelMap'",
     ),
     "broken mat": (
         lambda d: ((d.gt / "b.png").unlink(), io.savemat(d.gt / "b.mat", {"groundTruth": np.zeros(3)})),

@@ -114,7 +114,7 @@ def test_a_run_is_not_taken_from_the_process_that_trains_it(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     assert folder.is_occupied()
-    with pytest.raises(UserError, match="is being trained by another process"), folder.occupied():
+    with pytest.raises(UserError, match="another process is training in"), folder.occupied():
         pass
     process.kill()
     process.wait()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mtlsi_net.models.fusion import SharedContextAttention, SoftmaxContextAttention
-from mtlsi_net.models.layers.linear_attention import OwnContext
+from mtlsi_net.models.layers.linear_attention import PerTaskContext
 from mtlsi_net.models.recorder import Intervention
 
 
@@ -58,4 +58,4 @@ def contexts_of(network: nn.Module) -> list[nn.Module]:
 def shares_context(network: nn.Module) -> bool:
     """Say whether tasks read each other's contexts, one source per task."""
     found = contexts_of(network)
-    return bool(found) and not any(isinstance(module, OwnContext) for module in found)
+    return bool(found) and not any(isinstance(module, PerTaskContext) for module in found)

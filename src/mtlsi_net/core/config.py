@@ -1,4 +1,4 @@
-"""Checks of a configuration, and the objects it describes."""
+"""Checks of a configuration, and instantiation of the objects it describes."""
 
 import inspect
 import logging
@@ -19,7 +19,7 @@ from mtlsi_net.core.renamed import modernize
 
 
 def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a value
-    """Import what a dotted name stands for; None if there is no such thing."""
+    """Return the object with a dotted name; None if it does not exist."""
     try:
         with quiet("hydra.utils", logging.CRITICAL):
             return get_object(name)
@@ -28,7 +28,7 @@ def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a va
 
 
 def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part of a configuration
-    """Raise a UserError unless every class named by the configuration takes the options given to it (by an ablation, say)."""
+    """Raise a UserError unless every class in the configuration accepts the options set for it, for example by an ablation."""
     if isinstance(node, list | ListConfig):
         node = dict(enumerate(node))
     if not isinstance(node, Mapping):
@@ -48,20 +48,20 @@ def check_options(node: Any, path: str = "") -> None:  # noqa: ANN401 - any part
 
 
 def check_complete(cfg: DictConfig) -> None:
-    """Raise a UserError that names the settings without default (``???``) that were not given."""
+    """Raise a UserError that names the required settings (``???``) without a value."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
-    """Return a setting's items; a single one that was given without brackets is a list of one."""
+    """Return a setting as a list; a single value without brackets becomes a list of one."""
     return list(value) if isinstance(value, Sequence | ListConfig) and not isinstance(value, str) else [value]
 
 
 @contextmanager
 def located(key: str) -> Iterator[None]:
-    """Make an InputError inside the context a UserError with a key before it: ``model.fusion: phi=rellu is not known``."""
+    """Prefix an InputError raised inside the context with a key, as a UserError: ``model.fusion: phi=rellu is not known``."""
     try:
         yield
     except InputError as error:
@@ -69,7 +69,7 @@ def located(key: str) -> Iterator[None]:
 
 
 class LocatedFactory(partial[Any]):
-    """A ``_partial_`` node of a configuration; what its class says against its arguments names the node's ``key``."""
+    """A ``_partial_`` node of a configuration; InputErrors of its class are reported with the node's ``key``."""
 
     key: str
 
@@ -80,13 +80,13 @@ class LocatedFactory(partial[Any]):
 
 
 def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa: ANN401 - whatever it describes
-    """Return what a node of the configuration describes, e.g. ``model``.
+    """Return the object that a node of the configuration describes, such as ``model``.
 
-    ``options`` are added to the node's own; Hydra's, such as ``_convert_`` (``all`` if not given), too.
+    ``options`` are added to the node's arguments; Hydra's options, such as ``_convert_`` (default ``all``), are accepted.
 
     Raises:
-        UserError: a class does not take its arguments; begins with their key. With HYDRA_FULL_ERROR=1 errors that are not
-            this suite's own are left alone.
+        UserError: a class rejects its arguments; the message starts with their key. With HYDRA_FULL_ERROR=1, errors of
+            other libraries are raised unchanged.
     """
     plain = OmegaConf.to_container(cfg[key], resolve=True)
     modern = modernize(plain)
@@ -108,7 +108,7 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
 
 
 def _with_keys(made: Any, key: str) -> Any:  # noqa: ANN401
-    """Return ``made`` with every factory in it located."""
+    """Return ``made`` with every factory in it as a ``LocatedFactory``."""
     if isinstance(made, partial):
         options = {name: _with_keys(value, f"{key}.{name}") for name, value in made.keywords.items()}
         factory = LocatedFactory(made.func, *made.args, **options)

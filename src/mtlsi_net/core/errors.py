@@ -1,4 +1,4 @@
-"""Errors that the user can correct: one line that says what is wrong, where, and what to do."""
+"""User errors: exceptions whose one-line message says what is wrong, where, and what to do."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -7,14 +7,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERRUPTED = 75
-"""Exit code of training that has saved and ended before its end: sysexits' EX_TEMPFAIL, 'try again'."""
+"""Exit code of training that saved a checkpoint and stopped early: EX_TEMPFAIL of sysexits.h, 'try again later'."""
 
 SHOWN = 5
-"""Items that a message names before it counts the rest."""
+"""Number of items that a message lists before it only counts the others."""
 
 
 class UserError(Exception):
-    """Wrong input or set-up. Entry points print the message alone, without a traceback, and exit with code 2."""
+    """Wrong input or setup. Commands print only the message, without a traceback, and exit with code 2."""
 
 
 class FailedTrial(Exception):
@@ -22,15 +22,15 @@ class FailedTrial(Exception):
 
 
 class InputError(UserError, ValueError):
-    """A wrong argument of a class or function, named with its value and the remedy: ``width=64 is no multiple of ...``.
+    """A wrong argument of a class or function; the message has its name, value and a remedy: ``heads=3 does not divide ...``.
 
-    Models, metrics, losses and tasks raise it; they know no configuration. ``core.config.instantiate_node`` puts the
-    configuration's key before it.
+    Models, metrics, losses and tasks raise it, because they do not know the configuration.
+    ``core.config.instantiate_node`` prefixes the configuration key.
     """
 
 
 def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Return ``did you mean 'a', 'b'?`` for a misspelt name, or the first few known names if none is near."""
+    """Return ``did you mean 'a', 'b'?`` for a misspelt name, or the first few known names if none is similar."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
     if near:
@@ -39,14 +39,14 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str:
 
 
 def shown(items: Iterable[str], between: str = ", ") -> str:
-    """Return the first few items and the number of the rest."""
+    """Return the first few items and the number of further ones."""
     names = list(items)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return between.join(names[:SHOWN]) + more
 
 
 def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
-    """Return ``known[name]``; an InputError names the setting (e.g. ``phi``) and the choices that are near."""
+    """Return ``known[name]``; an InputError names the setting (e.g. ``phi``) and similar choices."""
     if name not in known:
         raise InputError(f"{setting}={name} is not known; {nearest_names(str(name), known)}")
     return known[name]

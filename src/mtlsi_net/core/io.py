@@ -1,4 +1,4 @@
-"""Atomic writing of files (text, JSON, CSV, any), and the CSV of logged metrics."""
+"""Atomic file writing (text, JSON, CSV, binary), and the CSV file of logged metrics."""
 
 import csv
 import io
@@ -14,13 +14,13 @@ from typing import IO, Any
 
 @contextmanager
 def atomic_file(path: Path, keep: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that replaces it once it is complete and on the disk.
+    """Open a temporary file beside ``path`` that replaces it once it is completely written to disk.
 
-    The replaced file stays under the name ``keep``, if that is given. A file that can be made again need not be ``durable``: it
-    is not forced onto the disk, and several processes may write it at once.
+    If ``keep`` is set, the replaced file stays under that name. Files that can be recreated may set ``durable=False``:
+    they are not synced to disk, and several processes may write the same file at once.
 
     Raises:
-        OSError: it cannot be written; ``path`` stays as it was.
+        OSError: the file cannot be written; ``path`` is unchanged.
     """
     temporary = path.with_suffix(".tmp" if durable else f".{uuid.uuid4().hex}.tmp")
     try:
@@ -53,7 +53,7 @@ def _add_name(path: Path, name: Path) -> None:
         link.unlink(missing_ok=True)
         os.link(path, link)
         os.replace(link, name)
-    except OSError:  # a file system without links: for an instant only the second name exists
+    except OSError:  # no hard links on this file system: for an instant only the second name exists
         os.replace(path, name)
 
 
@@ -69,7 +69,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file: a line of column names, then one line for each row."""
+    """Write a CSV file: a header line, then one line per row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,4 +1,4 @@
-"""Under which terms a trained network may be used: they follow from its backbone's weights and from its data."""
+"""Licence terms of a trained network, from its backbone's weights and its training data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ UNSTATED = "not stated"
 
 
 def licences_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``backbone`` (timm's record of the weights) and ``data`` (its module's) -> terms, of a resolved configuration."""
+    """Return the terms of the ``backbone`` (from timm) and the ``data`` (from its data module) of a resolved configuration."""
     terms = {}
     backbone = config.get("backbone") or {}
     if "name" in backbone:

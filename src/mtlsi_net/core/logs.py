@@ -1,4 +1,4 @@
-"""Logging."""
+"""Logging helpers."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(name: str, lowest: int = logging.WARNING) -> Iterator[None]:
-    """Let a logger pass messages of level ``lowest`` and above alone inside the context."""
+    """Silence a logger's messages below level ``lowest`` inside the context."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(lowest)

@@ -1,23 +1,23 @@
-"""Freed memory stays with the process."""
+"""Memory allocator settings: glibc keeps freed memory instead of returning it to the system."""
 
 import ctypes
 import os
 import sys
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-OF_USER = ("MALLOC_MMAP_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+USER_SETTINGS = ("MALLOC_MMAP_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next tensor; by default it gives every block of over 32 MiB back to the system.
+    """Let glibc reuse freed memory for the next tensor; by default it returns every block above 32 MiB to the system.
 
-    Each 4 KiB of such a tensor cost a page fault, which takes a third of the processor time of a training step with large
-    maps. The process then holds its peak until it ends. The user's own settings (``OF_USER``) and systems without glibc
-    stay as they are.
+    Each 4 KiB of such a tensor would cost a page fault, a third of the processor time of a training step with large
+    maps. In return the process keeps its peak memory until it ends. Nothing changes where the user has set malloc
+    options (``USER_SETTINGS``) or without glibc.
     """
-    if not sys.platform.startswith("linux") or any(name.startswith(OF_USER) for name in os.environ):
+    if not sys.platform.startswith("linux") or any(name.startswith(USER_SETTINGS) for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent in musl
     if mallopt is not None:
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, -1)

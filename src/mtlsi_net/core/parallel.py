@@ -1,4 +1,4 @@
-"""Work on all cores."""
+"""Parallel map over processes."""
 
 import multiprocessing
 import os
@@ -21,27 +21,27 @@ Outcome = TypeVar("Outcome")
 def map_in_processes(
     job: Callable[[Item], Outcome], items: Sequence[Item], workers: int = 0, chunk: int = CHUNK
 ) -> Iterator[Outcome]:
-    """Yield ``job(item)`` of every item, in order; ``job`` must be picklable.
+    """Yield ``job(item)`` for every item, in order; ``job`` must be picklable.
 
-    ``workers`` is the number of processes: 0 means one for each core, 1 none but this one. Each takes ``chunk`` items at a time.
-    A UserError if one dies.
+    ``workers`` is the number of processes: 0 means one per core, 1 means no extra process. Each takes ``chunk`` items at
+    a time. Raises a UserError if a process dies.
     """
     count = min(workers or os.cpu_count() or 1, (len(items) - 1) // chunk + 1)
     if count <= 1:
         yield from map(job, items)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would break threads of torch and OpenCV
+    context = multiprocessing.get_context("spawn")  # fork is unsafe with the threads of torch and OpenCV
     try:
         with ProcessPoolExecutor(count, context, initializer=one_thread) as pool:
             yield from pool.map(job, items, chunksize=chunk)
     except BrokenProcessPool:
         raise UserError(
-            "a process died, probably for want of memory: set workers=1; in a script of your own, call this below "
+            "a worker process died, probably out of memory: set workers=1; in your own script, put the call below "
             "`if __name__ == '__main__':`"
         ) from None
 
 
 def one_thread() -> None:
-    """Let OpenCV and the libraries loaded so far, numpy's BLAS among them, compute in one thread."""
+    """Limit OpenCV and all libraries loaded so far, including numpy's BLAS, to one thread."""
     cv2.setNumThreads(1)
     threadpool_limits(1)

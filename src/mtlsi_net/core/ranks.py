@@ -1,4 +1,4 @@
-"""The ranks of one run: which of them this process is, and what they share before torch.distributed connects them."""
+"""Ranks of a distributed run: detection of this process's rank, and communication before torch.distributed is set up."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ PATIENCE = timedelta(days=1)
 """How long others wait for the first process (it may render a data set); should it die, they are ended."""
 
 GRACE = 5.0
-"""Seconds that a process lets pass before it reports an error that is likely another one's too, or its consequence."""
+"""Seconds that a process waits before it reports an error that other processes probably share or have caused."""
 
 BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "TCPStore", "recvValue")
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class ProcessInfo:
     """One process among the ``size`` of a run, over all nodes.
 
-    ``starter``: ``torchrun`` (or ``cli.launch``, which leaves the same variables), ``slurm``, ``submitit``; empty for a
-    process on its own.
+    ``starter``: ``torchrun`` (or ``cli.launch``, which sets the same variables), ``slurm`` or ``submitit``; empty for a
+    single process.
     """
 
     rank: int = 0
@@ -42,19 +42,19 @@ class ProcessInfo:
 
 @cache  # afterwards submitit's ranks look like torchrun's
 def process_info() -> ProcessInfo:
-    """Return which of a run's processes this is, from the environment that its starter left."""
+    """Return this process's rank and the number of processes, from the environment variables of its starter."""
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         return _numbered("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK")
-    # Without a step the script was not started by srun; in these two jobs a person types.
+    # Without a step the script was not started by srun; jobs with these two names are interactive shells.
     by_srun = "SLURM_STEP_ID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     if by_srun and int(env.get("SLURM_NTASKS", 1)) > 1:
         return _numbered("slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
     if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:
-        own = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
+        process = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
         port = 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000
-        os.environ |= torchrun_variables(own.rank, own.size, port)  # Lightning knows nothing of submitit
-        return own
+        os.environ |= torchrun_variables(process.rank, process.size, port)  # Lightning knows nothing of submitit
+        return process
     return ProcessInfo()
 
 
@@ -66,7 +66,7 @@ def _numbered(starter: str, *names: str) -> ProcessInfo:
 def torchrun_variables(rank: int, size: int, port: int, common_store: bool = False) -> dict[str, str]:
     """Return torchrun's environment variables for one of ``size`` processes on this node, for torch and Lightning.
 
-    ``port``: where they meet; with ``common_store`` there is a store at it, else rank zero opens one.
+    ``port``: port of the rendezvous; with ``common_store`` a store already listens there, otherwise rank zero opens one.
     """
     return {
         "RANK": str(rank),
@@ -83,23 +83,23 @@ def torchrun_variables(rank: int, size: int, port: int, common_store: bool = Fal
 
 
 def is_rank_zero() -> bool:
-    """Say whether this process is the one that writes the run's files and logs."""
+    """Return whether this process is rank zero, which writes the run's files and logs."""
     return process_info().rank == 0
 
 
 def broadcast_from_rank_zero(key: str, make: Callable[[], T]) -> T:
-    """Return the picklable result of ``make`` in rank zero, which alone calls it; ``key`` is new for every agreement."""
+    """Return the picklable result of ``make``, which only rank zero calls; ``key`` must be unique for every call."""
     if is_rank_zero():
         value = make()
         if process_info().size > 1:
             _store().set(key, pickle.dumps(value).hex())
         return value
-    found: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # of this run's first process
-    return found
+    received: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # written by this run's rank zero
+    return received
 
 
 def rank_zero_first(key: str, job: Callable[[], None]) -> None:
-    """Do a job in the first process, then in the first of each other node (whose disk may be another), and then go on."""
+    """Run ``job`` in rank zero, then in the first process of every other node (it may have its own disk); all wait for it."""
     broadcast_from_rank_zero(f"{key} first", job)
     if process_info().local_rank == 0 and not is_rank_zero():
         job()
@@ -109,10 +109,10 @@ def rank_zero_first(key: str, job: Callable[[], None]) -> None:
         _store().wait([f"{key} done"])
 
 
-@cache  # who opens it keeps it open for the others
+@cache  # cached: rank zero must keep the store open for the others
 def _store() -> "Store":
-    """Return the store that all ranks share: their starter's, or else one beside Lightning's that rank zero opens."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined] # not in its own list of names
+    """Return the store that all ranks share: the starter's, or one that rank zero opens on a port next to Lightning's."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing in its ``__all__``
     from torch.distributed.distributed_c10d import PrefixStore
 
     env = os.environ
@@ -129,11 +129,11 @@ def _store() -> "Store":
 
 
 def quieten() -> None:
-    """Leave printing and logging to the first process: of another one, only errors are seen."""
+    """Disable printing and logging in all processes except rank zero; errors are still shown."""
     if is_rank_zero():
         return
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
-    warnings.simplefilter("ignore")  # the first process has the same
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    warnings.simplefilter("ignore")  # rank zero shows the same ones
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.ERROR)
     handler.setFormatter(logging.Formatter(f"process {process_info().rank}: %(message)s"))
@@ -141,7 +141,7 @@ def quieten() -> None:
 
 
 def defer_secondary_errors(error: BaseException) -> None:
-    """Wait before an error is reported that another process may have caused or reports too: the first error ends all."""
+    """Wait before reporting an error that another process may have caused or also reports: the first error ends the run."""
     text = str(error)
     consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
     if process_info().size > 1 and (consequence or not is_rank_zero()):

@@ -1,4 +1,4 @@
-"""Names that have changed, for checkpoints, configurations, run folders and sweeps written before: exact, no patterns."""
+"""Tables of renamed classes, keywords and choices, so that checkpoints, configurations and sweeps of earlier versions work."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Paths and lock of a run folder."""
+"""Layout, lock and metric history of a run folder."""
 
 import fcntl
 import logging
@@ -18,7 +18,7 @@ KEPT = (
     *("config.yaml", "metrics.json", "run.json", "metrics.csv", "per_image.npz", "table.md"),
     *("pictures/val.png", "pictures/dev.png"),
 )
-"""Files of a run folder that W&B keeps too, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
+"""Files of a run folder that are also uploaded to W&B, so that ``compare wandb=...`` reads the same as ``compare runs=...``."""
 
 
 class RunFolder:
@@ -45,13 +45,13 @@ class RunFolder:
         return self.last.is_file() or self.previous.is_file()
 
     def create(self, *subfolders: Path) -> None:
-        """Make the folder, and the named ones inside it; a UserError if it cannot be written."""
+        """Create the folder and the given subfolders; a UserError if it is not writable."""
         try:
             for folder in (self.root, *subfolders):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_text("")
-            probe.unlink(missing_ok=True)  # another process of the run may have been first
+            probe.unlink(missing_ok=True)  # another process of the run may have deleted it
         except OSError as error:
             raise UserError(
                 f"run folder {self.root} cannot be written ({error.strerror}); choose another with paths.run_dir=..."
@@ -69,18 +69,20 @@ class RunFolder:
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Hold the folder's lock, which the system lifts when the process ends; a UserError if another one trains here."""
+        """Hold the folder's lock, which is released when the process ends; a UserError if another process trains here."""
         with (self.root / LOCK).open("a+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loaders' processes, unlike flock
             except BlockingIOError:
-                raise UserError(f"{self.root} is being trained by another process; wait for it, or end it") from None
-            except OSError:  # a file system without locks
-                log.debug("%s has no locks", self.root)
+                raise UserError(
+                    f"another process is training in {self.root}; wait until it has finished, or stop it"
+                ) from None
+            except OSError:  # the file system does not support locks
+                log.debug("the file system of %s does not support locks", self.root)
             yield
 
     def is_occupied(self) -> bool:
-        """Say whether another process trains here."""
+        """Return whether another process trains here."""
         if not (self.root / LOCK).is_file():
             return False
         try:
@@ -91,6 +93,6 @@ class RunFolder:
 
 
 def histories(folder: RunFolder) -> list[Path]:
-    """Return the files of what was logged over time: one, or several in order of a run that an earlier version resumed."""
+    """Return the CSV files of logged metrics: one, or several in order if an earlier version of this suite resumed the run."""
     earlier = sorted(folder.root.glob("metrics_*.csv"), key=lambda path: (len(path.name), path.name))
     return [path for path in (*earlier, folder.history) if path.is_file()]

@@ -1,4 +1,4 @@
-"""The types that cross package boundaries.
+"""Types that several packages share: batches, targets, references and predictions.
 
 Shape legend, used in names such as ``x_BTCHW``: B images, T tasks, C channels, H x W input pixels, h x w working grid,
 N = h*w positions, K output channels of a task, D heads' dimension, S query scales, M tokens per task.
@@ -19,14 +19,14 @@ IGNORE = 255
 
 SUBSET = "subset"
 SCORE_GROUPS = ("", "partial", "all", SUBSET)
-"""Images that a score with a reference is taken over, as suffixes of its name, the main one first: the official test
-list, or the whole split of a data set without one; what is there of an incomplete official list; all images of the
-split where the official list is a part of it; the few that estimate the score during training."""
+"""Groups of images that a score with a reference is computed over, as suffixes of its name. In order: the official test
+list, or the whole split of a data set without one (main score); the available part of an incomplete official list; all
+images of the split if the official list is only a part of it; the few images that estimate the score during training."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """One encoder map: its channels and its stride with respect to the input, both in the usual sense."""
+    """Channels of an encoder map and its stride with respect to the input."""
 
     channels: int
     stride: int
@@ -34,7 +34,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """What a task's label map is and what the transforms must do to it. Transforms read this, never a task's name.
+    """Format of a task's label map and how transforms must treat it. Transforms depend on this, never on a task's name.
 
     Attributes:
         channels: planes of the label map (normals 3, all others 1).
@@ -42,7 +42,7 @@ class TargetSpec:
         num_classes: of ``classes`` targets, for range checks; None otherwise.
         fill: value given to padded pixels; ``invalid`` then turns it into 255 where it is not 255 already.
         flip_sign: factor of each plane under a horizontal flip (normals: x changes sign).
-        zoom_divides: whether enlarging the image by s divides the values by s (depth: things come nearer).
+        zoom_divides: whether enlarging the image by s divides the values by s (depth: objects come nearer).
         invalid: which pixels become 255 after cropping and padding: ``none`` beyond those stored as 255, ``zero``
             (missing depth), ``short_vector`` (length below 0.5: no normal), ``background_only`` (a map without any
             foreground class is unlabelled as a whole: human parts).
@@ -61,11 +61,11 @@ class TargetSpec:
 
 
 class Reference(NamedTuple):
-    """What one sample's boundaries are scored against; a plain tuple, so that it travels through loaders.
+    """Ground truth for scoring one sample's boundaries; a plain tuple, so that data loaders can pass it on.
 
     maps: (A, H, W) integers of A annotators, at the size of the files; none if the sample has no label.
     kind: ``boundaries`` (0 to 255, boundary from 128 on) or ``labels`` (segment numbers).
-    groups: which of ``SCORE_GROUPS`` the sample counts in.
+    groups: the ``SCORE_GROUPS`` in which the sample counts.
     """
 
     maps: NDArray[np.integer[Any]]
@@ -79,14 +79,14 @@ def score_name(metric: str, group: str) -> str:
 
 
 class Batch(TypedDict):
-    """What modules take. Loaders yield it as it is stored; the data module's hook makes values of bytes.
+    """A batch as modules take it. Loaders yield stored bytes; the data module's hook makes values of them.
 
     image: (B, 3, H, W) float32 RGB in [0, 1], not normalised; padding holds the mean colour.
     valid: (B, 1, H, W) bool, False on padding.
     id: B sample ids.
     targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
     references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
-    labelled: task name -> ``count_labels`` of all that this process has in the step, where the batch is a part of it.
+    labelled: task name -> ``count_labels`` of this process's whole share of the step, if the batch is a part of it.
     pad_color: (B, 3, 1, 1), of loaders only: the image's value on padding, where bytes hold 0.
     """
 
@@ -100,16 +100,16 @@ class Batch(TypedDict):
 
 
 def count_labels(target: Tensor) -> Tensor:
-    """Return the counts, (2,) int64, that losses divide by, of a target (B, C, H, W), 255 where invalid.
+    """Return the counts, (2,) int64, that losses divide by, for a target (B, C, H, W), 255 where invalid.
 
-    They are of valid pixels, and of those above 0.5 in the first channel: the positives of a binary label.
+    They are the number of valid pixels, and of those above 0.5 in the first channel: the positives of a binary label.
     """
     valid = (target != IGNORE).all(dim=1)
     return torch.stack([valid.sum(), (valid & (target[:, 0] > 0.5)).sum()])
 
 
 def cut_batch(batch: Batch, part: slice) -> Batch:
-    """Return some of a batch's samples, as a batch; counts of labels stay those of the whole."""
+    """Return a part of a batch's samples as a batch; counts of labels stay those of the whole."""
     cut: Batch = {
         "image": batch["image"][part],
         "valid": batch["valid"][part],
@@ -126,12 +126,12 @@ def cut_batch(batch: Batch, part: slice) -> Batch:
 
 @dataclass
 class Prediction:
-    """What every network returns.
+    """Output of every network.
 
     Attributes:
         final: task name -> raw outputs (logits; metres; unnormalised normals), (B, K, H, W) at input size.
-        aux: sets of preliminary raw outputs, each task name -> (B, K, h, w) at a stride of the network's; one set for each
-            scale that has predictions, empty without any.
+        aux: preliminary raw outputs, one dictionary per scale, each task name -> (B, K, h, w) at a stride of the network's
+            choice; empty if the network has none.
         regularisers: name -> scalar added to the training loss as it is; empty for most networks.
     """
 

@@ -1,4 +1,4 @@
-"""Training pipeline: the protocol's steps as albumentations transforms, and the user's own among them."""
+"""Training pipeline: the protocol's steps as albumentations transforms, with optional extra transforms of the user."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ CROP_TRIES = 10
 
 
 class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
-    """An albumentations transform of whole samples (its masks share one rule, ours depend on each TargetSpec).
+    """An albumentations transform of whole samples (albumentations treats all masks alike, these steps follow each TargetSpec).
 
-    Draws from ``random_generator``, and is left out unless ``p`` fires.
+    Draws from ``random_generator``; applied with probability ``p``.
     """
 
     targets: ClassVar[Mapping[str, Any]] = {}  # no method for single arrays
@@ -39,7 +39,7 @@ class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type infor
         super().__init__(p=p)
 
     def _change(self, sample: Sample) -> Sample:
-        """Return the sample after this step; the one given is left as it is."""
+        """Return the sample after this step; the input is not changed."""
         raise NotImplementedError
 
     def apply_with_params(self, params: dict[str, Any], *args: Any, **sample: Any) -> Sample:  # noqa: ANN401, ARG002 - albumentations' signature
@@ -48,17 +48,17 @@ class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type infor
 
 
 class RandomScale(Step):
-    """Enlarge by a factor drawn evenly from ``SCALES``."""
+    """Resize by a factor drawn uniformly from ``SCALES``."""
 
     def _change(self, sample: Sample) -> Sample:
         return scale(sample, self.random_generator.uniform(*SCALES), self.specs)
 
 
 class RandomCrop(Step):
-    """Cut out a window of at most ``size``, drawn evenly.
+    """Crop a window of at most ``size``, drawn uniformly.
 
-    It is redrawn, up to ten times, while the map named ``guide`` shows one class only there or one class covers 75 % of
-    it; None takes the first window.
+    It is redrawn, up to ten times, while the map ``guide`` has only one class there or one class covers 75 % of it; with
+    None the first window is used.
     """
 
     def __init__(self, specs: Specs, size: tuple[int, int], guide: str | None) -> None:
@@ -96,7 +96,7 @@ class PhotometricDistortion(Step):
 
 
 class Pad(Step):
-    """Pad and turn into planes; refuses an image that the user's transforms made unusable."""
+    """Pad and convert to planes; raises a UserError if the user's transforms made the image unusable."""
 
     def __init__(self, specs: Specs, size: tuple[int, int], color: tuple[float, ...]) -> None:
         super().__init__(specs)
@@ -106,18 +106,18 @@ class Pad(Step):
         image = sample[IMAGE]
         if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise UserError(
-                f"data.extra_augmentations: they left an image of shape {image.shape} and type {image.dtype}; it must "
-                "stay 8-bit RGB (take out what normalises or converts: the network normalises itself)"
+                f"data.extra_augmentations: the transforms returned a {image.dtype} image of shape {image.shape}; it must "
+                "stay 8-bit RGB (remove normalisation and conversion: the network normalises its input)"
             )
         return pad(sample, self.size, self.specs, self.color)
 
 
 class TrainPipeline:
-    """Random scale, category-capped crop, flip, photometric distortion, the user's own, pad (protocol, 2.1).
+    """Random scale, category-capped crop, flip, photometric distortion, the user's transforms, pad (protocol, 2.1).
 
     The distributions are the lineage's, the random stream is ours. ``size`` (height, width) is that of windows and padding,
     ``guide`` names the class map that the crop rule reads (None takes the first window), ``color`` (RGB in 0..1) pads the
-    image. ``extras`` are image-only albumentations transforms, or compositions of such, of (H, W, 3) uint8 RGB; a UserError
+    image. ``extras`` are image-only albumentations transforms, or compositions of them, on (H, W, 3) uint8 RGB; a UserError
     if one moves pixels.
     """
 
@@ -160,13 +160,13 @@ def _check_extra(transform: object) -> None:
             _check_extra(inner)
     elif not isinstance(transform, A.ImageOnlyTransform | A.NoOp):
         raise UserError(
-            f"data.extra_augmentations: {type(transform).__name__} is no image-only transform of albumentations; one that "
-            "moves pixels would leave depth and normals wrong, scale, crop and flip are in the protocol's pipeline"
+            f"data.extra_augmentations: {type(transform).__name__} is not an image-only albumentations transform; "
+            "transforms that move pixels would corrupt depth and normals. Scale, crop and flip are in the protocol's pipeline"
         )
 
 
 def draw_distortion(rng: np.random.Generator) -> Distortion:
-    """Draw a distortion: each step fires with probability one half."""
+    """Draw a distortion: each step is applied with probability one half."""
 
     def coin() -> bool:
         return bool(rng.random() < 0.5)

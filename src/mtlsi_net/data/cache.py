@@ -1,4 +1,4 @@
-"""Maps made once and kept outside the data set, which may be read-only and read by several processes."""
+"""File caches of computed and decoded maps, outside the data set, which may be read-only or shared by processes."""
 
 import hashlib
 import logging
@@ -17,27 +17,27 @@ log = logging.getLogger(__name__)
 Map = NDArray[Any]
 
 VERSION = 2
-"""Counts up whenever the same files give another map."""
+"""Format version; increase it whenever the same files result in other maps."""
 
 
 class MapCache:
-    """Maps kept as files under ``folder``, made on first use; None, or where it cannot be written, makes them anew.
+    """Maps cached as files under ``folder``; with None, or if it is not writable, maps are recomputed each time.
 
-    An entry's name holds its sources' paths, sizes and times of change, so that it is not used once one changes.
+    An entry's name depends on its sources' paths, sizes and modification times, so that outdated entries are not used.
     """
 
     suffix: str
     setting: str
-    """Which chooses the folder."""
+    """Configuration key of the folder."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._writable = True
 
     def get(self, kind: str, sources: Sequence[Path], compute: Callable[[], Map], also: object = None) -> Map:
-        """Return the map ``kind`` of some files: the kept one, or ``compute()``, which is then kept.
+        """Return the map ``kind`` of some source files: the cached one, or ``compute()``, which is then cached.
 
-        ``also`` is what else it depends on. Errors of ``compute``, which reads the files, pass through.
+        ``also`` is anything else that the map depends on. Errors raised by ``compute`` are passed on.
         """
         if self.folder is None or not all(source.is_file() for source in sources):
             return compute()
@@ -60,29 +60,29 @@ class MapCache:
                 else:
                     np.save(file, values, allow_pickle=False)
         except OSError as error:
-            text = "%s: further maps cannot be kept (%s) and are made anew each time; choose a folder with %s=..."
+            text = "%s: cannot cache more maps (%s), they are recomputed each time; choose another folder with %s=..."
             log.warning(text, self.folder, error.strerror, self.setting)
             self._writable = False
 
     def read(self, path: Path) -> Map | None:
-        """Return the map in a file; None if it is not there or damaged."""
+        """Return the map in a file; None if the file is missing or damaged."""
         if self.suffix == ".png":
             decoded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
             return None if decoded is None or decoded.ndim != 2 else decoded.astype(np.uint8)
         try:
             values: Map = np.load(path, allow_pickle=False)
-        except Exception:  # a damaged header ends in errors of many kinds, those of tokenize among them
+        except Exception:  # a damaged header raises many kinds of errors, including tokenize's
             return None
         return values
 
 
 class LabelCache(MapCache):
-    """Labels that are computed, (H, W) uint8, as PNG files: small, and quicker to decode than to compute."""
+    """Cache of computed labels, (H, W) uint8, as PNG files: small, and faster to decode than to compute."""
 
     suffix, setting = ".png", "data.cache_dir"
 
 
 class DecodedCache(MapCache):
-    """Images and labels as they are after decoding: as large as the arrays, and read in no time."""
+    """Cache of decoded images and labels as uncompressed arrays: large, and fast to read."""
 
     suffix, setting = ".npy", "data.decoded_dir"

@@ -1,4 +1,4 @@
-"""Class names of the standard label sets, and their colours."""
+"""Class names and colours of the standard label sets."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ NYUD40_COLORS = (
 
 
 def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or a list of one's own, checked.
+    """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or the given names, checked.
 
     Raises:
         InputError: unknown set, repeated name, or a number of names outside 2..254.
@@ -47,13 +47,14 @@ def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(classes, str):
         if classes not in CLASS_SETS:
             raise InputError(
-                f"classes={classes!r} is no known class set; {nearest_names(classes, CLASS_SETS)}, or give a list of class names"
+                f"classes={classes!r} is not a known class set; "
+                f"{nearest_names(classes, CLASS_SETS)}, or give a list of class names"
             )
         return CLASS_SETS[classes]
     names = tuple(classes)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"classes: {', '.join(repeated)} is there twice; names must differ")
+        raise InputError(f"classes: {', '.join(repeated)} given more than once; names must differ")
     if not 2 <= len(names) < IGNORE:
         raise InputError(f"classes: {len(names)} names given; label maps hold 2 to {IGNORE - 1} classes")
     return names
@@ -66,7 +67,7 @@ def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
         InputError: nothing selected, a name selected twice, or a name that is not in the list.
     """
     if not selected or len(set(selected)) != len(selected):
-        raise InputError(f"scored_classes={list(selected)} must name at least one class, and each only once")
+        raise InputError(f"scored_classes={list(selected)} must contain at least one class, each only once")
     for name in selected:
         if name not in names:
             raise InputError(f"scored_classes: {name!r} is not known; {nearest_names(name, names)}")

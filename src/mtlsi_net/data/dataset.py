@@ -1,4 +1,4 @@
-"""The samples of one split, as tensors, and how they become batches."""
+"""Dataset of one split, with samples as tensors, and their collation into batches."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Digests of a data set's files: the manifest of ``sha256sum``, and a cache by which unchanged files are read once."""
+"""SHA-256 digests of a data set's files: manifests in ``sha256sum`` format, and a cache so that unchanged files are read once."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 
 def text_sha256(text: str) -> str:
-    """Return the sha256 of a text in hexadecimal: of a manifest, one number for the whole data set."""
+    """Return the sha256 of a text in hexadecimal: for a manifest, a single digest of the whole data set."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -40,16 +40,18 @@ def manifest_text(digests: Mapping[str, str]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, str]:
-    """Return the digests of a manifest by path; a UserError if it is missing, or a line holds something else."""
+    """Return the digests of a manifest by path; a UserError if it is missing, or a line has another format."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"manifest {path} cannot be read ({error}); give one that verify_data wrote") from None
+        raise UserError(f"manifest {path} cannot be read ({error}); give a manifest written by verify_data") from None
     digests = {}
     for number, line in enumerate(lines, start=1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
-            raise UserError(f"manifest {path}, line {number}: not a sha256 and a path; give one that verify_data wrote")
+            raise UserError(
+                f"manifest {path}, line {number}: not a sha256 and a path; give a manifest written by verify_data"
+            )
         digests[name] = digest
     return digests
 
@@ -58,13 +60,13 @@ def describe_data(reader: SampleReader, cache: Path) -> dict[str, Any]:
     """Return one sha256 for all files that ``reader`` reads, and one for each kind of them.
 
     ``manifest_sha256`` is what ``verify_data`` reports for the same tasks; ``parts`` has it for the split lists, the
-    images and each task alone, so that runs of different tasks can be compared in those they share. Digests are kept in
-    the folder ``cache``, if that can be written. A UserError if a split list cannot be read.
+    images and each task separately, so that runs of different tasks can be compared in those they share. Digests are cached
+    in the folder ``cache`` if it is writable. A UserError if a split list cannot be read.
     """
     parts = data_files(reader)
     digests = find_digests(reader.root, {name: path for files in parts.values() for name, path in files.items()}, cache)
-    own = {part: {name: digests[name] for name in files if name in digests} for part, files in parts.items()}
-    sums = {part: text_sha256(manifest_text(lines)) for part, lines in own.items()}
+    part_digests = {part: {name: digests[name] for name in files if name in digests} for part, files in parts.items()}
+    sums = {part: text_sha256(manifest_text(lines)) for part, lines in part_digests.items()}
     return {"manifest_sha256": text_sha256(manifest_text(digests)), "files": len(digests), "parts": sums}
 
 
@@ -85,27 +87,27 @@ def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
 
 
 def find_digests(
-    root: Path, files: Mapping[str, Path], cache: Path, *, anew: bool = False, progress: bool = True
+    root: Path, files: Mapping[str, Path], cache: Path, *, reread: bool = False, progress: bool = True
 ) -> dict[str, str]:
     """Return the sha256 of every file (name -> path) that can be read, on all cores where it is not known yet.
 
-    They are kept by ``root`` in the folder ``cache``; ``anew`` reads every file, whatever is known.
+    They are cached by ``root`` in the folder ``cache``; ``reread`` ignores the cache and reads every file.
     """
     place = cache / f"{text_sha256(str(root.resolve()))[:16]}.json"
     kept, states = _read(place), _states(files)
-    unknown = [name for name, state in states.items() if anew or state not in kept]
+    unknown = [name for name, state in states.items() if reread or state not in kept]
     if unknown:
-        log.info("sha256 of %d files of %s; kept in %s", len(unknown), root, place)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing and reading leave the interpreter to the others
-            found = pool.map(lambda name: _digest(files[name]), unknown)
-            bar = track(found, "sha256", len(unknown), transient=True, disable=not progress)
+        log.info("computed sha256 of %d files of %s; cached in %s", len(unknown), root, place)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing and reading release the GIL
+            results = pool.map(lambda name: _digest(files[name]), unknown)
+            bar = track(results, "sha256", len(unknown), transient=True, disable=not progress)
             kept |= {states[name]: digest for name, digest in zip(unknown, bar, strict=True)}
         _write(place, kept)
     return {name: digest for name, state in states.items() if (digest := kept[state]) is not None}
 
 
 def _states(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return name, size and times of change of every file that is there; a copy may bring the first time, not the second."""
+    """Return name, size, mtime and ctime of every existing file; copying may preserve the mtime, but not the ctime."""
     states = {}
     for name, path in files.items():
         with suppress(OSError):
@@ -122,7 +124,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _read(place: Path) -> dict[str, str | None]:
-    """Return the digests that are kept, by state; empty if there are none, or the file is damaged."""
+    """Return the cached digests by state; empty if the cache file is missing or damaged."""
     try:
         return {state: digest for state, digest in json.loads(place.read_text()).items() if isinstance(digest, str)}
     except (OSError, ValueError, AttributeError):
@@ -135,4 +137,4 @@ def _write(place: Path, kept: Mapping[str, str | None]) -> None:
         with atomic_file(place, durable=False) as file:
             file.write(json.dumps(kept).encode())
     except OSError as error:
-        log.warning("%s: digests cannot be kept (%s); every run reads all files", place.parent, error.strerror)
+        log.warning("%s: cannot cache digests (%s); every run will read all files", place.parent, error.strerror)

@@ -1,4 +1,4 @@
-"""Readers of single files, which check them and say which one is wrong and what to do."""
+"""Readers and checks of single image and label files; errors name the file and the remedy."""
 
 from io import BytesIO
 from pathlib import Path
@@ -54,11 +54,11 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
                 return np.asarray(image.convert("RGB"))
             if image.mode not in ("L", "P", "1"):
                 raise UserError(
-                    f"{path}: expected an 8-bit single-channel PNG, found mode {image.mode}; store one byte a pixel"
+                    f"{path}: expected an 8-bit single-channel PNG, found mode {image.mode}; store one byte per pixel"
                 )
             if mode == "share" and image.mode == "1":
                 return np.asarray(image.convert("L"))
-            return np.asarray(image).astype(np.uint8, copy=False)  # a palette's indices; 0 and 1 of a 1-bit picture
+            return np.asarray(image).astype(np.uint8, copy=False)  # palette indices; 0 and 1 of a 1-bit image
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -66,10 +66,10 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
 
 
 def _decode_plain_png(content: bytes, mode: str) -> NDArray[np.uint8] | None:
-    """Return the pixels of a PNG that is stored in ``mode`` already; None if it is not, or is damaged.
+    """Return the pixels of a PNG that is stored in ``mode`` already; None if it has another mode or is damaged.
 
-    OpenCV is quicker than Pillow, which reads and judges all the rest: OpenCV would colour palettes, turn JPEGs by their
-    EXIF tags and fill up truncated ones with grey.
+    OpenCV is faster than Pillow, which reads all other files: OpenCV would apply palettes, rotate JPEGs by their EXIF tags
+    and fill truncated ones with grey.
     """
     if content[: len(PNG_START)] != PNG_START or content[BIT_DEPTH_AND_COLOR] != PLAIN[mode]:
         return None
@@ -103,9 +103,9 @@ def _read_metres(path: Path) -> Array:
         raise UserError(f"{path}: cannot be read as .npy ({error}); replace the file from its source") from None
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
         raise UserError(
-            f"{path}: expected a 2-D array of metres, found shape {depth.shape} of {depth.dtype}; store one number a pixel"
+            f"{path}: expected a 2-D array of metres, found shape {depth.shape} of {depth.dtype}; store one number per pixel"
         )
-    if not (depth.min(initial=0) >= 0 and depth.max(initial=0) < np.inf):  # NaN is not
+    if not (depth.min(initial=0) >= 0 and depth.max(initial=0) < np.inf):  # false for NaN
         bad = ~np.isfinite(depth) | (depth < 0)
         raise UserError(
             f"{path}: {int(bad.sum())} depth values are NaN, infinite or negative; store metres, and 0 where depth is missing"

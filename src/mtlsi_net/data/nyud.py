@@ -1,4 +1,4 @@
-"""NYUDv2, and any data set in its on-disk layout (protocol page, section 1.2)."""
+"""Readers and data modules of NYUDv2 and of data sets in its on-disk layout (protocol page, section 1.2)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -24,7 +24,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Official:
-    """A data set as its protocol has it.
+    """Facts of a data set in its protocol.
 
     Attributes:
         lists: the split lists shipped as ``<lists>_train.txt`` and ``<lists>_val.txt``.
@@ -45,7 +45,7 @@ class Official:
         return shipped_ids(f"{self.lists}_{split}")
 
     def score_groups(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return which of ``core.types.SCORE_GROUPS`` each of the test ``ids`` counts in.
+        """Return the ``core.types.SCORE_GROUPS`` in which each of the test ``ids`` counts.
 
         All ids of the published list make the main score, fewer a partial one, over all ids if none is published.
         """
@@ -99,7 +99,7 @@ OFFICIAL = {
 
 
 def identify(official: Official, root: Path, sizes: Iterable[Size]) -> str:
-    """Say which of the circulating copies lies at ``root``, with images of ``sizes``, (height, width) each."""
+    """Return which of the circulating copies is at ``root``, with images of ``sizes``, (height, width) each."""
     distinct = set(sizes)
     folders = {folder for copy in official.copies for folder in copy.suffixes}
     found = {folder: next((path.suffix for path in (root / folder).glob("?*.*")), None) for folder in folders}

@@ -1,4 +1,4 @@
-"""PASCAL-Context with five tasks (protocol page, section 1.3)."""
+"""Reader and data module of PASCAL-Context with five tasks (protocol page, section 1.3)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ NO_NORMAL = np.uint8(128)
 class PascalReader(SampleReader):
     """Reader of the layout of ``PASCALContext.tar.gz`` (and ``PASCAL_MT.tgz``, the same inside).
 
-    Boundaries, the classes that have normals, and human parts are computed from ``.mat`` files and kept in ``cache``.
+    Boundaries, the mask of classes with normals, and human parts are computed from ``.mat`` files and cached in ``cache``.
     """
 
     how_to_get = (
@@ -65,7 +65,7 @@ class PascalReader(SampleReader):
         """Return one label map, uint8.
 
         semseg: 0 background, 1..20, 255 void. human_parts: 0..6. saliency and boundary: 0, 255. normals:
-        ``127.5 (n + 1)``, and ``NO_NORMAL``, which is nearly no vector, where there is none.
+        ``127.5 (n + 1)``, and ``NO_NORMAL``, a nearly zero vector, where there is no normal.
         """
         files = self.files(name, sample_id)
         if name == "semseg":
@@ -99,7 +99,7 @@ def _binary(values: NDArray[np.uint8] | NDArray[np.bool_]) -> Array:
 class PascalDataModule(MultiTaskDataModule):
     """PASCAL-Context: 4998 training and 5105 validation images.
 
-    Images without persons stay in runs that train human parts alone; they contribute nothing to it.
+    Images without persons are kept even when only human parts are trained; they contribute nothing to it.
     """
 
     official = "pascal"

@@ -1,4 +1,4 @@
-"""Sources of PASCAL-Context's label maps (protocol page, section 1.3): pure functions and readers of ``.mat``."""
+"""Computation of PASCAL-Context's label maps from ``.mat`` files (protocol page, section 1.3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +72,7 @@ def read_label_map(path: Path) -> LabelMap:
     wrong = (label_map < 0) | (label_map > CONTEXT_CLASSES) | (label_map != np.floor(label_map))
     if wrong.any():
         raise UserError(
-            f"{path}: LabelMap holds {label_map[wrong].flat[0]}, but classes go from 1 to {CONTEXT_CLASSES}; "
+            f"{path}: LabelMap holds {label_map[wrong].flat[0]}, but classes range from 1 to {CONTEXT_CLASSES}; "
             "replace the file from its source"
         )
     return label_map.astype(np.uint16)
@@ -89,7 +89,7 @@ def read_parts(path: Path, size: tuple[int, int]) -> Map:
     """
     anno = load_mat(path, ("anno",))[1]
     try:
-        persons = [_person(thing) for thing in anno[0, 0][1].ravel() if int(thing[1].item()) == PERSON]
+        persons = [_person(record) for record in anno[0, 0][1].ravel() if int(record[1].item()) == PERSON]
     except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: 'anno' is not a PASCAL-Part structure ({error}); replace the file from its source"
@@ -107,21 +107,21 @@ def read_parts(path: Path, size: tuple[int, int]) -> Map:
     return parts
 
 
-def _person(thing: Any) -> tuple[Map, list[tuple[str, Map]]]:  # noqa: ANN401 - a record of scipy's
+def _person(record: Any) -> tuple[Map, list[tuple[str, Map]]]:  # noqa: ANN401 - a record of scipy's
     """Return mask, and name and mask of every part: fields class, class_ind, mask, parts; part_name, mask."""
-    return thing[2], [(str(piece[0].item()), piece[1]) for piece in thing[3].ravel()]
+    return record[2], [(str(piece[0].item()), piece[1]) for piece in record[3].ravel()]
 
 
 def load_mat(path: Path, keys: Sequence[str]) -> tuple[str, NDArray[Any]]:
-    """Return the first of ``keys`` that a ``.mat`` file holds, and its value; a UserError if there is none."""
+    """Return the first of ``keys`` in a ``.mat`` file, and its value; a UserError if none is present."""
     try:
         with path.open("rb") as file:
-            found = io.loadmat(file, variable_names=list(keys))
+            content = io.loadmat(file, variable_names=list(keys))
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
-    except Exception as error:  # damaged files end in errors of many kinds inside scipy and zlib
+    except Exception as error:  # damaged files raise many kinds of errors in scipy and zlib
         raise UserError(f"{path}: cannot be read as .mat ({error}); replace the file from its source") from None
-    key = next((key for key in keys if key in found), None)
+    key = next((key for key in keys if key in content), None)
     if key is None:
-        raise UserError(f"{path}: holds no {' and no '.join(map(repr, keys))}; replace the file from its source")
-    return key, np.asarray(found[key])
+        raise UserError(f"{path}: contains no {' or '.join(map(repr, keys))}; replace the file from its source")
+    return key, np.asarray(content[key])

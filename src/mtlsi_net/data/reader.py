@@ -1,4 +1,4 @@
-"""What the readers of all data sets on disk share: split lists, presence of files, equal sizes."""
+"""Base class of data set readers: split lists, checks for missing files and equal sizes."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class SampleReader(ABC):
-    """Reader of one data set's files under ``root``, where nothing is written. Subclasses know the layout.
+    """Reader of one data set's files under ``root``, where nothing is written. Subclasses define the layout.
 
     ``specs`` (task name -> TargetSpec) are the label maps to read; a UserError if the layout has none for a task. With
     ``allow_missing`` a missing label file gives a map that is invalid throughout, instead of an error.
@@ -67,31 +67,31 @@ class SampleReader(ABC):
         if not ids:
             raise UserError(f"{path} lists no images; {self.how_to_get}")
         if twice := sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1):
-            raise UserError(f"{path} lists some ids twice ({shown(twice)}); remove the repetitions")
+            raise UserError(f"{path} lists some ids more than once ({shown(twice)}); remove the duplicates")
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
-        """Return the files of ``image`` or a task that are not there; a UserError if a folder may not be listed."""
+        """Return the missing files of ``image`` or a task; a UserError if a folder cannot be listed."""
         names = cache(names_in)  # each folder is listed once
         files = (path for sample_id in ids for path in self.files(name, sample_id))
         return [path for path in files if path.name not in names(path.parent)]
 
     def check_files(self, ids: Sequence[str]) -> None:
         """Raise a UserError that counts and names missing files, unless every image has its file and one for each task."""
-        lacking = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
+        missing = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
         if self.allow_missing:
-            for name in lacking.keys() - {IMAGE}:
-                log.warning("%s: %d of %d images have no %s label", self.root, len(lacking.pop(name)), len(ids), name)
-        if not lacking:
+            for name in missing.keys() - {IMAGE}:
+                log.warning("%s: %d of %d images have no %s label", self.root, len(missing.pop(name)), len(ids), name)
+        if not missing:
             return
-        described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in lacking.items())
-        off = [name for name in lacking if name != IMAGE]
+        described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in missing.items())
+        off = [name for name in missing if name != IMAGE]
         words = f"{' '.join(f'~tasks.{name}' for name in off)}; with a checkpoint: without=[{','.join(off)}]"
-        remedy = f", or leave out what the copy lacks ({words})" if off else ""
+        remedy = f", or leave out the incomplete tasks ({words})" if off else ""
         raise UserError(f"{self.root}: files are missing ({described}); {self.how_to_get}{remedy}")
 
     def describe(self, files: Sequence[Path]) -> str:
-        """Return the first few files, relative to the root, and the number of the rest."""
+        """Return the first few files, relative to the root, and the number of further ones."""
         return shown(os.path.relpath(path, self.root) for path in files)
 
     def read_image(self, sample_id: str) -> Array:
@@ -153,7 +153,7 @@ def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserEr
 
 
 def names_in(folder: Path) -> frozenset[str]:
-    """Return the names of the entries of ``folder``, empty if there is none; a UserError if it may not be listed."""
+    """Return the names in ``folder``, empty if it does not exist; a UserError if it cannot be listed."""
     try:
         return frozenset(entry.name for entry in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Order of a process's samples, and the random stream of each."""
+"""Sample order of each rank, and random streams of single samples."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class EpochSampler(Sampler[Draw]):
         self.epoch, self.start = 0, 0
 
     def seek(self, drawn: int) -> None:
-        """Go to where this rank stands after so many draws: an epoch, and a place in it where the next pass starts."""
+        """Continue after ``drawn`` draws of this rank: set the epoch and the position at which the next pass starts."""
         self.epoch, self.start = divmod(drawn, len(self))
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
-"""The protocol's transforms, each step a function of explicit parameters; ``augmentation`` composes and draws.
+"""Transforms of the protocol as functions of explicit parameters; ``augmentation`` draws and composes them.
 
 A sample is ``{"image": (H, W, 3), <task>: (H, W, C)}``. uint8 maps hold values as files store them and stay so to the
-end, because they are quick to move: image 0..255, classes as they are with 255 invalid, binary ``255 x``, vectors
+end, because they are fast to transfer: image 0..255, classes as they are with 255 invalid, binary ``255 x``, vectors
 ``127.5 (x + 1)``. float32 maps hold the values themselves (image 0..255). What happens to a label map is read from its
 TargetSpec. Steps and order follow section 2 of the protocol page; normalisation is the network's own.
 """
@@ -59,12 +59,12 @@ def reduce(sample: Sample, factor: float, specs: Specs) -> Sample:
 
 
 def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
-    """Cut the window out of every map."""
+    """Crop the window from every map."""
     return {name: array[top : top + height, left : left + width] for name, array in sample.items()}
 
 
 def varied(classes: Array) -> bool:
-    """Whether a class map holds more than one class and none covers 75 % of its labelled pixels."""
+    """Return whether a class map holds more than one class and none covers 75 % of its labelled pixels."""
     counts = cv2.calcHist([classes.astype(np.uint8, copy=False)], [0], None, [IGNORE], [0, IGNORE])
     return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < CROP_MAX_SHARE)
 
@@ -161,7 +161,7 @@ def pad(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float,
 class TestPipeline:
     """Pad; nothing is resized (protocol page, section 2.2). Without draws it needs no albumentations."""
 
-    __test__ = False  # not a test class, whatever its name
+    __test__ = False  # not a test class despite its name
 
     size: tuple[int, int]
     specs: Specs

@@ -74,7 +74,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     facts = map_in_processes(partial(inspect_sample, reader), ids, cfg.workers)
     images = list(track(facts, f"reading {reader.root}", len(ids), transient=True, disable=not cfg.progress))
     files = {name: path for part in data_files(reader).values() for name, path in part.items()}
-    digests = find_digests(reader.root, files, digest_cache(cfg), anew=True, progress=cfg.progress)
+    digests = find_digests(reader.root, files, digest_cache(cfg), reread=True, progress=cfg.progress)
     manifest = manifest_text(digests)
     (folder / "manifest.sha256").write_text(manifest)
     _write_sheet(folder / "samples.png", reader, images, tasks, cfg)

@@ -1,4 +1,4 @@
-"""Metrics that can say what a single image contributed."""
+"""Base class of metrics that can report the contribution of a single image."""
 
 from torch import Tensor
 from torchmetrics import Metric
@@ -16,5 +16,5 @@ class PooledMetric(Metric):
     pooling: str
 
     def image_sums(self) -> dict[str, Tensor]:
-        """Return name of a main metric -> what the formula reads, of what this metric has seen; sums add up."""
+        """Return main metric -> input sums of its formula over everything seen so far; sums of several metrics add up."""
         raise NotImplementedError

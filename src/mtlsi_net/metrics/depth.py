@@ -57,6 +57,6 @@ class DepthMetric(PooledMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the seven scalars, float64."""
-        squared, abs_rel, log_squared, sq_rel, *deltas = self.sums[:-1] / self.sums[-1]  # 0/0 is NaN, as promised
+        squared, abs_rel, log_squared, sq_rel, *deltas = self.sums[:-1] / self.sums[-1]  # 0/0 is NaN, as documented
         scores = {"rmse": squared.sqrt(), "abs_rel": abs_rel, "log_rmse": log_squared.sqrt(), "sq_rel": sq_rel}
         return scores | {f"delta{i}": delta for i, delta in enumerate(deltas, start=1)}

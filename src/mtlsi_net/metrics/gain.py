@@ -1,4 +1,4 @@
-"""One number for several tasks: relative gains."""
+"""Relative gains, which summarise the scores of several tasks in one number."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ def relative_gain(value: float, reference: float, higher_is_better: bool) -> flo
         InputError: the reference is 0.
     """
     if reference == 0:
-        raise InputError("relative gain: the reference score is 0; take another reference run or leave the task out")
+        raise InputError("relative gain: the reference score is 0; choose another reference run or leave the task out")
     gain = (value - reference) / reference
     return gain if higher_is_better else -gain
 
@@ -24,7 +24,7 @@ def delta_m(
 
     Args:
         multi_task: task -> main score of the multi-task model.
-        single_task: task -> the same score of that task's own model.
+        single_task: task -> the same score of the model trained for this task only.
         higher_is_better: task -> direction of the score.
 
     Raises:
@@ -32,10 +32,12 @@ def delta_m(
     """
     tasks = set(multi_task)
     if not tasks:
-        raise InputError("Delta_m: no tasks given; name at least one")
+        raise InputError("Delta_m: no tasks; give at least one")
     for what, scores in (("single-task scores", single_task), ("directions", higher_is_better)):
         if set(scores) != tasks:
-            raise InputError(f"Delta_m: {what} are given for {sorted(scores)}, multi-task scores for {sorted(tasks)}")
+            raise InputError(
+                f"Delta_m: {what} cover the tasks {sorted(scores)}, but multi-task scores cover {sorted(tasks)}"
+            )
     gains = [relative_gain(multi_task[name], single_task[name], higher_is_better[name]) for name in multi_task]
     return sum(gains) / len(gains)
 

@@ -70,8 +70,8 @@ class NormalsMetric(PooledMetric):
         self.sums += torch.stack([counted.sum(), counted.square().sum(), *within])
         bins = (angle * BINS_PER_DEGREE).long().clamp(0, BINS - 1)
         # An extra last bin takes the invalid pixels: no boolean indexing.
-        found = torch.bincount(torch.where(valid, bins, BINS).flatten(), minlength=BINS + 1)
-        self.histogram += found[:BINS]
+        counts = torch.bincount(torch.where(valid, bins, BINS).flatten(), minlength=BINS + 1)
+        self.histogram += counts[:BINS]
 
     def _median(self, count: Tensor) -> Tensor:
         ranks = torch.stack([(count - 1) // 2, count // 2]).clamp(min=0)
@@ -85,6 +85,6 @@ class NormalsMetric(PooledMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return the six scalars, float64."""
         count = self.histogram.sum()
-        mean, mean_square, *within = self.sums / count  # 0/0 is NaN, as promised
+        mean, mean_square, *within = self.sums / count  # 0/0 is NaN, as documented
         scores = {"mean": mean, "median": self._median(count), "rmse": mean_square.sqrt()}
         return scores | {f"within_{limit:g}": share for limit, share in zip(LIMITS, within, strict=True)}

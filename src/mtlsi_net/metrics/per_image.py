@@ -1,6 +1,6 @@
-"""Sums that every image contributes to the pooled scores, the formulas that make scores of them, and their file.
+"""Per-image sums behind the pooled scores, the formulas that turn sums into scores, and the file that stores them.
 
-Sums add up, so any choice of images (all, a resample, a single one) is scored from its sum.
+Sums add up, so any selection of images (all, a resample, a single one) can be scored from its sum.
 """
 
 import json
@@ -66,9 +66,9 @@ def best_f(sums: Sums) -> Values:
 
 
 def best_f_between(sums: Sums) -> Values:
-    """Return the same with BSDS's rules: the best F is sought between thresholds too."""
+    """Return the best F as ``best_f``, but by BSDS's rules: values between thresholds are included in the search."""
     flat = sums.reshape(-1, *sums.shape[-2:])
-    positions = np.arange(sums.shape[-2], dtype=np.float64)  # which threshold is best is of no interest here
+    positions = np.arange(sums.shape[-2], dtype=np.float64)  # dummy values: the best threshold itself is not returned
     f = [boundary_scores(one, one[0], positions, True)["odsF"] if one.any() else np.nan for one in flat]
     return np.asarray(f, np.float64).reshape(sums.shape[:-2])
 
@@ -84,7 +84,7 @@ ImageRecord = dict[str, Sums]
 
 @dataclass(frozen=True)
 class ImageSums:
-    """Sums of every image, from which the pooled scores of any choice of images follow.
+    """Sums of every image, from which the pooled scores of any selection of images are computed.
 
     Attributes:
         ids: of the images, N.
@@ -97,34 +97,34 @@ class ImageSums:
     pooling: dict[str, str]
 
     def scores(self, weights: Values) -> dict[str, Values]:
-        """Return ``task/metric`` -> (R,) scores of R choices of images, (R, N) how often each image is in it."""
+        """Return ``task/metric`` -> (R,) scores of R selections; ``weights`` (R, N) is how often each image is in them."""
         return {key: self._score(key, weights) for key in self.sums}
 
     def _score(self, key: str, weights: Values) -> Values:
-        own = self.sums[key]
-        pooled = weights @ own.reshape(len(own), -1).astype(np.float64)
-        return POOLINGS[self.pooling[key]](pooled.reshape(-1, *own.shape[1:]))
+        sums = self.sums[key]
+        pooled = weights @ sums.reshape(len(sums), -1).astype(np.float64)
+        return POOLINGS[self.pooling[key]](pooled.reshape(-1, *sums.shape[1:]))
 
     def image_scores(self) -> dict[str, Values]:
         """Return ``task/metric`` -> (N,) scores of the single images, NaN where one has no label."""
-        return {key: POOLINGS[self.pooling[key]](own) for key, own in self.sums.items()}
+        return {key: POOLINGS[self.pooling[key]](sums) for key, sums in self.sums.items()}
 
 
 def join(records: Mapping[str, ImageRecord], pooling: Mapping[str, str]) -> ImageSums:
-    """Return the records of id -> sums as one, sorted by id; an image without a metric's sums adds nothing to it."""
+    """Return records (id -> sums) as one, sorted by id; an image without sums of a metric counts as zeros there."""
     ids = sorted(records)
     shapes = {key: value for record in records.values() for key, value in record.items()}
     sums = {key: np.stack([records[i].get(key, np.zeros_like(like)) for i in ids]) for key, like in shapes.items()}
     return ImageSums(ids, sums, {key: pooling[key] for key in sums})
 
 
-def write_image_sums(path: Path, found: ImageSums) -> None:
-    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; never half a file.
+def write_image_sums(path: Path, record: ImageSums) -> None:
+    """Write ``per_image.npz``: ``ids``, ``pooling`` (JSON) and one array for each ``task/metric``; written atomically.
 
     Whole numbers are stored in 32 bits: no image has 2^31 pixels.
     """
-    arrays: dict[str, Any] = {"ids": np.array(found.ids), "pooling": np.array(json.dumps(found.pooling))}
-    arrays |= {key: own.astype(np.int32) if own.dtype.kind == "i" else own for key, own in found.sums.items()}
+    arrays: dict[str, Any] = {"ids": np.array(record.ids), "pooling": np.array(json.dumps(record.pooling))}
+    arrays |= {key: sums.astype(np.int32) if sums.dtype.kind == "i" else sums for key, sums in record.sums.items()}
     with atomic_file(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -133,7 +133,7 @@ def read_image_sums(path: Path) -> ImageSums:
     """Return what ``write_image_sums`` wrote.
 
     Raises:
-        InputError: the file is damaged, or holds something else.
+        InputError: the file is damaged or has other content.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -142,7 +142,9 @@ def read_image_sums(path: Path) -> ImageSums:
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} cannot be read ({reason}); evaluate the run again") from None
-    bad = [key for key, own in arrays.items() if own.shape[:1] != (len(ids),) or str(pooling.get(key)) not in POOLINGS]
+    bad = [
+        key for key, sums in arrays.items() if sums.shape[:1] != (len(ids),) or str(pooling.get(key)) not in POOLINGS
+    ]
     if bad or not ids or len(set(ids)) != len(ids):
-        raise InputError(f"{path}: {', '.join(bad) or 'ids'} do not fit together; evaluate the run again")
+        raise InputError(f"{path}: inconsistent {', '.join(bad) or 'ids'}; evaluate the run again")
     return ImageSums(ids, arrays, pooling)

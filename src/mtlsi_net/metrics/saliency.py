@@ -30,7 +30,7 @@ def count_by_level(score: Tensor, target: Tensor) -> Tensor:
 class SaliencyMetric(PooledMetric):
     """maxF and maxF_invpt, as fractions, over all pixels of the set; NaN while no valid pixel was seen.
 
-    maxF is the paper's protocol done right. maxF_invpt passes the probability through a second sigmoid first, as InvPT,
+    maxF is the paper's protocol, corrected. maxF_invpt passes the probability through a second sigmoid first, as InvPT,
     TaskPrompter, MLoRE and MTMamba do: only for comparison with their published numbers.
     """
 

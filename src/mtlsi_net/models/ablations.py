@@ -1,6 +1,6 @@
-"""What stands in a stage's place when it is taken out: nothing at all, or plain convolutions of the same size.
+"""Replacements for ablated stages: the identity, or plain convolutions with the same number of parameters.
 
-Null objects keep the signature of the stage, so that no network asks whether a stage is there. A stage without its
+Null objects have the signature of the stage, so that networks need not check whether a stage exists. A stage without its
 parameters is also a smaller network; the matched controls separate the two.
 """
 
@@ -20,13 +20,13 @@ Stage = Callable[..., nn.Module]
 
 
 def count_parameters(stage: Stage, tasks: int, width: int, head_dim: int) -> int:
-    """Return the parameters that a stage's factory would make; nothing is allocated."""
+    """Return the number of parameters of a stage's factory, without allocating any."""
     with torch.device("meta"):
         return sum(p.numel() for p in stage(tasks=tasks, width=width, head_dim=head_dim).parameters())
 
 
 class IdentityStage(PerTaskStage):
-    """No stage: features (B, T, C, h, w) go through unchanged, everything else is ignored."""
+    """Identity stage: features (B, T, C, h, w) are returned unchanged, other arguments are ignored."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class IdentityStage(PerTaskStage):
 
 
 class MatchedConvs(PerTaskStage):
-    """A residual convolution block per task with as many parameters as the stage it stands for: local, no interaction.
+    """A residual convolution block per task with as many parameters as the stage it replaces: local, no interaction.
 
     Args:
         replaces: factory of the stage replaced, called with tasks, width, head_dim.
         also_replaces: factory of a second stage replaced.
-        besides: factory of what the control has beside its convolutions; its parameters count.
+        besides: factory of a module used together with the convolutions; its parameters count.
 
     Raises:
         InputError: the stage is so small that no number of channels comes within 2 % of its parameters.
@@ -75,21 +75,21 @@ class MatchedConvs(PerTaskStage):
         made = taken + fixed + per_channel * hidden
         if abs(made - goal) > self.TOLERANCE * goal:
             raise InputError(
-                f"a convolution control of {goal} parameters cannot be made (nearest {made}): the stage it replaces is "
+                f"convolutions cannot match {goal} parameters (nearest {made}): the stage that they replace is "
                 "too small at this width; use the identity control, or a larger width"
             )
         self.block = ConvFeedForward(tasks, width, hidden, norm=norm)
 
-    def forward(self, x_BTChw: Tensor, *rest: Tensor | None) -> Tensor:
+    def forward(self, x_BTChw: Tensor, *arguments: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) to the same shape; the last argument is the validity map (B, 1, h, w) or None."""
-        return self.block(x_BTChw, rest[-1])
+        return self.block(x_BTChw, arguments[-1])
 
 
-# -- in place of the distiller --------------------------------------------------------------------------------------
+# -- replacements of the distiller------------------------------------------------------------------------------------
 
 
 class NoTokens(IdentityStage):
-    """No tokens at all, for decoders that read none."""
+    """Empty token set, for decoders that read no tokens."""
 
     def forward(self, x_BTChw: Tensor, *_: Tensor | None) -> Tensor:
         """Return an empty set, (B, 1, 0, C)."""
@@ -97,7 +97,7 @@ class NoTokens(IdentityStage):
 
 
 class AllPositions(nn.Module):
-    """Every position of every task is a token: what the distiller saves the decoder from. Padding becomes zeros."""
+    """Tokens without distillation: every position of every task is a token. Padding becomes zeros."""
 
     def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:  # noqa: ARG002
         super().__init__()
@@ -112,10 +112,10 @@ class AllPositions(nn.Module):
 
 
 class GridTokens(nn.Module):
-    """Means over a grid of M cells on the valid part per task: tokens without learned assignment and without mixing.
+    """Per-task means over a grid of M cells on the valid part: tokens without learned assignment or mixing.
 
     Args:
-        tokens: M; the grid is as near to 3:4 as M allows.
+        tokens: M; the grid's aspect ratio is as close to 3:4 as M allows.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class GridTokens(nn.Module):
 
 
 class MatchedTokens(nn.Module):
-    """Plain tokens after convolutions, with as many parameters as the distiller they stand for.
+    """Plain tokens after convolutions, with as many parameters as the distiller they replace.
 
     Args:
         replaces: factory of the distiller replaced.
@@ -170,11 +170,11 @@ class MatchedTokens(nn.Module):
         return self.pooling(self.convs(x_BTChw, valid), valid)
 
 
-# -- in place of the decoder ----------------------------------------------------------------------------------------
+# -- replacements of the decoder--------------------------------------------------------------------------------------
 
 
 class TokenReader(PerTaskStage):
-    """Adds what each position reads from the tokens: the plainest way to use them."""
+    """Adds to each position what it reads from the tokens by attention: the simplest use of tokens."""
 
     def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -188,10 +188,10 @@ class TokenReader(PerTaskStage):
 
 
 class PartialDecoderWithConvs(PerTaskStage):
-    """A part of a decoder, and convolutions for all the parameters that the whole has and the part has not.
+    """A part of a decoder, followed by convolutions with as many parameters as the omitted part.
 
     Args:
-        part: factory of what stays; reads features, tokens and the validity map, each task for itself.
+        part: factory of the part that is kept; reads features, tokens and the validity map, per task.
         replaces: factory of the decoder replaced.
         also_replaces: factory of a second stage replaced: the distiller, where nothing reads tokens.
     """

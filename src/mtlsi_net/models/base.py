@@ -1,4 +1,4 @@
-"""What every network here has: an encoder, input statistics, and biases that start at the priors."""
+"""Base classes of networks: encoder, input normalisation, and biases initialised from priors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
@@ -17,11 +17,11 @@ from mtlsi_net.models.layers.windows import WindowAttention
 from mtlsi_net.models.padding import Canvas
 
 StageFactory = Callable[..., nn.Module]
-"""Partial of a stage's class; the network completes it with the sizes that only it knows."""
+"""Partial of a stage's class; the network adds the sizes that only it knows."""
 
 
 class Network(nn.Module):
-    """What the suite needs of a network: images (B, 3, H, W) in [0, 1] and their validity mask to a Prediction.
+    """Interface of a network: images (B, 3, H, W) in [0, 1] and their validity mask to a Prediction.
 
     Attributes:
         task_names: in the order of the predictions.
@@ -30,48 +30,48 @@ class Network(nn.Module):
     task_names: tuple[str, ...]
 
     def check_size(self, size: Sequence[int]) -> None:
-        """Raise an InputError for images of (H, W) that the network cannot take; any size is fine here."""
+        """Raise an InputError if the network does not support images of (H, W); by default every size is supported."""
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
-        """Let predictions start at each task's best constant raw output (K,), where the network can; here it cannot."""
+        """Initialise predictions to each task's best constant raw output (K,), if supported; no effect by default."""
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them, where the network can; here it cannot.
+        """Recompute activations in the backward pass instead of storing them, if supported; by default it is not.
 
         Raises:
-            InputError: it cannot.
+            InputError: activation checkpointing is not supported.
         """
-        raise InputError(f"{type(self).__name__} cannot compute its activations again (activation checkpointing)")
+        raise InputError(f"{type(self).__name__} does not support activation checkpointing; switch it off")
 
     def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop, where the network can, what only other tasks than ``names`` need; here it cannot.
+        """Remove, if supported, the parts that ``names`` do not need; no effect by default.
 
-        What it predicts for ``names`` stays the same; it may still predict others.
+        Predictions for ``names`` stay the same; other tasks may still be predicted.
         """
 
     def indices(self, names: Sequence[str]) -> list[int]:
-        """Return the places of ``names`` on the task axis."""
+        """Return the indices of ``names`` on the task axis."""
         return [self.task_names.index(name) for name in names]
 
 
 class DenseNetwork(Network):
-    """Image to encoder maps; subclasses go on from there to a Prediction.
+    """Network with a shared encoder; subclasses map its feature maps to a Prediction.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``.
+        encoder: has the attributes ``specs``, ``mean`` and ``std``.
         task_channels: task -> K output channels, in the order of the task axis.
-        width: C of what comes after the encoder.
-        stride: of the coarsest grid that has to divide the padded image.
+        width: C, channels after the encoder.
+        stride: of the coarsest grid; it divides the padded image size.
         norm: of all decoder features, ``layer`` or ``batch``.
         mask_padding: leave padded positions out of the decoder's attention, means and convolutions.
 
     Subclasses also take factories of their stages: ``neck``, called with specs, width, stride; ``preliminary``, called with
     task_channels, width, activations, norm; ``head``, called with task_channels, width, norm; and ``activations``, task ->
-    what makes its raw outputs into values, for stages that read predictions.
+    function from raw outputs to values, for stages that read predictions.
 
     Attributes:
         norm_layer: class of ``norm``.
-        head: the last stage, from features (B, T, C, h, w) of all tasks; subclasses have it.
+        head: the last stage, from features (B, T, C, h, w) of all tasks; set by subclasses.
         last_stages: names of the last stages, in the order of the forward pass, that may be per task.
     """
 
@@ -90,7 +90,9 @@ class DenseNetwork(Network):
     ) -> None:
         super().__init__()
         if not task_channels or min(task_channels.values()) < 1:
-            raise InputError(f"task channels are {dict(task_channels)}; name at least one task, each with 1 or more")
+            raise InputError(
+                f"task_channels={dict(task_channels)}; give at least one task, each with at least one channel"
+            )
         if stride < 1 or width < 4:
             raise InputError(f"stride={stride} or width={width} is too small; use e.g. 8 and 320")
         self.norm_layer = choose("norm", norm, NORMS)
@@ -118,17 +120,17 @@ class DenseNetwork(Network):
                 )
 
     def set_priors(self, priors: Mapping[str, Tensor]) -> None:
-        """Let every prediction start at its task's best constant raw output (K,).
+        """Initialise every prediction to its task's best constant raw output (K,).
 
         Raises:
-            InputError: tasks or lengths that are not the network's, or values that are not finite.
+            InputError: tasks or lengths differ from the network's, or values are not finite.
         """
         for module in self.modules():
             if isinstance(module, OutputLayers):
                 module.set_priors(priors)
 
     def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop what only other tasks use behind the last stage in which tasks interact."""
+        """Remove the parameters of other tasks in the stages after the last task interaction."""
         indices = self.indices(names)
         stages = [getattr(self, name) for name in reversed(self.last_stages)]
         per_task = list(takewhile(lambda stage: isinstance(stage, PerTaskStage), stages))
@@ -140,10 +142,10 @@ class DenseNetwork(Network):
             self.task_names = tuple(names)
 
     def checkpoint_activations(self) -> None:
-        """Keep the inputs of the decoder's parts and of the encoder's blocks alone, and compute the rest again.
+        """Store only the inputs of the decoder's parts and the encoder's blocks; recompute other activations.
 
         Raises:
-            InputError: the encoder cannot.
+            InputError: the encoder does not support it.
         """
         self.encoder.checkpoint_activations()
         recompute_parts(self)

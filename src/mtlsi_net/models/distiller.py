@@ -43,7 +43,7 @@ class TokenMixer(nn.Module):
 
 
 class TokenPositions(nn.Module):
-    """Adds to each token where it looks: an MLP of centre and spread of its assignment (a mean alone forgets them)."""
+    """Adds position information to each token: an MLP of the mean and spread of its assignment."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class TokenPositions(nn.Module):
 
 
 def over_positions(logits: Tensor, valid: Tensor | None) -> Tensor:
-    """Return softmax over valid positions: every token is a mean that it chooses freely."""
+    """Return softmax over valid positions: tokens choose positions independently."""
     if valid is not None:
         logits = logits.masked_fill(~align(valid, logits), torch.finfo(logits.dtype).min)
     return torch.softmax(logits.flatten(3), -1)
@@ -95,7 +95,7 @@ class SemanticTokenDistiller(Recomputed):
         head_dim: channels of a head of the mixing layer.
         tokens: M [our choice, as all below].
         assign: softmax over ``positions``, or over tokens (``slot``), which then compete for positions.
-        positions: add to each token where it looks.
+        positions: add position information to each token.
         mix: ``all``, tokens of all tasks mix and every task reads them all; ``own``, a task's tokens are its own.
         norm: class of the norms.
 
@@ -143,7 +143,7 @@ class SemanticTokenDistiller(Recomputed):
         return self.normalise_logits(logits, valid)
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, T, C, h, w) to one set of tokens for all tasks, (B, 1, T * M, C), or to own ones, (B, T, M, C)."""
+        """Map (B, T, C, h, w) to one set of tokens for all tasks, (B, 1, T * M, C), or to one set per task, (B, T, M, C)."""
         x = self.norm(x_BTChw)
         assignment = self.assignment(x, valid)
         pooled = assignment.to(x.dtype) @ x.flatten(3).mT  # mean of values = value of the mean

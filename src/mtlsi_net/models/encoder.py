@@ -1,4 +1,4 @@
-"""The encoder: any timm backbone, four feature maps, at any input size."""
+"""Encoder: any timm backbone as four feature maps, at any input size."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ MAPS = 4
 
 
 class Encoder(nn.Module):
-    """What networks need from an encoder: normalised (B, 3, H, W) to a list of maps.
+    """Interface of an encoder: normalised images (B, 3, H, W) to a list of maps.
 
     Attributes:
         specs: channels and stride of every map.
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
     std: tuple[float, ...]
 
     def checkpoint_activations(self) -> None:
-        """Compute the blocks' activations again in the backward pass instead of keeping them; here nothing is."""
+        """Recompute the blocks' activations in the backward pass instead of storing them; no effect by default."""
 
 
 class TimmEncoder(Encoder):
@@ -44,8 +44,8 @@ class TimmEncoder(Encoder):
 
     Args:
         name: of timm, with or without the weights' tag.
-        pretrained: load weights; False starts from random ones (or a whole-network checkpoint follows), also where
-            ``weights_file`` is given.
+        pretrained: load weights; False starts from random ones (a checkpoint of the whole network may follow), even if
+            ``weights_file`` is set.
         weights_file: weights in timm's naming (.safetensors, .pth, .bin) instead of a download. Must fit completely,
             but for a classifier, which is dropped.
         image_size: (height, width) that position embeddings are made for; other sizes work too, by interpolation.
@@ -56,8 +56,8 @@ class TimmEncoder(Encoder):
         trainable: ``all``, ``none``, or the number of last blocks that learn. Frozen blocks stay in eval mode.
 
     Raises:
-        InputError: unknown backbone or option, or weights that are not to be had or do not fit: never a silently
-            random backbone.
+        InputError: unknown backbone or option, or weights that are unavailable or do not fit: a backbone is never
+            left at random weights silently.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class TimmEncoder(Encoder):
         super().__init__()
         _check_name(name)
         if not 0 <= drop_path_rate < 1:
-            raise InputError(f"drop_path_rate={drop_path_rate} is outside [0, 1)")
+            raise InputError(f"drop_path_rate={drop_path_rate} is out of range; give 0 or more and less than 1")
         body = _load(name, pretrained, weights_file, image_size, drop_path_rate)
         self.mean, self.std = _input_statistics(name, statistics)
         self.indices, self.specs = _choose_maps(name, body)
         body.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
         if isinstance(getattr(body, "head", None), nn.Module):
-            body.head = nn.Identity()  # Swin and ConvNeXt keep a norm in there that no map uses
+            body.head = nn.Identity()  # removes a norm of Swin and ConvNeXt that no map uses
         self.body = body
         self.multiple = math.lcm(*(spec.stride for spec in self.specs))
         self.num_layers = max(self.parameter_depths().values())
@@ -106,16 +106,16 @@ class TimmEncoder(Encoder):
         ]
 
     def checkpoint_activations(self) -> None:
-        """Let timm keep the blocks' inputs alone.
+        """Let timm store only the blocks' inputs.
 
         Raises:
-            InputError: this backbone has no such option.
+            InputError: this backbone does not support it.
         """
         try:
             self.body.set_grad_checkpointing(True)
         except (AttributeError, AssertionError):
             raise InputError(
-                f"timm's {type(self.body).__name__} cannot compute its activations again (activation checkpointing)"
+                f"timm's {type(self.body).__name__} does not support activation checkpointing; switch it off"
             ) from None
 
     def train(self, mode: bool = True) -> "TimmEncoder":
@@ -132,7 +132,7 @@ class TimmEncoder(Encoder):
             raise InputError(f"trainable={trainable!r} is not known; use all, none or a number of blocks")
         last = {"all": self.num_layers + 1, "none": 0}[trainable] if isinstance(trainable, str) else trainable
         if not 0 <= last <= self.num_layers + 1:
-            raise InputError(f"trainable={trainable} is not in 0..{self.num_layers}, this backbone's blocks")
+            raise InputError(f"trainable={trainable} is out of range: this backbone has {self.num_layers} blocks")
         depths = self.parameter_depths()
         for name, parameter in self.named_parameters():
             if depths[name] <= self.num_layers - last:
@@ -145,19 +145,19 @@ def _check_name(name: str) -> None:
         raise InputError(f"timm has no backbone {name!r}; {nearest_names(name.split('.')[0], timm.list_models())}")
     tag = name.partition(".")[2]
     if tag and name not in (known := timm.list_pretrained(f"{name.split('.')[0]}.*")):
-        raise InputError(f"timm has no weights {name!r} of this backbone; {nearest_names(name, known)}")
+        raise InputError(f"timm has no weights {name!r} for this backbone; {nearest_names(name, known)}")
 
 
 def _load(
     name: str, pretrained: bool, weights_file: str | Path | None, image_size: tuple[int, int] | None, drop_path: float
 ) -> Any:  # noqa: ANN401 - timm is untyped
-    """Return the whole timm model with the weights that were asked for, every one of them loaded."""
+    """Return the whole timm model with all requested weights loaded."""
 
     def build(**options: Any) -> Any:  # noqa: ANN401
         return _create(name, image_size, drop_path, **options)
 
     if not pretrained:
-        log.info("%s: no pretrained weights are loaded (pretrained is false)", name)
+        log.info("%s: no pretrained weights loaded (pretrained=false)", name)
         return build(pretrained=False, num_classes=0)
     if weights_file is not None:
         state = _without_classifier(name, read_weights("weights_file", Path(weights_file)))
@@ -167,7 +167,7 @@ def _load(
         except (RuntimeError, KeyError) as error:
             raise InputError(f"weights file {weights_file} does not fit {name}: {brief(error)}") from None
         body.pretrained_cfg.pop("state_dict")
-        log.info("%s has its weights from %s", name, weights_file)
+        log.info("%s: loaded weights from %s", name, weights_file)
         return body
     try:
         body = build(pretrained=True)  # with its classifier, so that timm loads strictly
@@ -175,12 +175,12 @@ def _load(
         raise InputError(_how_to_get(name, brief(error))) from None
     except RuntimeError as error:
         raise InputError(f"weights of {name} cannot be loaded: {brief(error)}; set pretrained=false") from None
-    log.info("%s has its weights from %s", name, body.pretrained_cfg.get("hf_hub_id") or body.pretrained_cfg.get("url"))
+    log.info("%s: loaded weights from %s", name, body.pretrained_cfg.get("hf_hub_id") or body.pretrained_cfg.get("url"))
     return body
 
 
 def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float, **options: Any) -> Any:  # noqa: ANN401
-    """Create the model able to take any input size; which option that needs differs between families."""
+    """Create the model for any input size; the option for this differs between model families."""
     size = {} if image_size is None else {"img_size": tuple(image_size)}
     if drop_path_rate > 0:
         options["drop_path_rate"] = drop_path_rate
@@ -194,7 +194,7 @@ def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float
                 raise InputError(f"backbone {name} has no stochastic depth; set drop_path_rate=0") from None
             if "unexpected keyword argument" not in message or not any(key in message for key in extra):
                 raise
-    raise AssertionError("the last try passes no size option")  # pragma: no cover
+    raise AssertionError("unreachable: the last attempt passes no size option")  # pragma: no cover
 
 
 def _choose_maps(name: str, body: Any) -> tuple[list[int], list[FeatureSpec]]:  # noqa: ANN401
@@ -230,7 +230,7 @@ def _without_classifier(name: str, state: dict[str, Tensor]) -> dict[str, Tensor
 def _how_to_get(name: str, reason: str) -> str:
     repository = str(timm.get_pretrained_cfg(name).hf_hub_id or "").rstrip("/")
     return (
-        f"weights of {name} could not be downloaded ({reason}). On a machine with network run "
-        f"`hf download {repository} model.safetensors --local-dir .`, copy the file here and pass "
-        "weights_file=FILE; pretrained=false trains from scratch"
+        f"weights of {name} could not be downloaded ({reason}). On a machine with network access run "
+        f"`hf download {repository} model.safetensors --local-dir .`, copy the file here and set "
+        "weights_file=FILE, or train from scratch with pretrained=false"
     )

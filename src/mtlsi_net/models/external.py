@@ -1,4 +1,4 @@
-"""Somebody else's network among ours: any module that maps images to a dictionary of maps."""
+"""Adapter for external networks: any module that maps images to a dictionary of maps."""
 
 import inspect
 import logging
@@ -23,7 +23,7 @@ DATA_PARALLEL = "module."
 
 
 class ExternalNetwork(Network):
-    """A module from outside behind the interface of ours; padding reaches it as image of the mean colour.
+    """Wrapper that gives an external module the interface of this suite; it sees padding as pixels of the mean colour.
 
     The module maps (B, 3, H, W) to task -> raw outputs (B, K, h, w): logits of classes, of (other, salient) and of
     boundaries, metres, normals of any length. Maps smaller than the image are enlarged bilinearly.
@@ -32,15 +32,15 @@ class ExternalNetwork(Network):
         task_channels: task -> K.
         target: dotted name of a class or function that returns the module.
         options: its keyword arguments.
-        weights_file: state_dict of the module, which must fit completely; None keeps what ``target`` gave it.
-        normalize: hand over (image - mean) / std instead of RGB in [0, 1].
+        weights_file: state_dict of the module, which must fit completely; None keeps the weights set by ``target``.
+        normalize: pass (image - mean) / std instead of RGB in [0, 1].
         mean: per RGB channel, of values in [0, 1].
         std: per RGB channel.
         activations: not used.
 
     Raises:
-        InputError: a target that cannot be imported or called with the options, or returns no module; weights that do not
-            fit.
+        InputError: a target that cannot be imported or called with the options, or does not return a module; weights that do
+            not fit.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ExternalNetwork(Network):
         normalize: bool = False,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - what every network is offered
+        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - every network gets them
     ) -> None:
         super().__init__()
         self.task_names, self.task_channels, self.target = tuple(task_channels), dict(task_channels), target
@@ -74,7 +74,7 @@ class ExternalNetwork(Network):
             valid: not used.
 
         Raises:
-            InputError: outputs other than the class's docstring describes.
+            InputError: the outputs differ from those in the class docstring.
         """
         outputs = self.model((image - self.mean) / self.std if self.normalize else image)
         self._check_tasks(outputs)
@@ -90,12 +90,12 @@ class ExternalNetwork(Network):
             )
         missing = [name for name in self.task_names if name not in outputs]
         extra = [str(name) for name in outputs if name not in self.task_names]
-        words = [f"lacks {', '.join(missing)}"] if missing else []
-        words += [f"has {', '.join(extra)} too"] if extra else []
+        words = [f"is missing {', '.join(missing)}"] if missing else []
+        words += [f"has unexpected {', '.join(extra)}"] if extra else []
         if words:
             raise InputError(
                 f"target={self.target}: its output {' and '.join(words)}; expected exactly {expected}; "
-                "leave the others out of the tasks"
+                "remove the other tasks from the configuration"
             )
 
     def _check_map(self, name: str, output: object, channels: int, image: Tensor) -> None:
@@ -133,7 +133,7 @@ def _find(target: str) -> Callable[..., object]:
         make: Callable[..., object] = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"target={target} cannot be imported ({error}); give package.function, found from the current folder "
+            f"target={target} cannot be imported ({error}); give package.function, importable from the current folder "
             "or from PYTHONPATH"
         ) from None
     if not callable(make):
@@ -149,4 +149,4 @@ def _load(model: nn.Module, path: Path, target: str) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"weights_file={path} does not fit {target}: {brief(error)}") from None
-    log.info("%s has its weights from %s", target, path)
+    log.info("%s: loaded weights from %s", target, path)

@@ -16,7 +16,7 @@ from mtlsi_net.models.layers.linear_attention import (
     ConcatenatedKeysValues,
     KeysValues,
     MixedContext,
-    OwnContext,
+    PerTaskContext,
     SharedContext,
     contexts_of_sources,
     normalised_query,
@@ -39,10 +39,10 @@ from mtlsi_net.models.layers.task_layers import (
 
 
 class LocalValue(nn.Module):
-    """Adds a depthwise 3x3 convolution of the values: what a mean over the image cannot carry.
+    """Adds a depthwise 3x3 convolution of the values: local detail that a mean over the image loses.
 
     Args:
-        weight_sets: sources of values with weights of their own.
+        weight_sets: number of separate weight sets for values.
     """
 
     def __init__(self, weight_sets: int, width: int) -> None:
@@ -67,7 +67,7 @@ class TaskExchange(nn.Module):
         self.up = TaskLinear(tasks, width // 4, width, bias=False, gain=0.0)
 
     def forward(self, y_BTChw: Tensor, x_BTChw: Tensor) -> Tensor:
-        """Return y plus what the other tasks' x say at each position, (B, T, C, h, w)."""
+        """Return y plus the projected x of the other tasks at each position, (B, T, C, h, w)."""
         low = self.down(x_BTChw)
         return y_BTChw + self.up(low.sum(1, keepdim=True) - low)
 
@@ -114,9 +114,9 @@ class SharedContextAttention(nn.Module):
             context,
             {
                 "sum": (KeysValues, kv_sets, width, SharedContext()),
-                "own": (KeysValues, kv_sets, width, OwnContext()),
+                "own": (KeysValues, kv_sets, width, PerTaskContext()),
                 "mixed": (KeysValues, kv_sets, width, MixedContext(tasks)),
-                "concat": (ConcatenatedKeysValues, 1, tasks * width, OwnContext()),
+                "concat": (ConcatenatedKeysValues, 1, tasks * width, PerTaskContext()),
             },
         )
         build, kv_sets, in_channels, self.context = sources
@@ -139,7 +139,7 @@ class SharedContextAttention(nn.Module):
         return self.local_value(y, v, valid)
 
     def attend(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        """Return ``read`` in a number format that its sums fit into."""
+        """Return ``read`` in a precision in which its sums do not overflow."""
         if k.dtype != torch.float16:
             return self.read(queries, k, v, valid)
         with torch.autocast(k.device.type, enabled=False):  # float16 would overflow
@@ -171,7 +171,7 @@ class SoftmaxContextAttention(SharedContextAttention):
         keys, values = (sequence(x, self.heads) for x in (k, v))
         real = None
         if valid is not None:
-            seen = valid | ~valid.flatten(1).any(1).view(-1, 1, 1, 1)  # an image of padding alone stays finite
+            seen = valid | ~valid.flatten(1).any(1).view(-1, 1, 1, 1)  # keeps an image of only padding finite
             real = seen.flatten(2).repeat(1, 1, k.shape[1])[:, :, None]  # (B, 1, 1, T * N)
         read = []
         for query in queries:
@@ -187,9 +187,9 @@ class FusionBlock(Recomputed):
     """x + attention(norm(x)), then the convolutional feed-forward.
 
     Args:
-        attention: maps normalised features and validity to what is added.
+        attention: maps normalised features and validity to the residual.
         norm: of the features before it.
-        exchange: adds what tasks say to each other at the same position.
+        exchange: adds messages between tasks at the same position.
         feed_forward: residual.
     """
 
@@ -216,8 +216,8 @@ class MultiScaleQueryFusion(nn.Module):
         scales: odd kernel sizes of the queries [paper: several; which is our choice].
         depth: number of blocks [our choice, as all below].
         phi: feature map of queries and keys: ``relu``, ``elu1`` or ``focused``.
-        context: what a task reads: ``sum``, the mean of all tasks' contexts [paper: one shared matrix]; ``own``, its
-            own alone; ``concat``, one context of keys and values made from all tasks' features together; ``mixed``, a
+        context: what a task reads: ``sum``, the mean of all tasks' contexts [paper: one shared matrix]; ``own``, only
+            its own; ``concat``, one context of keys and values made from all tasks' features together; ``mixed``, a
             learned mean of the tasks' contexts.
         share: weights that all tasks share: ``none``; ``kv``, those of keys and values (with ``concat`` they are one set
             anyway); ``all`` but the norms, whose scale and shift per task remain (the shift is the task's embedding),

@@ -1,4 +1,4 @@
-"""From task features to raw outputs."""
+"""Heads: task features to raw outputs."""
 
 from collections.abc import Mapping
 
@@ -14,9 +14,9 @@ from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvNormAct, NormLa
 
 
 class OutputLayers(TaskLayer):
-    """One 1x1 layer per task: the only layers whose sizes differ between tasks.
+    """One 1x1 layer per task: the only layers whose size differs between tasks.
 
-    Weights start small, so that a new network predicts its biases: the priors.
+    Weights start small, so that a new network predicts its biases, the priors.
     """
 
     per_task = ("layers",)
@@ -43,7 +43,7 @@ class OutputLayers(TaskLayer):
             InputError: other tasks than the network's, another length than K, or values that are not finite.
         """
         if set(priors) != set(self.layers):
-            raise InputError(f"priors are for {sorted(priors)}, the network's tasks are {sorted(self.layers)}")
+            raise InputError(f"priors are for the tasks {sorted(priors)}, but the network has {sorted(self.layers)}")
         for name, layer in self.layers.items():
             prior, bias = priors[name], layer.get_parameter("bias")
             if prior.shape != bias.shape or not prior.isfinite().all():
@@ -74,7 +74,7 @@ class UpsampleHead(Recomputed, PerTaskStage):
 
 
 class PlainHead(Recomputed, PerTaskStage):
-    """A 3x3 convolution, the prediction, and a resize to the image: for features that are fine enough already."""
+    """A 3x3 convolution, the prediction, and a resize to the image: for features at sufficient resolution."""
 
     def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()

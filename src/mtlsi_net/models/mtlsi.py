@@ -27,7 +27,7 @@ class MTLSINet(SharedMapNetwork):
     """Multi-task dense prediction with linear cross-task interaction.
 
     Args:
-        encoder: publishes ``specs``, ``mean`` and ``std``.
+        encoder: has the attributes ``specs``, ``mean`` and ``std``.
         task_channels: task -> K output channels.
         width: C, channels of all decoder features; a multiple of ``head_dim``.
         stride: of the working grid; the encoder's own strides may differ.
@@ -39,7 +39,7 @@ class MTLSINet(SharedMapNetwork):
         decoder: see ``fusion``.
         head: called with task_channels, width, norm.
         norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
-        activations: task -> what makes its raw outputs into values that features can be told.
+        activations: task -> function from raw outputs to values, for feedback into features.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
     """
 

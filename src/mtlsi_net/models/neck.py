@@ -1,4 +1,4 @@
-"""The neck: four encoder maps to one map, shared by all tasks, or each of them to a level of its own."""
+"""Necks: four encoder maps to one map that all tasks share, or each of them to a separate level."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ class PyramidNeck(Recomputed):
 
 
 class LevelNeck(Recomputed):
-    """Normalises, projects and resizes every map for itself, for decoders that read several levels (our choice).
+    """Normalises, projects and resizes every map separately, for decoders that read several levels (our choice).
 
     It makes a pyramid of a plain transformer's maps, and keeps that of a hierarchical encoder.
 

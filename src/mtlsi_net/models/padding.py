@@ -1,4 +1,4 @@
-"""What happens to an image before the encoder: normalisation, padding, and the map of real positions."""
+"""Input preparation before the encoder: normalisation, padding, and the map of valid pixels."""
 
 import math
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Canvas(nn.Module):
         mean: per RGB channel, of values in [0, 1]; kept in checkpoints, as ``std``.
         std: per RGB channel.
         stride: of the working grid.
-        mask_padding: report padded positions, so that the decoder leaves them out; False (the lineage's way) lets it
-            take padding for image.
+        mask_padding: report padded positions, so that the decoder ignores them; False (as in the lineage) treats
+            padding as image.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
         self.blocks = nn.ModuleList(ConvFeedForward(tasks, width, norm=norm) for _ in range(depth))
 
     def subset(self, indices: Sequence[int], tasks: int) -> Self:  # noqa: ARG002 - the input is one map for all tasks
-        """Drop the branches of all other tasks."""
+        """Remove the branches of all other tasks."""
         keep_parameters(self, indices)
         return self
 
@@ -53,8 +53,8 @@ class Feedback(nn.Module):
     """Adds activated preliminary predictions to each task's features, through a 1x1 that starts at zero.
 
     Args:
-        activations: task -> what makes raw outputs into values; identity where a task has none.
-        of_all: every task reads the predictions of all tasks, side by side, instead of its own.
+        activations: task -> function from raw outputs to values; identity where a task has none.
+        of_all: every task reads the concatenated predictions of all tasks instead of only its own.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Feedback(nn.Module):
 
 
 class PreliminaryDecoders(nn.Module):
-    """Task features F_t and preliminary predictions P_t [paper: that they exist; what they are made of is our choice].
+    """Task features F_t and preliminary predictions P_t [from the paper; their layers are our choice].
 
     Args:
         depth: residual convolution blocks per task.
         feedback: predictions added to a task's features: ``none``, its ``own``, or those of ``all`` tasks.
-        activations: task -> what makes raw outputs into values for the feedback.
+        activations: task -> function from raw outputs to values for the feedback.
 
     Raises:
         InputError: an option that does not exist.

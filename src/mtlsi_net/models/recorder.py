@@ -1,4 +1,4 @@
-"""Recorder of what a network attends to while it predicts: its tokens' assignments and its gates."""
+"""Recording of token assignments and gates during a network's forward passes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +17,7 @@ Intervention = Callable[[nn.Module], list[RemovableHandle]]
 
 @contextmanager
 def hooked(network: nn.Module, *interventions: Intervention) -> Iterator[None]:
-    """Keep the hooks on the network inside the context."""
+    """Attach hooks to the network inside the context."""
     with ExitStack() as stack:
         for intervene in interventions:
             for handle in intervene(network):
@@ -30,7 +30,7 @@ class Activations:
     """Recorded from the forward passes inside ``record_activations``, on the CPU.
 
     Attributes:
-        assignments: (B, T, M, h, w) of each pass: where each token looks; sums to 1 over positions.
+        assignments: (B, T, M, h, w) of each pass: assignment of each token; sums to 1 over positions.
         gates: (B, T, h, w) of each block of each pass: the share of CWIB's local branch, mean over channels.
     """
 
@@ -40,7 +40,7 @@ class Activations:
 
 @contextmanager
 def record_activations(network: nn.Module) -> Iterator[Activations]:
-    """Record activations of ``network`` inside the context; those of parts it does not have stay empty."""
+    """Record activations of ``network`` inside the context; lists of parts that the network does not have stay empty."""
     recorded = Activations()
 
     def record_tokens(stage: nn.Module, args: tuple[Tensor, Tensor | None]) -> None:

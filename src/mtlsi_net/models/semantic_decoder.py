@@ -55,7 +55,7 @@ class LinearTokenAttention(TokenAttention):
 
     def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Map queries (B * T, heads, N, d) and keys and values (B * T, heads, L, d) to (B * T, heads, N, d)."""
-        if q.dtype == torch.float16:  # the normaliser's inverse would not fit
+        if q.dtype == torch.float16:  # the normaliser's inverse would overflow
             with torch.autocast(q.device.type, enabled=False):
                 return self.read(q.float(), k.float(), v.float()).to(q.dtype)
         q, k = F.relu(q), F.relu(k) / k.shape[2]
@@ -63,43 +63,43 @@ class LinearTokenAttention(TokenAttention):
         return (q @ (k.mT @ v)) * (total + EPS).reciprocal().to(q.dtype)
 
 
-# -- the block's branches and how they meet -------------------------------------------------------------------------
+# -- branches of the block and their gate ---------------------------------------------------------------------------
 
 
 class NoBranch(nn.Module):
-    """Stands where a branch is left out."""
+    """Placeholder for a disabled branch."""
 
     def forward(self, *_: Tensor | None) -> None:
         """Return None."""
 
 
 class Gate(nn.Module):
-    """Weighs local against global per position and channel."""
+    """Gate that weighs the local and the global branch per position and channel."""
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
         self.weigh = TaskLinear(tasks, 2 * width, width)
 
-    def weights(self, local: Tensor, wide: Tensor) -> Tensor:
+    def weights(self, local: Tensor, global_: Tensor) -> Tensor:
         """Return the share of the local branch, (B, T, h, w, C) in (0, 1)."""
-        return self.weigh.tokens(torch.cat([local, wide], -1)).sigmoid()
+        return self.weigh.tokens(torch.cat([local, global_], -1)).sigmoid()
 
-    def forward(self, local: Tensor, wide: Tensor) -> Tensor:
-        """Return g * local + (1 - g) * wide, (B, T, h, w, C)."""
-        return torch.lerp(wide, local, self.weights(local, wide))
+    def forward(self, local: Tensor, global_: Tensor) -> Tensor:
+        """Return g * local + (1 - g) * global, (B, T, h, w, C)."""
+        return torch.lerp(global_, local, self.weights(local, global_))
 
 
 class OneBranch(nn.Module):
-    """Stands for the gate where a branch is left out."""
+    """Placeholder for the gate where one branch is disabled."""
 
-    def forward(self, local: Tensor | None, wide: Tensor | None) -> Tensor | None:
-        """Return the branch that is there."""
-        return wide if local is None else local
+    def forward(self, local: Tensor | None, global_: Tensor | None) -> Tensor | None:
+        """Return the enabled branch."""
+        return global_ if local is None else local
 
 
 TOKEN_ATTENTIONS: dict[str, type[TokenAttention]] = {"softmax": TokenAttention, "linear": LinearTokenAttention}
 BRANCHES = {"both": (True, True), "local": (True, False), "global": (False, True)}
-"""Which of the local and the global branch are there."""
+"""Choice -> whether the local and the global branch are enabled."""
 
 
 class CrossWindowBlock(Recomputed):
@@ -130,11 +130,13 @@ class CrossWindowBlock(Recomputed):
     ) -> None:
         super().__init__()
         read = choose("read_tokens", read_tokens, TOKEN_ATTENTIONS)
-        local, wide = choose("branches", branches, BRANCHES)
+        has_local, has_global = choose("branches", branches, BRANCHES)
         self.norm = norm(width, tasks)
-        self.local = WindowAttention(tasks, width, head_dim, window, shift) if local else NoBranch()
-        self.wide = read(tasks, width, head_dim) if wide else NoBranch()
-        self.gate = Gate(tasks, width) if local and wide else OneBranch()
+        self.local = WindowAttention(tasks, width, head_dim, window, shift) if has_local else NoBranch()
+        self.wide = (
+            read(tasks, width, head_dim) if has_global else NoBranch()
+        )  # the global branch; checkpoints have this name
+        self.gate = Gate(tasks, width) if has_local and has_global else OneBranch()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
         self.feed_forward = ConvFeedForward(tasks, width, norm=norm)
 
@@ -159,7 +161,7 @@ class SemanticDecoder(PerTaskStage):
         norm: class of the norms.
 
     Raises:
-        InputError: an option that does not exist, or no block.
+        InputError: an unknown option, or a depth below 1.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class SemanticDecoder(PerTaskStage):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise InputError(f"depth={depth}; give at least one block, or take the identity as the decoder")
+            raise InputError(f"depth={depth}; give at least one block, or use the identity decoder")
         options: dict[str, Any] = {"branches": branches, "read_tokens": read_tokens, "norm": norm}
         self.blocks = nn.ModuleList(
             CrossWindowBlock(tasks, width, head_dim, window, window // 2 * (i % 2), **options) for i in range(depth)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class ModelSize(TypedDict):
     """Parameters in millions; operations in GFLOP of one image (a multiply-add counts 2).
 
-    Encoder and decoder are NaN where the network does not tell them apart, operations where they cannot be counted.
+    Encoder and decoder values are NaN if the network has no child ``encoder``, operations if they cannot be counted.
     """
 
     image_size: list[int]
@@ -34,7 +34,7 @@ class ModelSize(TypedDict):
 def measure_size(network: nn.Module, image_size: tuple[int, int]) -> ModelSize:
     """Count on the meta device (on the CPU, fused attention would be missed) for an image of (height, width).
 
-    The network itself is left alone; its child ``encoder`` is its backbone, everything else counts as decoder.
+    The network is not changed; its child ``encoder`` is its backbone, everything else counts as decoder.
     """
     encoder = dict(network.named_children()).get("encoder")
     parameters, encoder_parameters = _millions(network), math.nan if encoder is None else _millions(encoder)
@@ -60,10 +60,10 @@ def _gflop(network: nn.Module, image_size: tuple[int, int]) -> tuple[float, floa
     try:
         with torch.no_grad(), FlopCounterMode(display=False, depth=2) as counter:
             functional_call(network, on_meta, (torch.empty(1, 3, *image_size, device="meta"),))
-    except UserError:  # the network's own word on its output
+    except UserError:  # the network's error about its output
         raise
-    except Exception as error:  # a network from outside may look at values, or call kernels of its own
-        log.warning("operations cannot be counted: %s on the meta device (%s)", type(error).__name__, brief(error))
+    except Exception as error:  # an external network may read values, or call custom kernels
+        log.warning("cannot count operations: %s on the meta device (%s)", type(error).__name__, brief(error))
         return math.nan, math.nan
     finally:
         network.train(training)
@@ -80,7 +80,7 @@ def _on_meta(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unreached_parameters(network: nn.Module, image_size: tuple[int, int], aux: bool) -> list[str] | None:
-    """Return the trained parameters that no loss can reach; None if the network does not run on the meta device.
+    """Return the trainable parameters that no loss depends on; None if the network does not run on the meta device.
 
     ``aux``: preliminary predictions have losses.
     """

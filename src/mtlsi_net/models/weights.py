@@ -1,4 +1,4 @@
-"""Weights from files."""
+"""Reader of weights files."""
 
 import pickle
 from collections.abc import Mapping
@@ -16,24 +16,28 @@ from mtlsi_net.core.errors import InputError
 def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors or torch file; nothing in it is executed.
 
-    It holds a state_dict, or a dictionary with one as ``state_dict`` or ``model``. Errors name the ``setting``.
+    The file holds a state_dict, or a dictionary with one under ``state_dict`` or ``model``. Errors name the ``setting``.
 
     Raises:
-        InputError: the file is missing, damaged or holds something else.
+        InputError: the file is missing, damaged or has other content.
     """
     if not path.is_file():
         raise InputError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
         raise InputError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
     for wrapper in ("state_dict", "model"):
-        found = found.get(wrapper, found) if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"weights file {path} holds no dictionary of tensors; save the model's state_dict()")
-    return dict(found)
+        content = content.get(wrapper, content) if isinstance(content, Mapping) else content
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise InputError(f"weights file {path} does not contain a dictionary of tensors; save the model's state_dict()")
+    return dict(content)
 
 
 def brief(error: Exception, limit: int = 300) -> str:

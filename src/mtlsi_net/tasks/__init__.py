@@ -1,1 +1,1 @@
-"""Tasks: one class each, owning everything that depends on what is predicted."""
+"""Tasks: one class each, with everything that depends on what is predicted."""

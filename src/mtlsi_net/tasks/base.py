@@ -1,4 +1,4 @@
-"""What a task owns, whatever the network and the data."""
+"""Base class of all tasks: loss, metrics, colours and prior, independent of network and data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from mtlsi_net.core.types import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec
 from mtlsi_net.tasks.colors import Legend
 
 RAREST = 1e-4
-"""Least frequency a prior gives a class (our choice), so that one never seen keeps a finite bias."""
+"""Minimum class frequency of a prior (our choice), so that a class never seen has a finite bias."""
 
 
 class Task(ABC):
-    """Everything that depends on what is predicted.
+    """Interface for everything that depends on what is predicted.
 
     Attributes:
         name: key in batches, predictions and logs.
         channels: K, outputs of the network's head.
-        target: what the label map is.
+        target: format of the label map.
         main_metric: key of ``new_metric().compute()`` that tables and gains use.
-        class_names: of the values of its label map, if it has classes.
+        class_names: names of the label values, for tasks with classes.
         higher_is_better: whether that metric grows with quality; then its best value is 1, otherwise 0.
     """
 
@@ -44,7 +44,7 @@ class Task(ABC):
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
             target: (B, target.channels, H, W) float, 255 invalid.
-            labelled: (2,) ``core.types.count_labels`` to divide by, see there; None: those of ``target``.
+            labelled: (2,) result of ``core.types.count_labels`` to divide by; None: that of ``target``.
         """
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Task(ABC):
         """Return a fresh metric; ``compute()`` -> name -> scalar.
 
         Args:
-            estimate: where scoring is slow, score a subset only, under a name that says so; for use during training.
+            estimate: during training, score only a subset if scoring is slow; names of its scores end in ``_subset``.
         """
 
     def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
@@ -60,32 +60,32 @@ class Task(ABC):
         metric.update(value, batch["targets"][self.name])
 
     def main_key(self, scores: Mapping[str, float], estimate: bool = False) -> str:
-        """Return under which name ``scores`` hold the main metric: its own, or that over other images, if need be.
+        """Return the key of the main metric in ``scores``: its plain name, or that of another group of images if absent.
 
         Args:
-            scores: as ``new_metric().compute()`` gives them.
-            estimate: rather the one over the subset that is scored during training, so that both can be compared.
+            scores: result of ``new_metric().compute()``.
+            estimate: prefer the score of the subset that is scored during training, so that both can be compared.
         """
         groups = (SUBSET, *SCORE_GROUPS) if estimate else SCORE_GROUPS
         return next(name for group in groups if (name := score_name(self.main_metric, group)) in scores)
 
     @abstractmethod
     def variant(self) -> dict[str, Any]:
-        """Return the rules of the metric that other code bases handle otherwise, as JSON values; kept with every score.
+        """Return the metric's rules that differ between code bases, as JSON values; stored with every score.
 
-        Scores of equal rules can be compared.
+        Only scores with equal rules can be compared.
         """
 
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:  # noqa: ARG002 - for tasks with classes
-        """Return class name -> ``IoU`` and labelled ``pixels`` from a fed metric; empty for a task without classes."""
+        """Return class name -> ``IoU`` and labelled ``pixels`` from an updated metric; empty for a task without classes."""
         return {}
 
     @abstractmethod
     def postprocess(self, output: Tensor) -> Tensor:
-        """Return what is scored and shown for raw outputs (B, channels, H, W); see each task for shape and unit."""
+        """Return the values to score and draw from raw outputs (B, channels, H, W); see each task for shape and unit."""
 
     def activate(self, output: Tensor) -> Tensor:
-        """Return raw outputs (B, channels, h, w) as values for another layer to read, differentiable; here unchanged."""
+        """Return raw outputs (B, channels, h, w) as differentiable inputs of another layer; unchanged by default."""
         return output
 
     @abstractmethod
@@ -93,12 +93,12 @@ class Task(ABC):
         """Return (H, W, 3) RGB of one prediction (post-processed) or target (C, H, W); invalid: ``INVALID_COLOR``."""
 
     def fitted(self, value: Tensor) -> "Task":  # noqa: ARG002 - for tasks with a scale
-        """Return the task with colours that suit one map (C, H, W); here all maps have the same."""
+        """Return the task with its colours adapted to one map (C, H, W); unchanged by default."""
         return self
 
     @abstractmethod
     def legend(self, value: Tensor) -> Legend:
-        """Return what explains the colours of one map (C, H, W)."""
+        """Return the legend for the colours of one map (C, H, W)."""
 
     @abstractmethod
     def statistics(self, target: Tensor) -> Tensor:
@@ -106,10 +106,10 @@ class Task(ABC):
 
     @abstractmethod
     def prior(self, statistics: Tensor) -> Tensor:
-        """Return the best constant raw output (channels,) float32, from added ``statistics``: the head's first bias.
+        """Return the best constant raw output (channels,) float32, from summed ``statistics``: the head's initial bias.
 
         Raises:
-            InputError: the statistics come from no valid pixel.
+            InputError: the statistics contain no valid pixel.
         """
 
     def _labelled(self, count: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Task(ABC):
         """
         if not count > 0:
             raise InputError(
-                f"task {self.name!r}: no training label that was read has a valid pixel; check the label files, or leave the "
+                f"task {self.name!r}: the training labels read contain no valid pixel; check the label files, or leave the "
                 "task out"
             )
         return count
@@ -138,6 +138,6 @@ def count_classes(target: Tensor, num_classes: int) -> Tensor:
 
 
 def valid_window(valid: Tensor) -> tuple[slice, slice]:
-    """Return rows and columns of the rectangle that an (H, W) validity mask leaves of a padded image."""
+    """Return the rows and columns of the valid rectangle in an (H, W) validity mask of a padded image."""
     rows, columns = (torch.nonzero(valid.any(dim=axis)).flatten() for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,4 +1,4 @@
-"""Object boundaries."""
+"""Boundary detection task."""
 
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +22,7 @@ class BoundaryTask(Task):
     """Boundaries of objects.
 
     Args:
-        positive_weight: weight of boundary pixels in the loss, in (0, 1); the others weigh the rest (lineage: 0.95).
+        positive_weight: weight of boundary pixels in the loss, in (0, 1); other pixels weigh 1 minus this (lineage: 0.95).
         preset: rules of the boundary metric, see ``mtlsi_net.metrics.boundary``.
 
     Raises:
@@ -45,13 +45,15 @@ class BoundaryTask(Task):
         return boundary_loss(output, target, self.positive_weight, labelled)
 
     def new_metric(self, estimate: bool = False) -> Metric:
-        """Return odsF (main), oisF, AP and threshold; as an estimate, odsF_subset and its kin."""
-        from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure  # compiled code: only if boundaries are scored
+        """Return odsF (main), oisF, AP and threshold; as an estimate, only odsF_subset."""
+        from mtlsi_net.metrics.boundary.metric import (
+            BoundaryFMeasure,
+        )  # imports compiled code: only if boundaries are scored
 
         return BoundaryFMeasure(self.preset, estimate)
 
     def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
-        """Add predictions at the size of the label files: padding is cut away, reduced images are enlarged again."""
+        """Add predictions at the size of the label files: padding is cropped, reduced images are enlarged again."""
         references = batch["references"][self.name]
         natives = []
         for probability, valid, reference in zip(value, batch["valid"], references, strict=True):
@@ -62,7 +64,7 @@ class BoundaryTask(Task):
         metric.update(natives, references)
 
     def variant(self) -> dict[str, Any]:
-        """Return the preset and what it stands for; of the thresholds their number."""
+        """Return the preset's name, its rules, and the number of thresholds."""
         rules = asdict(make_preset(self.preset))
         return {"preset": self.preset} | rules | {"thresholds": len(rules["thresholds"])}
 
@@ -89,6 +91,6 @@ class BoundaryTask(Task):
         return torch.stack([valid.sum() - positives, positives])
 
     def prior(self, statistics: Tensor) -> Tensor:
-        """Return the log-odds of a boundary as the loss weighs them: its best constant logit."""
+        """Return the weighted log-odds of a boundary, the best constant logit for the loss."""
         weight = torch.tensor([1 - self.positive_weight, self.positive_weight], device=statistics.device)
         return (self._log_frequencies(statistics) + weight.log()).diff()

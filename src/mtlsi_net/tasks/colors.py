@@ -1,4 +1,4 @@
-"""Label maps and predictions as pictures; invalid pixels have one colour for all tasks."""
+"""Drawing of label maps and predictions, with legends; invalid pixels have the same colour in all tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def _pixels(value: Tensor) -> NDArray[np.float64]:
 
 def _mark_invalid(picture: NDArray[np.float64], pixels: NDArray[np.float64]) -> Picture:
     invalid = (pixels == IGNORE).any(axis=2, keepdims=True)
-    # NaN, as a broken network may predict, is drawn like invalid pixels.
+    # NaN predictions are drawn like invalid pixels.
     drawable = ~invalid & np.isfinite(picture).all(axis=2, keepdims=True)
     return np.where(drawable, np.nan_to_num(picture).round().clip(0, 255), INVALID_COLOR).astype(np.uint8)
 
@@ -55,18 +55,18 @@ def color_shares(value: Tensor) -> Picture:
     return _mark_invalid(np.repeat(pixels, 3, axis=2) * 255, pixels)
 
 
-# -- what explains the colours --------------------------------------------------------------------------------------
+# -- legends ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Legend:
-    """Named colours, or a scale.
+    """Legend of a picture: named colours, or a scale.
 
     Attributes:
         entries: names and RGB, the most important first.
         bar: RGB from low to high, (N, 3); None without a scale.
-        low: what the first colour stands for.
-        high: what the last one stands for.
+        low: label of the first colour.
+        high: label of the last one.
     """
 
     entries: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -89,7 +89,7 @@ def scalar_legend(low: float, high: float, unit: str) -> Legend:
 
 
 def share_legend(what: str) -> Legend:
-    """Return the scale of ``color_shares``; ``what`` is a share of 1."""
+    """Return the scale of ``color_shares``; ``what`` names the quantity."""
     return Legend(bar=color_shares(torch.linspace(0, 1, 256)[None, None])[0], low="0", high=f"1 {what}")
 
 

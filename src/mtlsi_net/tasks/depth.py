@@ -1,4 +1,4 @@
-"""Depth in metres."""
+"""Depth estimation task, in metres."""
 
 import copy
 import math
@@ -79,5 +79,5 @@ class DepthTask(Task):
         return torch.stack([torch.where(valid, target, 0.0).double().sum(), valid.sum().double()])
 
     def prior(self, statistics: Tensor) -> Tensor:
-        """Return the mean depth, the constant of least RMSE (the loss alone would prefer the median)."""
+        """Return the mean depth, the constant of least RMSE (for the loss itself the median would be best)."""
         return (statistics[:1] / self._labelled(statistics[1])).float()

@@ -1,9 +1,9 @@
-"""The tasks' losses: unweighted scalars, as in the ATRC/InvPT lineage (protocol page, section 3).
+"""Losses of all tasks: unweighted scalars, as in the ATRC/InvPT lineage (protocol page, section 3).
 
 All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
-float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``, if
-given: the mean ``core.types.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0
-with zero gradients. None waits for the device: no boolean indexing, no ``.item()``.
+float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``
+if set: the mean ``core.types.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0
+with zero gradients. No loss synchronises with the device: no boolean indexing, no ``.item()``.
 """
 
 import torch
@@ -28,7 +28,7 @@ def cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None =
 
 
 def balanced_cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Return the two-class cross-entropy weighted by the batch's own class balance.
+    """Return the two-class cross-entropy weighted by the class balance of the batch.
 
     Positives weigh the share of negatives in V and the other way round; the sum is divided by |V|, not by the sum of
     the weights (as ``torch`` would).

@@ -1,4 +1,4 @@
-"""Scores of several tasks: the one place where post-processed values and labels meet the metrics."""
+"""Metrics of several tasks at once, updated with post-processed values and labels."""
 
 import os
 from collections import deque
@@ -27,14 +27,13 @@ def postprocess(tasks: Mapping[str, Task], outputs: Mapping[str, Tensor]) -> dic
 
 
 class TaskMetrics:
-    """A fresh metric for each task, pooled over all images it is fed with.
+    """One metric per task, pooled over all images of its updates.
 
     Args:
         tasks: name -> Task.
         device: where values and labels are.
         estimate: score slow metrics on a subset, see ``Task.new_metric``.
-        keep_images: keep what each image contributed, for ``image_sums``; images are then scored in threads, beside
-            whatever the caller does next.
+        keep_images: keep the contribution of each image for ``image_sums``; images are then scored in background threads.
     """
 
     def __init__(
@@ -57,35 +56,35 @@ class TaskMetrics:
                 self.tasks[name].update(self._metrics[name], value, batch)
             return
         for index, sample_id in enumerate(batch["id"]):
-            own = {name: value[index : index + 1] for name, value in values.items()}
+            image_values = {name: value[index : index + 1] for name, value in values.items()}
             self._pending.append(
-                (sample_id, self._pool.submit(self._score, own, cut_batch(batch, slice(index, index + 1))))
+                (sample_id, self._pool.submit(self._score, image_values, cut_batch(batch, slice(index, index + 1))))
             )
-        self._collect(most_pending=len(batch["id"]) + (os.cpu_count() or 1))  # a bound on the memory that waits
+        self._collect(most_pending=len(batch["id"]) + (os.cpu_count() or 1))  # bounds the memory of pending images
 
     def _score(self, values: Mapping[str, Tensor], batch: Batch) -> "TaskMetrics":
-        alone = TaskMetrics(self.tasks, self.device, self.estimate)
-        alone.update(values, batch)
-        return alone
+        image_metrics = TaskMetrics(self.tasks, self.device, self.estimate)
+        image_metrics.update(values, batch)
+        return image_metrics
 
     def _collect(self, most_pending: int = 0) -> None:
-        """Take in the images in their order, until at most so many are left."""
+        """Merge finished images in order until at most ``most_pending`` are left."""
         while len(self._pending) > most_pending:
             sample_id, scored = self._pending.popleft()
-            alone = scored.result()
-            self._images[sample_id] = alone._sums()
-            self.merge(alone)
+            image_metrics = scored.result()
+            self._images[sample_id] = image_metrics._sums()
+            self.merge(image_metrics)
 
     def _sums(self) -> ImageRecord:
         return {
-            f"{name}/{key}": sums.cpu().numpy().copy()  # the state itself may be added to later
+            f"{name}/{key}": sums.cpu().numpy().copy()  # copied: later updates change the state
             for name, metric in self._metrics.items()
             if isinstance(metric, PooledMetric)
             for key, sums in metric.image_sums().items()
         }
 
     def image_sums(self) -> ImageSums:
-        """Return what each image contributed to the main metrics, of all processes (each must call this)."""
+        """Return the contribution of each image to the main metrics, over all processes; every process must call this."""
         self._collect()
         images, group = self._images, torch.distributed
         if group.is_available() and group.is_initialized():
@@ -96,14 +95,14 @@ class TaskMetrics:
         return join(images, {key: cast(PooledMetric, self._metrics[key.partition("/")[0]]).pooling for key in names})
 
     def merge(self, other: "TaskMetrics") -> None:
-        """Take in what another of the same tasks has seen, which is of no use any more after that."""
+        """Merge the state of ``other``, which has the same tasks and must not be used afterwards."""
         other._collect()
         self._images |= other._images
-        for name, theirs in other._metrics.items():
+        for name, other_metric in other._metrics.items():
             if not self._metrics[name].update_called:
-                self._metrics[name] = theirs
-            elif theirs.update_called:
-                self._metrics[name].merge_state(theirs)
+                self._metrics[name] = other_metric
+            elif other_metric.update_called:
+                self._metrics[name].merge_state(other_metric)
 
     def compute(self) -> Scores:
         """Return task -> metric -> value."""
@@ -111,7 +110,7 @@ class TaskMetrics:
         return {name: {key: float(v) for key, v in metric.compute().items()} for name, metric in self._metrics.items()}
 
     def compute_classes(self) -> ClassScores:
-        """Return task -> class -> values, of the tasks that have classes."""
+        """Return task -> class -> values, for tasks with classes."""
         self._collect()
-        found = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
-        return {name: classes for name, classes in found.items() if classes}
+        scores = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
+        return {name: classes for name, classes in scores.items() if classes}

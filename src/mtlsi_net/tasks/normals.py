@@ -1,4 +1,4 @@
-"""Surface normals."""
+"""Surface normal estimation task."""
 
 from typing import Any
 

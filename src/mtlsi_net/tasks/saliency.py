@@ -1,4 +1,4 @@
-"""Saliency."""
+"""Saliency detection task."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from mtlsi_net.tasks.losses import balanced_cross_entropy_loss
 
 
 class SaliencyTask(Task):
-    """Salient objects, as two classes: the rest and the salient."""
+    """Salient object detection as two classes: background and salient."""
 
     name = "saliency"
     channels = 2
@@ -25,7 +25,7 @@ class SaliencyTask(Task):
     higher_is_better = True
 
     def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-        """Return the cross-entropy balanced by the batch's own share of salient pixels."""
+        """Return the cross-entropy balanced by the batch's share of salient pixels."""
         return balanced_cross_entropy_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> SaliencyMetric:  # noqa: ARG002 - fast enough as it is
@@ -33,7 +33,7 @@ class SaliencyTask(Task):
         return SaliencyMetric()
 
     def variant(self) -> dict[str, Any]:
-        """Return what is thresholded for both values, and at how many thresholds."""
+        """Return the thresholded quantity of both scores, and the number of thresholds."""
         return {
             "pooled_over": "pixels",
             "thresholds": THRESHOLDS.numel(),

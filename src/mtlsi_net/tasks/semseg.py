@@ -1,4 +1,4 @@
-"""Class maps: semantic segmentation and human parts."""
+"""Tasks with class maps: semantic segmentation and human parts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ class SemsegTask(Task):
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:
         """Return class name -> IoU (0 for a class seen nowhere) and labelled pixels."""
         assert isinstance(metric, SegmentationMetric)
-        with metric.sync_context():  # counts of all processes
+        with metric.sync_context():  # sums the counts of all processes
             iou, pixels = metric.per_class().tolist(), metric.confusion.sum(1).tolist()
         return {name: {"IoU": i, "pixels": float(p)} for name, i, p in zip(self.class_names, iou, pixels, strict=True)}
 

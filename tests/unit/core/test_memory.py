@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlsi_net.core.memory import OF_USER
+from mtlsi_net.core.memory import USER_SETTINGS
 
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SMALL_PAGES = os.sysconf("SC_PAGESIZE") == 4096 and not (THP.is_file() and "[always]" in THP.read_text())
@@ -35,7 +35,7 @@ print(usual, faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 @pytest.mark.parametrize(("variable", "share"), [("MTLSI_OTHER", 0.25), ("MALLOC_TRIM_THRESHOLD_", 0.75)])
 def test_large_tensors_reuse_memory_unless_the_user_has_settings(variable, share, monkeypatch):
-    for name in [name for name in os.environ if name.startswith(OF_USER)]:
+    for name in [name for name in os.environ if name.startswith(USER_SETTINGS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv(variable, "131072")
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)

@@ -165,18 +165,18 @@ def test_extra_augmentations_come_from_the_configuration_and_touch_the_image_onl
 
 @pytest.mark.parametrize("target", ["Rotate", "HorizontalFlip", "CoarseDropout"])
 def test_transforms_that_move_pixels_are_refused(root, target):
-    with pytest.raises(UserError, match=rf"data.extra_augmentations: {target} is no image-only"):
+    with pytest.raises(UserError, match=rf"data.extra_augmentations: {target} is not an image-only"):
         build(root, f"data.extra_augmentations=[{{_target_: albumentations.{target}}}]")
 
 
 def test_they_are_found_inside_compositions(root):
     inner = "[{_target_: albumentations.Blur}, {_target_: albumentations.Rotate}]"
-    with pytest.raises(UserError, match=r"Rotate is no image-only"):
+    with pytest.raises(UserError, match=r"Rotate is not an image-only"):
         build(root, f"data.extra_augmentations=[{{_target_: albumentations.OneOf, transforms: {inner}}}]")
 
 
 def test_what_is_no_transform_is_refused():
-    with pytest.raises(UserError, match="TargetSpec is no image-only"):
+    with pytest.raises(UserError, match="TargetSpec is not an image-only"):
         TrainPipeline((32, 48), SPECS, guide=None, extras=[TargetSpec(1, "scalar")])
 
 

@@ -120,7 +120,7 @@ def test_what_is_known_is_read_again_where_that_is_asked(tmp_path):
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_text(kept.read_text().replace(first["a"], "0" * 64))  # a disk that changed bytes and no time
     assert find_digests(tmp_path, {"a": path}, tmp_path / "cache") == {"a": "0" * 64}
-    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache", anew=True) == first
+    assert find_digests(tmp_path, {"a": path}, tmp_path / "cache", reread=True) == first
     assert find_digests(tmp_path, {"a": path}, tmp_path / "cache") == first
 
 
@@ -140,7 +140,7 @@ def test_without_a_cache_folder_it_says_so_and_goes_on(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     found = describe_data(reader_of("nyud", root), tmp_path / "file" / "cache")
     assert found == describe_data(reader_of("nyud", root), tmp_path / "cache")
-    assert "digests cannot be kept" in caplog.text
+    assert "cannot cache digests" in caplog.text
 
 
 def test_files_that_are_missing_or_unreadable_have_no_digest(tmp_path):

@@ -62,7 +62,7 @@ def test_pixels_are_pillows(tmp_path, mode, picture, options):
 def test_other_pictures_are_no_label_maps(tmp_path, array):
     Image.fromarray(array).save(tmp_path / "a.png")
     with pytest.raises(
-        UserError, match=r"a.png: expected an 8-bit single-channel PNG, found mode .*; store one byte a pixel"
+        UserError, match=r"a.png: expected an 8-bit single-channel PNG, found mode .*; store one byte per pixel"
     ):
         read_pixels(tmp_path / "a.png", "L")
 
@@ -104,7 +104,7 @@ def test_depth_of_any_number_type_is_read(tmp_path, dtype):
     [
         (
             np.zeros((2, 2, 1), np.float32),
-            r"expected a 2-D array .* shape \(2, 2, 1\) .*; store one number a pixel",
+            r"expected a 2-D array .* shape \(2, 2, 1\) .*; store one number per pixel",
         ),
         (np.zeros(4, np.float32), "expected a 2-D array"),
         (np.array([["a"]]), "expected a 2-D array of metres, found shape .* of <U1"),

@@ -181,7 +181,7 @@ BAD_FILES = [
     (
         lambda root: np.save(root / "depth" / "0001.npy", np.zeros((*SIZE, 3))),
         "depth/0001.npy: expected a 2-D",
-        "store one number a pixel",
+        "store one number per pixel",
     ),
     (
         save("segmentation", np.full(SIZE, 41, np.uint8)),
@@ -190,15 +190,15 @@ BAD_FILES = [
     ),
     (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64", "at the image's size"),
     (save("edge", np.zeros((96, 128), np.uint8)), "edge/0001.png: label of 96x128 pixels", "at the image's size"),
-    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel.*RGB", "store one byte a pixel"),
-    (save("segmentation", np.zeros(SIZE, np.uint16)), "segmentation/0001.png.*I;16", "store one byte a pixel"),
+    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel.*RGB", "store one byte per pixel"),
+    (save("segmentation", np.zeros(SIZE, np.uint16)), "segmentation/0001.png.*I;16", "store one byte per pixel"),
     (save("images", np.zeros((480, 640, 3), np.uint8)), "images/0001.png: this is the 480x640 copy", GET),
     (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images", GET),
     (lambda root: (root / "gt_sets" / "val.txt").write_text(" \n"), "val.txt lists no images", GET),
     (
         lambda root: (root / "gt_sets" / "train.txt").write_text("0001\n0001\n"),
-        "train.txt lists some ids twice .0001.",
-        "remove the repetitions",
+        "train.txt lists some ids more than once .0001.",
+        "remove the duplicates",
     ),
     (
         lambda root: (root / "gt_sets" / "train.txt").write_bytes(b"\xff\xfe\x80"),

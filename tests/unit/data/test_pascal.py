@@ -194,7 +194,7 @@ def test_an_unusable_cache_folder_is_done_without(root, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     sample = reader_of(root, cache=LabelCache(tmp_path / "file" / "cache")).read("2008_000001")
     np.testing.assert_array_equal(sample["boundary"], label(root, "boundary", "2008_000001"))
-    assert "cannot be kept" in caplog.text
+    assert "cannot cache more maps" in caplog.text
 
 
 # -- bad files --------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ BAD_FILES = [
     (truncate(MAP), f"{MAP}: cannot be read as .mat", REPLACE),
     (truncate(PART_FILE), f"{PART_FILE}: cannot be read as .mat", REPLACE),
     (lambda root: (root / MAP).write_bytes(b""), f"{MAP}: cannot be read as .mat", REPLACE),
-    (mat(MAP, Other=np.ones(SIZE)), f"{MAP}: holds no 'LabelMap'", REPLACE),
+    (mat(MAP, Other=np.ones(SIZE)), f"{MAP}: contains no 'LabelMap'", REPLACE),
     (mat(MAP, LabelMap=np.full(SIZE, 460)), f"{MAP}.*holds 460.*1 to 459", REPLACE),
     (mat(MAP, LabelMap=np.full(SIZE, -1)), f"{MAP}.*holds -1", REPLACE),
     (mat(MAP, LabelMap=np.full(SIZE, 1.5)), f"{MAP}.*holds 1.5", REPLACE),
@@ -254,8 +254,8 @@ BAD_FILES = [
     (lambda root: (root / SPLIT).write_text(""), "val.txt lists no images", GET),
     (
         lambda root: (root / SPLIT).write_text("2009_000001 " * 2),
-        "val.txt lists some ids twice",
-        "remove the repetitions",
+        "val.txt lists some ids more than once",
+        "remove the duplicates",
     ),
     (lambda root: (root / SPLIT).write_bytes(b"\xff\xfe\x80"), "val.txt: cannot be read", "fix its permissions"),
     (lambda root: (root / SPLIT).unlink(), "val.txt is missing", GET),

@@ -191,7 +191,7 @@ def test_what_cannot_be_compared_is_listed(case, tmp_path):
 
 UNUSABLE = {
     "empty split": (lambda root: (root / "gt_sets/val.txt").write_text(" "), "val.txt lists no images"),
-    "repeated id": (lambda root: (root / "gt_sets/val.txt").write_text("0001 0001"), "remove the repetitions"),
+    "repeated id": (lambda root: (root / "gt_sets/val.txt").write_text("0001 0001"), "remove the duplicates"),
     "no images": (lambda root: shutil.rmtree(root / "images"), "no image is there.*without images"),
     "nothing": (shutil.rmtree, "does not exist"),
 }
@@ -273,7 +273,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path, content):
     path = tmp_path / "manifest"
     if content:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"manifest.*give one that verify_data wrote"):
+    with pytest.raises(UserError, match=r"manifest.*give a manifest written by verify_data"):
         run("nyud", write_miniature(tmp_path / "data"), tmp_path / "out", f"manifest={path}")
 
 

@@ -81,7 +81,7 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"per_image\.npz cannot be read"):
         read_image_sums(path)
     write_image_sums(path, ImageSums(["a", "b"], {"t/m": np.zeros((3, 2))}, {"t/m": "ratio"}))
-    with pytest.raises(UserError, match="t/m do not fit together"):
+    with pytest.raises(UserError, match="inconsistent t/m"):
         read_image_sums(path)
 
 

@@ -90,9 +90,9 @@ def test_nothing_is_computed_again_without_gradients_and_copies_stand_alone():
 
 def test_a_network_that_cannot_says_so(monkeypatch):
     cfg = compose_config("model=external", "model.target=helpers.peer.Peer", "activation_checkpointing=true")
-    with pytest.raises(UserError, match="activation_checkpointing=true: ExternalNetwork cannot compute"):
+    with pytest.raises(UserError, match="activation_checkpointing=true: ExternalNetwork does not support"):
         build_network(cfg, build_tasks(cfg))
     encoder = TimmEncoder("test_vit", pretrained=False)
     monkeypatch.setattr(type(encoder.body), "set_grad_checkpointing", lambda *_: (_ for _ in ()).throw(AssertionError))
-    with pytest.raises(UserError, match="timm's VisionTransformer cannot"):
+    with pytest.raises(UserError, match="timm's VisionTransformer does not support"):
         encoder.checkpoint_activations()

@@ -232,7 +232,7 @@ def test_unreadable_files_are_refused(tmp_path, suffix):
 
 
 def test_files_without_weights_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no dictionary of tensors"):
+    with pytest.raises(UserError, match="not contain a dictionary of tensors"):
         TimmEncoder("test_vit", weights_file=write(tmp_path / "weights.pth", [torch.zeros(1)]))
 
 

@@ -221,7 +221,7 @@ def test_other_working_strides(stride):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 100}, "no multiple"),
+        ({"width": 100}, "not a multiple"),
         ({"width": 64, "head_dim": 16}, "too small"),
         ({"width": 64, "stride": 0}, "stride=0"),
     ],

@@ -92,5 +92,5 @@ def test_heads_are_counted_and_too_narrow_ones_refused():
     assert count_heads(96, 32) == 3
     with pytest.raises(UserError, match="too small"):
         count_heads(64, 8)
-    with pytest.raises(UserError, match="no multiple"):
+    with pytest.raises(UserError, match="not a multiple"):
         count_heads(96, 64)

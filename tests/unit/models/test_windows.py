@@ -72,5 +72,5 @@ def test_offsets_are_those_of_displacements():
 
 @pytest.mark.parametrize(("window", "shift"), [(1, 0), (8, 8), (8, -1)])
 def test_impossible_windows_are_refused(window, shift):
-    with pytest.raises(UserError, match="makes no windows"):
+    with pytest.raises(UserError, match="gives no windows"):
         WindowAttention(T, WIDTH, HEAD, window, shift)

@@ -156,11 +156,11 @@ def test_own_classes():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SemsegTask("nyu40"), "classes='nyu40' is no known class set; did you mean 'nyud40'"),
+        (lambda: SemsegTask("nyu40"), "classes='nyu40' is not a known class set; did you mean 'nyud40'"),
         (lambda: SemsegTask("nyud40", ["florr"]), "scored_classes: 'florr' is not known; did you mean 'floor'"),
         (lambda: SemsegTask("nyud40", []), "at least one"),
         (lambda: SemsegTask("nyud40", ["bed", "bed"]), "only once"),
-        (lambda: SemsegTask(["a", "b", "a"]), "classes: a is there twice"),
+        (lambda: SemsegTask(["a", "b", "a"]), "classes: a given more than once"),
         (lambda: SemsegTask(["a"]), "1 names given"),
         (lambda: SemsegTask([str(i) for i in range(255)]), "255 names given"),
         (lambda: DepthTask((3.0, 3.0)), r"depth_range=\[3.0, 3.0\] is empty"),
@@ -187,7 +187,7 @@ def test_statistics_of_parts_add_up(task):
 def test_invalid_labels_have_no_statistics_and_no_prior(task):
     nothing = task.statistics(torch.full((1, task.target.channels, 4, 4), 255.0))
     assert not nothing.any()
-    with pytest.raises(UserError, match=f"{task.name}.*no training label.*leave the task out"):
+    with pytest.raises(UserError, match=f"{task.name}.*no valid pixel.*leave the task out"):
         task.prior(nothing)
 
 

@@ -1,4 +1,4 @@
-"""Cameras of generated rooms: pinhole lenses of random focal length, at random places that see something."""
+"""Cameras of generated rooms: pinhole lenses of random focal length, at random positions with a varied view."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +81,8 @@ def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> 
     low, high = scene.obstacles[:, 0] - FURNITURE_MARGIN, scene.obstacles[:, 1] + FURNITURE_MARGIN
     if ((at > low) & (at < high)).all(axis=1).any():
         return None
-    # Look at some thing, or roughly across the room; most photographs point slightly down.
-    # Large things are looked at more often.
+    # Look at an object, or roughly across the room; most photographs point slightly down.
+    # Large objects are chosen more often.
     sizes = np.linalg.norm(scene.obstacles[:, 1] - scene.obstacles[:, 0], axis=1)
     chosen = rng.choice(len(sizes), p=sizes / sizes.sum())
     target = scene.obstacles[chosen].mean(axis=0) + rng.normal(0, 0.3, 3)

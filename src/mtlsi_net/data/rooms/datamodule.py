@@ -1,4 +1,4 @@
-"""The generated rooms, read like NYUDv2; ``prepare`` is ``generate.generate_rooms`` (see conf/data/rooms.yaml)."""
+"""Data module of generated rooms, read like NYUDv2; ``prepare`` is ``generate.generate_rooms`` (see conf/data/rooms.yaml)."""
 
 from mtlsi_net.data.nyud import NYUDLayoutDataModule, NYUDLayoutReader
 
@@ -6,7 +6,7 @@ from mtlsi_net.data.nyud import NYUDLayoutDataModule, NYUDLayoutReader
 class RoomsReader(NYUDLayoutReader):
     """Reader of the rooms that ``generate_rooms`` wrote."""
 
-    how_to_get = "delete the folder to have the rooms generated anew"
+    how_to_get = "delete the folder to generate the rooms again"
 
 
 class RoomsDataModule(NYUDLayoutDataModule):

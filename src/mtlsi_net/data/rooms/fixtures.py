@@ -1,4 +1,4 @@
-"""Small things of generated rooms, and what hangs on walls and ceilings; each in its own frame (see ``solids``)."""
+"""Small objects of generated rooms, and objects on walls and ceilings; each in its own frame (see ``solids``)."""
 
 import colorsys
 

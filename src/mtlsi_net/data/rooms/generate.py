@@ -1,4 +1,4 @@
-"""Writing generated rooms in the NYUDv2 on-disk layout (protocol page, section 1.2); a broken-off run continues."""
+"""Generator of rooms in the NYUDv2 on-disk layout (protocol page, section 1.2); interrupted runs resume."""
 
 import json
 import os
@@ -31,7 +31,7 @@ PNG_LEVEL = 4
 def generate_rooms(
     root: Path, *, train: int, val: int, height: int, width: int, seed: int, workers: int = 0, progress: bool = True
 ) -> None:
-    """Write ``train`` + ``val`` rooms to ``root``; what is there already is kept, so that a broken-off run continues.
+    """Write ``train`` + ``val`` rooms to ``root``; existing images are kept, so that an interrupted run resumes.
 
     Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
     The files do not depend on ``workers``. Ids are "0001"..., first the training images, then the validation images.
@@ -72,10 +72,10 @@ def _check_numbers(request: dict[str, int]) -> None:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Let one process at a time write ``root``; turn what the file system refuses into a UserError."""
+    """Let one process at a time write ``root``; turn errors of the file system into a UserError."""
     try:
         if (root / ALL_CAMERAS).is_file() and not os.access(root.parent, os.W_OK):
-            yield  # nobody can write here
+            yield  # the folder is not writable
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
@@ -87,19 +87,21 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _claim(root: Path, request: dict[str, int]) -> None:
-    """Make the folders and note what they are for; refuse a folder that was made for something else."""
+    """Create the folders and record the request; a UserError if the folder was made for another one."""
     path = root / REQUEST
     if path.exists():
         try:
-            found = dict(json.loads(path.read_text()))
+            recorded = dict(json.loads(path.read_text()))
         except (ValueError, TypeError):
             raise UserError(f"{path} cannot be read; delete the folder or choose another root") from None
         differ = [
-            f"{key} {found.get(key)} instead of {value}" for key, value in request.items() if found.get(key) != value
+            f"{key} {recorded.get(key)} instead of {value}"
+            for key, value in request.items()
+            if recorded.get(key) != value
         ]
         if differ:
             raise UserError(
-                f"{path}: the folder holds other rooms ({', '.join(differ)}); delete the folder or choose another root"
+                f"{path}: the rooms were made with other settings ({', '.join(differ)}); delete the folder or choose another root"
             )
         return
     taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
@@ -151,7 +153,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _finish(root: Path, train: int, val: int) -> None:
-    """Write the split lists, gather the cameras, and remove what a broken-off run left half-written."""
+    """Write the split lists, gather the cameras, and remove incomplete files of an interrupted run."""
     ids = [_id(index) for index in range(train + val)]
     for split, part in (("train", ids[:train]), ("val", ids[train:])):
         _write(root / "gt_sets" / f"{split}.txt", ("\n".join(part) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Rendering one generated room: a photograph-like image and labels that agree with it exactly."""
+"""Renderer of a generated room: a photograph-like image and exactly matching labels."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,8 @@
-"""Sampling a furnished room: its shell, what stands where, and the lights.
+"""Sampler of furnished rooms: shell, furniture placement and lights.
 
-What a thing is shows in its surroundings, not in its look: the same carcass is a night stand beside a bed, a cabinet at
-a wall and a box on the floor; the same framed pane is a picture, a window or a television. Metric size shows in the few
-things of known size (doors, beds, chairs, sofas) while rooms, tables, mats, pictures and boxes vary widely.
+An object's class follows from its surroundings, not from its look: the same carcass is a night stand beside a bed, a cabinet at
+a wall and a box on the floor; the same framed pane is a picture, a window or a television. Metric size follows from the few
+objects of known size (doors, beds, chairs, sofas) while rooms, tables, mats, pictures and boxes vary widely.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Room:
         """Put ``piece`` at ``at``, turned by ``angle``, if its place is free; ``front`` metres before it stay free."""
         placed = Piece()
         placed.absorb(piece, at, angle)
-        # What stands on a top touches it; that is no overlap.
+        # Objects on a table top touch it; that is not an overlap.
         boxes = placed.instance_bounds()
         boxes[:, 0, 2] += 1e-3
         if solid and not all(self._fits(bounds) for bounds in boxes):
@@ -231,7 +231,7 @@ def _wall_things(room: Room) -> None:
 
 
 def _small_things(room: Room) -> None:
-    """Put things on tables and cabinets, boxes on the floor, and whatever else finds room."""
+    """Put small objects on tables and cabinets, boxes on the floor, and further objects where they fit."""
     makers: tuple[Maker, ...] = (fixtures.table_lamp, fixtures.books_stack, fixtures.box, fixtures.books_stack)
     for center, angle, half in list(room.tops):
         for slot in (-0.6, 0.0, 0.6) if half > 0.35 else (0.0,):

@@ -1,4 +1,4 @@
-"""Light in generated rooms: soft shadows, one bounce between surfaces, highlights, and the look of a camera.
+"""Shading of generated rooms: soft shadows, one bounce between surfaces, highlights, and the look of a camera.
 
 Each pixel casts one ray to each light and one into the room, all 16 pixels of a 4 x 4 tile to different sample points;
 averaging over such tiles, within one surface, gives the 16-sample result everywhere at the cost of one sample.

@@ -60,7 +60,7 @@ class Piece:
         self.lights: list[Light] = []
         self._casts = True
         self.tops: list[tuple[Vector, Vector]] = []
-        """Level rectangles, as two corners, that small things may be put on."""
+        """Level rectangles, as two corners, for small objects to stand on."""
 
     def begin(self, label: str, *, casts: bool = True) -> "Piece":
         """Begin an instance of class ``label``; the solids added next belong to it and cast shadows or not."""

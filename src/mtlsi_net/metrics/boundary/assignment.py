@@ -1,4 +1,4 @@
-"""Maximum matching of least total distance, for ground truths by several annotators.
+"""Maximum matching of minimum total distance, for ground truth by several annotators.
 
 Which predicted pixels a maximum matching takes is arbitrary; their number is not. With several annotators the pixels
 matter, because those that any annotator confirms are counted, so ties are broken by distance, as the reference does.
@@ -26,7 +26,7 @@ FAR = np.int64(1) << 60
 
 
 class Side(NamedTuple):
-    """Pixels of one side, predicted or true: which there are, their potentials, and their partners, or NONE."""
+    """Pixels of one side, predicted or true: presence, potential, and matched pixel of the other side, or NONE."""
 
     present: Mask
     potential: Potentials
@@ -34,7 +34,7 @@ class Side(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Offsets to the neighbours and their lengths, and room for a search.
+    """Neighbour offsets with their lengths, and buffers of a search.
 
     ``distance`` is of pixels of the other side, FAR between searches; ``came_from`` is the pixel from which each was
     reached; ``touched`` are those reached.
@@ -48,38 +48,38 @@ class Search(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _cheapest(root: int, limit: int, own: Side, other: Side, search: Search) -> tuple[Whole, Whole, Whole, int]:
-    """Find what costs least to match ``root`` (Dijkstra's search on lengths reduced by the potentials).
+def _cheapest(root: int, limit: int, side: Side, other: Side, search: Search) -> tuple[Whole, Whole, Whole, int]:
+    """Find the cheapest way to match ``root`` (Dijkstra's algorithm on lengths reduced by the potentials).
 
     Returns:
         The cost; the unmatched pixel of the other side at the end of the path, or NONE; if NONE, the pixel of the
         root's side that is left unmatched; and the number of pixels in ``touched``.
     """
-    best, end, leaver = limit - own.potential[root], np.int64(NONE), np.int64(root)
-    heap = [(np.int64(0), leaver)]
+    best, end, left_out = limit - side.potential[root], np.int64(NONE), np.int64(root)
+    heap = [(np.int64(0), left_out)]
     heap.pop()
-    here, walked, count = leaver, np.int64(0), 0
+    pixel, walked, count = left_out, np.int64(0), 0
     while walked < best:
-        base = walked - own.potential[here]
+        base = walked - side.potential[pixel]
         for k in range(search.offsets.size):
-            there = here + search.offsets[k]
-            if other.present[there]:
-                reached = base + search.lengths[k] - other.potential[there]
-                if reached < best and reached < search.distance[there]:
-                    if search.distance[there] == FAR:
-                        search.touched[count] = there
+            neighbour = pixel + search.offsets[k]
+            if other.present[neighbour]:
+                reached = base + search.lengths[k] - other.potential[neighbour]
+                if reached < best and reached < search.distance[neighbour]:
+                    if search.distance[neighbour] == FAR:
+                        search.touched[count] = neighbour
                         count += 1
-                    search.distance[there], search.came_from[there] = reached, here
-                    heappush(heap, (reached, there))
+                    search.distance[neighbour], search.came_from[neighbour] = reached, pixel
+                    heappush(heap, (reached, neighbour))
         walked, end = _nearest(heap, search.distance, best)
         if end == NONE:
             break
-        here = np.int64(other.mate[end])
-        if here == NONE:
-            return walked, end, leaver, count
-        if walked + limit - own.potential[here] < best:
-            best, leaver = walked + limit - own.potential[here], here
-    return best, np.int64(NONE), leaver, count
+        pixel = np.int64(other.mate[end])
+        if pixel == NONE:
+            return walked, end, left_out, count
+        if walked + limit - side.potential[pixel] < best:
+            best, left_out = walked + limit - side.potential[pixel], pixel
+    return best, np.int64(NONE), left_out, count
 
 
 @njit(cache=True, nogil=True)
@@ -89,49 +89,49 @@ def _nearest(heap: Heap, distance: Potentials, best: Whole) -> tuple[Whole, Whol
         reached, pixel = heappop(heap)
         if reached >= best:
             break
-        if reached == distance[pixel]:  # else a shorter way was found after it had been put there
+        if reached == distance[pixel]:  # outdated otherwise: a shorter path was found later
             return reached, pixel
     return best, np.int64(NONE)
 
 
 @njit(cache=True, nogil=True)
-def _place(root: int, limit: int, own: Side, other: Side, search: Search) -> int:
-    """Match ``root``, or leave it or another pixel of its side unmatched, whichever costs least; return pairs gained.
+def _match_root(root: int, limit: int, side: Side, other: Side, search: Search) -> int:
+    """Match ``root``, or leave it or another pixel of its side unmatched, whichever costs least; return the pairs gained.
 
     One step of the Hungarian method, for a root of either side.
 
     Args:
         root: an unmatched pixel whose potential is at most ``limit``, with no reduced length below 0.
         limit: potential of unmatched pixels on the root's side; those of the other side have the other limit.
-        own: the root's side.
-        other: the other side.
-        search: the neighbours, and room.
+        side: the pixels of the root's side.
+        other: the pixels of the other side.
+        search: neighbour offsets and buffers.
     """
-    best, end, leaver, count = _cheapest(root, limit, own, other, search)
-    own.potential[root] += best
-    for there in search.touched[:count]:
-        gained = max(best - search.distance[there], 0)
-        search.distance[there] = FAR
-        other.potential[there] -= gained
-        if other.mate[there] != NONE:
-            own.potential[other.mate[there]] += gained
+    best, end, left_out, count = _cheapest(root, limit, side, other, search)
+    side.potential[root] += best
+    for neighbour in search.touched[:count]:
+        gained = max(best - search.distance[neighbour], 0)
+        search.distance[neighbour] = FAR
+        other.potential[neighbour] -= gained
+        if other.mate[neighbour] != NONE:
+            side.potential[other.mate[neighbour]] += gained
     gain = 1 if end != NONE else 0
-    if end == NONE and leaver != root:
-        end, own.mate[leaver] = np.int64(own.mate[leaver]), NONE
-    flip(end, root, search.came_from, other.mate, own.mate)
+    if end == NONE and left_out != root:
+        end, side.mate[left_out] = np.int64(side.mate[left_out]), NONE
+    flip(end, root, search.came_from, other.mate, side.mate)
     return gain
 
 
 @njit(cache=True, nogil=True)
 def _update(removed: Indices, added: Indices, truth: Side, predicted: Side, search: Search) -> int:
-    """Turn a cheapest maximum matching into one for a changed prediction; return by how many pairs it has grown."""
+    """Update a cheapest maximum matching for a changed prediction; return the number of pairs gained."""
     grown = 0
     for p in removed:
         predicted.present[p] = False
         g = predicted.mate[p]
         if g != NONE:
             predicted.mate[p], truth.mate[g] = NONE, NONE
-            grown += -1 + _place(g, 0, truth, predicted, search)
+            grown += -1 + _match_root(g, 0, truth, predicted, search)
     for p in added:
         predicted.present[p] = True
         predicted.potential[p] = UNMATCHED
@@ -139,7 +139,7 @@ def _update(removed: Indices, added: Indices, truth: Side, predicted: Side, sear
             g = p + search.offsets[k]
             if truth.present[g]:
                 predicted.potential[p] = min(predicted.potential[p], search.lengths[k] - truth.potential[g])
-        grown += _place(p, UNMATCHED, predicted, truth, search)
+        grown += _match_root(p, UNMATCHED, predicted, truth, search)
     return grown
 
 

@@ -1,4 +1,4 @@
-"""Counts of one image: how many boundary pixels match at each threshold."""
+"""Counting of matched boundary pixels of one image at each threshold."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -23,7 +23,7 @@ def true_boundaries(reference: Reference, preset: Preset) -> list[Mask]:
     """Return each annotator's boundary pixels, (H, W).
 
     Label maps become their connected regions' boundaries, thinned; stored boundaries are taken as they are, unless the
-    preset takes them for a label map. Regions are 4-connected, as in SEISM's relabelling.
+    preset treats them as a label map. Regions are 4-connected, as in SEISM's relabelling.
     """
     if reference.kind == "labels":
         regions = (label(labels, background=-1, connectivity=1) for labels in reference.maps)

@@ -26,8 +26,8 @@ def disc_offsets(radius: float, width: int) -> Indices:
     return (dy[inside] * width + dx[inside])[order].astype(np.int64)
 
 
-class Room(NamedTuple):
-    """Offsets to the neighbours, and room for a search.
+class SearchBuffers(NamedTuple):
+    """Neighbour offsets, and buffers of a search.
 
     ``came_from`` is the pixel from which each was reached; ``queue`` are pixels of the root's side, ``reached`` those
     of the other.
@@ -40,52 +40,52 @@ class Room(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _search(root: int, open_: Mask, mate: Links, room: Room) -> tuple[int, int]:
-    """Search, breadth first, an alternating path from the unmatched ``root`` to an unmatched pixel of the other side.
+def _search(root: int, open_: Mask, mate: Links, buffers: SearchBuffers) -> tuple[int, int]:
+    """Search breadth-first for an alternating path from the unmatched ``root`` to an unmatched pixel of the other side.
 
     Args:
         root: where the search starts.
         open_: pixels of the other side that may be entered; those reached are closed.
         mate: pixel of the other side -> its partner, or NONE.
-        room: filled with what was reached.
+        buffers: filled with the pixels reached.
 
     Returns:
-        The end of the path, or NONE, and the number of pixels in ``room.reached``.
+        The end of the path, or NONE, and the number of pixels in ``buffers.reached``.
     """
-    queue, reached = room.queue, room.reached
+    queue, reached = buffers.queue, buffers.reached
     queue[0] = root
     head, tail = 0, 1
     while head < tail:
-        here = queue[head]
+        pixel = queue[head]
         head += 1
-        for offset in room.offsets:
-            there = here + offset
-            if open_[there]:
-                open_[there] = False
-                room.came_from[there] = here
-                reached[tail - 1] = there
-                if mate[there] == NONE:
-                    return there, tail
-                queue[tail] = mate[there]
+        for offset in buffers.offsets:
+            neighbour = pixel + offset
+            if open_[neighbour]:
+                open_[neighbour] = False
+                buffers.came_from[neighbour] = pixel
+                reached[tail - 1] = neighbour
+                if mate[neighbour] == NONE:
+                    return neighbour, tail
+                queue[tail] = mate[neighbour]
                 tail += 1
     return NONE, tail - 1
 
 
 @njit(cache=True, nogil=True)
-def flip(end: int, root: int, came_from: Links, mate: Links, own: Links) -> None:
-    """Match along the path that ``came_from`` tells from ``end`` back to ``root``, whose side ``own`` belongs to."""
+def flip(end: int, root: int, came_from: Links, mate: Links, root_mate: Links) -> None:
+    """Match along the path in ``came_from`` from ``end`` back to ``root``; ``root_mate`` holds the partners of root's side."""
     while end != NONE:
-        here = came_from[end]
-        before = own[here]
-        own[here], mate[end] = end, here
-        end = before if here != root else NONE
+        pixel = came_from[end]
+        before = root_mate[pixel]
+        root_mate[pixel], mate[end] = end, pixel
+        end = before if pixel != root else NONE
 
 
 @njit(cache=True, nogil=True)
 def _update(
-    removed: Indices, added: Indices, short: Mask, spare: Mask, partner: Links, owner: Links, room: Room
+    removed: Indices, added: Indices, short: Mask, spare: Mask, partner: Links, owner: Links, buffers: SearchBuffers
 ) -> int:
-    """Turn a maximum matching into one for a changed prediction; return by how many pairs it has grown.
+    """Update a maximum matching for a changed prediction; return the number of pairs gained.
 
     ``partner[g]`` and ``owner[p]`` are the pixels matched to true pixel g and to predicted pixel p. ``short`` is a set
     of true pixels whose predicted neighbours are all matched into the set; ``spare`` are the other predicted pixels.
@@ -96,7 +96,7 @@ def _update(
     it, or shows that those it reaches are not short: they leave it. At last every unmatched true pixel outside either
     finds a spare pixel, or enters the set with all it reaches.
     """
-    reached = room.reached
+    reached = buffers.reached
     waiting = np.empty(removed.size, np.int64)
     grown, count = 0, 0
     for p in removed:
@@ -109,7 +109,7 @@ def _update(
                 waiting[count] = g
                 count += 1
     for p in added:
-        end, size = _search(p, short, partner, room)
+        end, size = _search(p, short, partner, buffers)
         if end == NONE:
             spare[p] = True
             for k in range(size):
@@ -117,10 +117,10 @@ def _update(
         else:
             for k in range(size):
                 short[reached[k]] = True
-            flip(end, p, room.came_from, partner, owner)
+            flip(end, p, buffers.came_from, partner, owner)
             grown += 1
     for g in waiting[:count]:
-        end, size = _search(g, spare, owner, room)
+        end, size = _search(g, spare, owner, buffers)
         if end == NONE:
             short[g] = True
             for k in range(size):
@@ -128,7 +128,7 @@ def _update(
         else:
             for k in range(size):
                 spare[reached[k]] = True
-            flip(end, g, room.came_from, owner, partner)
+            flip(end, g, buffers.came_from, owner, partner)
             grown += 1
     return grown
 
@@ -156,13 +156,13 @@ class Matcher:
     def __init__(self, truth: Mask, radius: float) -> None:
         self.size = 0
         offsets = disc_offsets(radius, truth.shape[1])
-        self.short = truth.ravel().copy()  # without a prediction every pixel is
+        self.short = truth.ravel().copy()  # without a prediction all pixels are short
         self.near = _near(self.short, offsets)
         self.spare = np.zeros(truth.size, bool)
         self.partner, self.owner = np.full((2, truth.size), NONE, np.int32)
-        self.room = Room(offsets, *np.empty((3, truth.size), np.int32))
+        self.buffers = SearchBuffers(offsets, *np.empty((3, truth.size), np.int32))
 
     def update(self, removed: Indices, added: Indices) -> None:
         """Take away and add flat indices of predicted pixels."""
         removed, added = removed[self.near[removed]], added[self.near[added]]
-        self.size += _update(removed, added, self.short, self.spare, self.partner, self.owner, self.room)
+        self.size += _update(removed, added, self.short, self.spare, self.partner, self.owner, self.buffers)

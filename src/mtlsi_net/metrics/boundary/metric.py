@@ -17,13 +17,13 @@ from mtlsi_net.metrics.boundary.scores import Counts, Tally
 
 
 class BoundaryFMeasure(PooledMetric):
-    """odsF, oisF and AP over a data set; four integers an image and threshold are all it keeps.
+    """odsF, oisF and AP over a data set; keeps only four integers per image and threshold.
 
     ``update(predictions, references)``: for each image (1, H, W) probabilities in [0, 1] at the size of its files, and
     its reference. Images without annotators, or that count in no score, are skipped.
 
     Args:
-        preset: the rules, or the name of some, see ``PRESETS``.
+        preset: rules, or their name in ``PRESETS``.
         estimate: count only the images of the subset, as validation during training does.
 
     Raises:
@@ -44,7 +44,7 @@ class BoundaryFMeasure(PooledMetric):
             self.add_state(name, torch.from_numpy(getattr(empty, name)), dist_reduce_fx="sum")
 
     def image_sums(self) -> dict[str, Tensor]:
-        """Return the counts at each threshold, of every group of images that is no mere estimate."""
+        """Return the counts at each threshold for every group of images, except for the estimate."""
         groups = [(row, group) for row, group in enumerate(SCORE_GROUPS) if group != SUBSET and self.images[row] > 0]
         return {score_name("odsF", group): self.total[row] for row, group in groups}
 
@@ -66,7 +66,9 @@ class BoundaryFMeasure(PooledMetric):
     def _count(self, counted: tuple[NDArray[np.uint8], Reference]) -> Counts:
         soft, reference = counted
         if soft.shape != reference.maps.shape[1:]:
-            raise InputError(f"boundary prediction is {soft.shape}, its ground truth {reference.maps.shape[1:]}")
+            raise InputError(
+                f"boundary prediction has shape {soft.shape}, but its ground truth {reference.maps.shape[1:]}"
+            )
         return count_matches(soft, true_boundaries(reference, self.preset), self.preset)
 
     def compute(self) -> dict[str, Tensor]:

@@ -16,15 +16,15 @@ def orientation(soft: Map) -> Map:
 
     Smoothing sums in float64, all after it is float32: with this the reference's counts come out exactly.
     """
-    wide = soft.astype(np.float64)
-    smooth = correlate1d(correlate1d(wide, TRIANGLE, axis=0, mode="reflect"), TRIANGLE, axis=1, mode="reflect")
+    double = soft.astype(np.float64)
+    smooth = correlate1d(correlate1d(double, TRIANGLE, axis=0, mode="reflect"), TRIANGLE, axis=1, mode="reflect")
     dy, dx = np.gradient(smooth.astype(np.float32))
     (_, dxx), (dyy, dxy) = np.gradient(dx), np.gradient(dy)
     return np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + np.float32(1e-5))), np.float32(np.pi))
 
 
 def suppress_non_maxima(soft: Map) -> Map:
-    """Return ``soft`` with pixels set to 0 that a neighbour across the boundary exceeds, and its rim faded.
+    """Return ``soft`` with zeros where a neighbour across the boundary is larger, and faded at the image border.
 
     Args:
         soft: (H, W) float32 in [0, 1], both sides at least 3.

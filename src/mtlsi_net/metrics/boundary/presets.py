@@ -1,4 +1,4 @@
-"""The rules of the boundary protocols that published numbers follow (edge-evaluation page)."""
+"""Presets of the boundary protocols behind published numbers (edge-evaluation page)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Preset:
         compare: a pixel is predicted if it is greater than the threshold (``gt``), or also if it is equal (``ge``).
         truth: what ground-truth pictures hold: ``boundaries``; ``boundaries_as_labels``, passed through seg2bmap and
             thinning as if they were a label map, as SEISM does with NYUDv2's; ``labels``, a map of segments.
-        interpolate: seek the best F between thresholds too, and count 0/0 as 0, as BSDS does.
+        interpolate: also search for the best F between thresholds, and count 0/0 as 0, as BSDS does.
     """
 
     max_dist: float
@@ -71,13 +71,13 @@ def make_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     return replace(preset, **wanted)
 
 
-def _thresholds(given: str | int | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(given, str | int):
-        return choose("thresholds", str(given), THRESHOLDS)
+def _thresholds(setting: str | int | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(setting, str | int):
+        return choose("thresholds", str(setting), THRESHOLDS)
     try:
-        values = tuple(float(value) for value in given)
+        values = tuple(float(value) for value in setting)
     except (TypeError, ValueError):
         values = ()
     if not values or any(a >= b for a, b in zip((0.0, *values), (*values, 1.0), strict=True)):
-        raise InputError(f"thresholds={given}: give 99, hed, or a list of rising numbers between 0 and 1")
+        raise InputError(f"thresholds={setting}: give 99, hed, or a list of rising numbers between 0 and 1")
     return values

@@ -1,4 +1,4 @@
-"""From counts to odsF, oisF and AP. Count columns: cntR, sumR, cntP, sumP (see the edge-evaluation page)."""
+"""Boundary scores odsF, oisF and AP from counts: columns cntR, sumR, cntP, sumP (see the edge-evaluation page)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 STEPS = 100
-"""Between two thresholds, where the best F is sought by interpolation."""
+"""Interpolation steps between two thresholds in the search for the best F."""
 
 
 def precision_recall(counts: Counts, zero_over_zero: bool = False) -> tuple[Floats, Floats]:
@@ -58,7 +58,7 @@ def boundary_scores(total: Counts, best: Counts, thresholds: Floats, interpolate
         total: (thresholds, 4) counts summed over images.
         best: (4,) counts summed over images, each at its own best threshold.
         thresholds: (thresholds,), rising.
-        interpolate: BSDS's rules: the best F is sought between thresholds too, 0/0 is 0.
+        interpolate: BSDS's rules: the search for the best F includes values between thresholds, and 0/0 is 0.
     """
     precision, recall = precision_recall(total, interpolate)
     curve = np.stack([thresholds, precision, recall])
@@ -84,7 +84,7 @@ def _refine(curve: Floats) -> Floats:
 
 
 class Tally:
-    """Sums over images.
+    """Running sums of boundary counts over images.
 
     Attributes:
         total: (groups, thresholds, 4) counts.
@@ -108,14 +108,14 @@ class Tally:
     def scores(self) -> dict[str, float]:
         """Return odsF, oisF, AP, threshold, precision, recall and images of every group that has images.
 
-        Those of a group other than the main one bear its name: ``odsF_partial``. The subset is for odsF alone.
+        Scores of other groups than the main one end in the group's name: ``odsF_partial``. The subset has only odsF.
         """
-        found: dict[str, float] = {}
+        all_scores: dict[str, float] = {}
         for row, group in enumerate(SCORE_GROUPS):
             if images := int(self.images[row]):
                 thresholds = np.array(self.preset.thresholds)
                 scores = boundary_scores(self.total[row], self.best[row], thresholds, self.preset.interpolate)
                 if group == SUBSET:
                     scores = {"odsF": scores["odsF"]}
-                found |= {score_name(key, group): value for key, value in {**scores, "images": images}.items()}
-        return found
+                all_scores |= {score_name(key, group): value for key, value in {**scores, "images": images}.items()}
+        return all_scores

@@ -20,15 +20,15 @@ ONE, LAST = np.uint64(1), np.uint64(BITS - 1)
 
 
 @njit(cache=True, nogil=True)
-def _doomed(words: Words, at: int, row: int, half: int, doomed: Words) -> bool:
-    """Write to ``doomed`` which pixels of the ``row`` words from ``at`` on a sub-iteration deletes; say if any.
+def _mark_deletable(words: Words, at: int, row: int, half: int, deletable: Words) -> bool:
+    """Set the bits in ``deletable`` that a sub-iteration deletes in the ``row`` words from ``at``; return whether any is set.
 
     Guo and Hall's conditions on the neighbours x1 .. x8, counter-clockwise from east, one bit of each word a pixel.
     """
     up_west, up, up_east = words[at - row - 1 :], words[at - row :], words[at - row + 1 :]
     west, here, east = words[at - 1 :], words[at:], words[at + 1 :]
     down_west, down, down_east = words[at + row - 1 :], words[at + row :], words[at + row + 1 :]
-    found = np.uint64(0)
+    any_set = np.uint64(0)
     for j in range(row):
         x1, x5 = here[j] >> ONE | east[j] << LAST, here[j] << ONE | west[j] >> LAST
         x2, x3, x4 = up[j] >> ONE | up_east[j] << LAST, up[j], up[j] << ONE | up_west[j] >> LAST
@@ -41,21 +41,21 @@ def _doomed(words: Words, at: int, row: int, half: int, doomed: Words) -> bool:
         two &= a & b | c & d | (a | b) & (c | d)
         four &= a & b & c & d
         side = (x2 | x3 | ~x8) & x1 if half == 0 else (x6 | x7 | ~x4) & x5
-        doomed[j] = here[j] & one_crossing & two & ~four & ~side
-        found |= doomed[j]
-    return found != 0
+        deletable[j] = here[j] & one_crossing & two & ~four & ~side
+        any_set |= deletable[j]
+    return any_set != 0
 
 
 @njit(cache=True, nogil=True)
 def thin_words(words: Words, row: int) -> None:
-    """Thin bits in place to convergence, ``row`` words a row; a row is looked at again only after a change beside it.
+    """Thin bits in place to convergence, ``row`` words a row; a row is visited again only after a change next to it.
 
     The first and last ``FRAME`` rows, and the first and last bit of every row, must be 0.
     """
     rows = words.size // row
     due = np.ones((2, rows), np.bool_)
     due[:, :FRAME] = due[:, rows - FRAME :] = False
-    doomed = np.zeros((rows, row), np.uint64)
+    deletable = np.zeros((rows, row), np.uint64)
     changed = np.empty(rows, np.int64)
     half, idle = 0, 0
     while idle < 2:
@@ -63,13 +63,13 @@ def thin_words(words: Words, row: int) -> None:
         for r in range(FRAME, rows - FRAME):
             if due[half, r]:
                 due[half, r] = False
-                if _doomed(words, r * row, row, half, doomed[r]):
+                if _mark_deletable(words, r * row, row, half, deletable[r]):
                     changed[count] = r
                     count += 1
         for k in range(count):
             r = changed[k]
             for j in range(row):
-                words[r * row + j] &= ~doomed[r, j]
+                words[r * row + j] &= ~deletable[r, j]
             for other in range(max(r - 1, FRAME), min(r + 2, rows - FRAME)):
                 due[0, other] = due[1, other] = True
         idle = 0 if count else idle + 1
@@ -89,7 +89,7 @@ def pack(framed: Mask) -> Words:
 
 @njit(cache=True, nogil=True)
 def differences(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[Indices, Indices]:
-    """Return the flat indices of the pixels that left and that came, of bits viewed as bytes."""
+    """Return the flat indices of removed and of added pixels, for bits viewed as bytes."""
     count = 0
     for i in range(before.size):
         count += before[i] != after[i]

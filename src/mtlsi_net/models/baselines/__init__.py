@@ -1,1 +1,1 @@
-"""Decoders of other methods on the same trunk."""
+"""Baselines: networks of other methods on the same encoder."""

@@ -1,4 +1,4 @@
-"""A variant of BridgeNet (Zhang et al., 2023; TPAMI 2025): tasks meet in features between the encoder's and their own.
+"""A variant of BridgeNet (Zhang et al., 2023; TPAMI 2025): tasks interact through features between encoder and tasks.
 
     image -> encoder -> deepest map -> preliminary decoders -> TPP -+-> TFR ----+-> TFR ----+-> TFR -> heads -> final
                 |                              |                    v    ^      v    ^      v    ^
@@ -10,7 +10,7 @@ TPP, task pattern propagation: all tasks' features read each other, so that what
 bridge feature extractor: an encoder map reads all tasks' features and becomes the bridge feature of its level. TFR,
 task-feature refiner: every task takes from that one feature what it needs, instead of from every other task.
 
-The three modules and their order are the paper's; its abstract and summaries were read, neither its text in full nor its
+The three modules and their order are the paper's; its abstract and summaries were read, but not its full text or its
 code. It is called a variant because the inner form of the modules (attention to pooled positions, gates, residual
 blocks), the levels and all sizes are our choice, and no published size of it could be checked.
 """

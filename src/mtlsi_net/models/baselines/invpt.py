@@ -83,7 +83,7 @@ class ConvPreliminary(Recomputed):
 
 
 class AttentionMessage(nn.Module):
-    """Weighs a stage's own logits and those of the stage before it, whose queries stand twice as far apart."""
+    """Weighted sum of a stage's logits and those of the previous stage, whose queries are twice as far apart."""
 
     def __init__(self, heads: int, tasks: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class UpTransformerStage(Recomputed):
 
     Args:
         cell: side of the cells whose means are keys and values.
-        before: channels of the stage before; None in the first, which starts from C and hears no message.
+        before: channels of the stage before; None in the first, which starts from C channels and gets no message.
     """
 
     def __init__(

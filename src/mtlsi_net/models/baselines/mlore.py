@@ -82,7 +82,7 @@ class LowRankConv(nn.Module):
 class LowRankMixture(Recomputed):
     """The MLoRE module: x + GELU(norm(shared convolution + the best shared experts + the task's own expert)), of norm(x).
 
-    Before the norm all is linear. A gate that is not among the best k counts 0, the others keep their probability.
+    All layers before the norm are linear. Gates outside the top k count 0, the others keep their probability.
 
     Args:
         ranks: of the shared experts.
@@ -128,7 +128,7 @@ def load_imbalance(gates_BTE: Tensor) -> Tensor:
 
 
 class MixtureStack(nn.Module):
-    """Modules one after another."""
+    """Sequence of MLoRE modules."""
 
     def __init__(self, mixtures: Sequence[LowRankMixture]) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class MLoRENet(DenseNetwork):
         others: as in ``DenseNetwork``.
 
     Raises:
-        InputError: a number of experts to use that is not there.
+        InputError: ``top_k`` is not between 1 and the number of experts.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class MLoRENet(DenseNetwork):
         mask_padding: bool = True,
     ) -> None:
         if not 1 <= top_k <= experts:
-            raise InputError(f"top_k={top_k} is not in 1..{experts}, the number of experts (experts={experts})")
+            raise InputError(f"top_k={top_k} is out of range; give 1 to {experts} (experts={experts})")
         super().__init__(encoder, task_channels, width, stride, norm=norm, mask_padding=mask_padding)
         layer, tasks = self.norm_layer, len(task_channels)
         ranks = [rank * (i + 1) for i in range(experts)]

@@ -11,7 +11,7 @@
                                    aux, one set per scale
 
 The paper's: initial predictions at four scales, all of them supervised; propagation of a scale's task features to the
-next finer one (all tasks' features mixed by an attention over tasks, then told to each task through channel gates);
+next finer one (all tasks' features mixed by an attention over tasks, then passed to each task through channel gates);
 distillation between all pairs of tasks at every scale through spatial attention; all scales side by side for the heads.
 
 It is called a variant because no size of it was published for these backbones, so that none can be checked. Ours, written
@@ -47,7 +47,7 @@ SCALES = 4
 
 
 class InitialDecoders(Recomputed):
-    """A scale's task features and predictions, from its encoder map and what the coarser scale says.
+    """A scale's task features and predictions, from its encoder map and the features of the coarser scale.
 
     Args:
         inputs: C, or 2 C with a coarser scale.
@@ -74,14 +74,14 @@ class InitialDecoders(Recomputed):
             valid: (B, 1, h, w) or None.
         """
         size = level_BChw.shape[-2], level_BChw.shape[-1]
-        told = [masked_resize(x, size, valid) for x in coarser]
+        resized = [masked_resize(x, size, valid) for x in coarser]
         shared = level_BChw[:, None].expand(-1, self.tasks, -1, -1, -1)
-        x = self.block(self.enter(torch.cat([shared, *told], 2), valid), valid)
+        x = self.block(self.enter(torch.cat([shared, *resized], 2), valid), valid)
         return x, self.output(self.norm(x))
 
 
 class FeaturePropagation(Recomputed):
-    """What a scale tells the next finer one: every task's features, plus gated channels of what all tasks have in common."""
+    """Features passed to the next finer scale: every task's features, plus gated channels of a map common to all tasks."""
 
     def __init__(self, tasks: int, width: int, norm: NormLayer = ChannelNorm) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class FeaturePropagation(Recomputed):
 
 
 class Distillation(Recomputed):
-    """x_t + sum over s != t of sigmoid(A_ts x_s) * M_ts x_s: every other task's message, where it says it matters.
+    """x_t + sum over s != t of sigmoid(A_ts x_s) * M_ts x_s: gated messages of all other tasks.
 
     Args:
         tasks: T, two or more.
@@ -115,7 +115,9 @@ class Distillation(Recomputed):
         self.attend = TaskLinear(tasks, width, self.others * width)
         self.message = TaskLinear(tasks, width, self.others * width, bias=False, gain=RESIDUAL_GAIN)
         sources = [[s for s in range(tasks) if s != t] for t in range(tasks)]
-        slots = [[t - (t > s) for s in row] for t, row in enumerate(sources)]  # where source s keeps what it tells t
+        slots = [
+            [t - (t > s) for s in row] for t, row in enumerate(sources)
+        ]  # the slot of source s with its message to t
         self.register_buffer("sources", torch.tensor(sources), persistent=False)
         self.register_buffer("slots", torch.tensor(slots), persistent=False)
         self.sources: Tensor
@@ -123,9 +125,9 @@ class Distillation(Recomputed):
 
     def forward(self, x_BTChw: Tensor) -> Tensor:
         """Map (B, T, C, h, w) to the same shape."""
-        told = self.attend(x_BTChw).sigmoid() * self.message(x_BTChw)
-        told = torch.unflatten(told, 2, (self.others, -1))  # (B, source, slot, C, h, w)
-        return x_BTChw + told[:, self.sources, self.slots].sum(2)
+        messages = self.attend(x_BTChw).sigmoid() * self.message(x_BTChw)
+        messages = torch.unflatten(messages, 2, (self.others, -1))  # (B, source, slot, C, h, w)
+        return x_BTChw + messages[:, self.sources, self.slots].sum(2)
 
 
 class MTINetVariant(DenseNetwork):

@@ -1,4 +1,4 @@
-"""The plain baseline: one encoder and neck for all tasks, then each task alone."""
+"""Plain baseline: one encoder and neck for all tasks, then a separate decoder per task."""
 
 from collections.abc import Mapping
 
@@ -34,7 +34,7 @@ class SharedEncoderNet(SharedMapNetwork):
         decoder: StageFactory = TaskConvs,
         head: StageFactory = UpsampleHead,
         norm: str = "layer",
-        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - what every network is offered
+        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - every network gets them
         mask_padding: bool = True,
     ) -> None:
         super().__init__(encoder, task_channels, width, stride, neck, norm=norm, mask_padding=mask_padding)

@@ -1,10 +1,10 @@
-"""One network per task: the reference of the multi-task gain.
+"""Single-task baseline, one network per task: the reference of the multi-task gain.
 
     image -> encoder of task 1 -> neck -> decoder -> head -> final of task 1
           -> encoder of task 2 -> neck -> decoder -> head -> final of task 2
           -> ...
 
-The lines share nothing but the image. Their layers are those of the plain baseline.
+The networks share nothing but the image. Their layers are those of the plain baseline.
 """
 
 import copy
@@ -25,10 +25,10 @@ from mtlsi_net.models.preliminary import Activation, TaskConvs
 
 
 class EncoderPerTask(Encoder, TaskLayer):
-    """Copies of an encoder that start from the same weights and then go their own ways.
+    """Copies of an encoder that start from the same weights and are trained independently.
 
     Args:
-        encoder: what is copied; publishes what every encoder does.
+        encoder: the encoder to copy.
         copies: T.
     """
 
@@ -51,7 +51,7 @@ class EncoderPerTask(Encoder, TaskLayer):
         return {f"copies.{i}.{name}": depth for i in range(len(self.copies)) for name, depth in depths.items()}
 
     def checkpoint_activations(self) -> None:
-        """Do so in every copy."""
+        """Enable activation checkpointing in every copy."""
         for encoder in self.copies:
             cast("TimmEncoder", encoder).checkpoint_activations()
 
@@ -89,7 +89,7 @@ class SingleTaskNet(DenseNetwork, TaskLayer):
         decoder: StageFactory = TaskConvs,
         head: StageFactory = UpsampleHead,
         norm: str = "layer",
-        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - what every network is offered
+        activations: Mapping[str, Activation] | None = None,  # noqa: ARG002 - every network gets them
         mask_padding: bool = True,
     ) -> None:
         encoders = EncoderPerTask(encoder, len(task_channels))

@@ -1,4 +1,4 @@
-"""Activation checkpointing: parts whose activations are computed again in the backward pass instead of kept."""
+"""Activation checkpointing: modules whose activations are recomputed in the backward pass instead of stored."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Recomputed(nn.Module):
-    """A part of a network that can keep its inputs alone for the backward pass. Random numbers are drawn alike again."""
+    """A module that can store only its inputs for the backward pass. Recomputation repeats the same random numbers."""
 
     recompute = False
 
@@ -22,7 +22,7 @@ class Recomputed(nn.Module):
 
 
 def recompute_parts(module: nn.Module) -> None:
-    """Switch every outermost ``Recomputed`` inside ``module`` on."""
+    """Enable recomputation in every outermost ``Recomputed`` inside ``module``."""
     for child in module.children():
         if isinstance(child, Recomputed):
             child.recompute = True
@@ -31,7 +31,7 @@ def recompute_parts(module: nn.Module) -> None:
 
 
 def keep_statistics_once(module: nn.Module) -> None:
-    """Let no BatchNorm inside ``module`` count a batch a second time when it is computed again."""
+    """Prevent BatchNorm layers inside ``module`` from counting a batch twice when it is recomputed."""
     for part in module.modules():
         if isinstance(part, _BatchNorm) and part.track_running_stats:
             part.register_forward_pre_hook(_hold)
@@ -40,7 +40,9 @@ def keep_statistics_once(module: nn.Module) -> None:
 
 
 def _repeats(norm: nn.Module) -> bool:
-    return norm.training and torch._C._current_graph_task_id() != -1  # in a backward pass, as torch's checkpoint asks
+    return (
+        norm.training and torch._C._current_graph_task_id() != -1
+    )  # in a backward pass, tested as in torch's checkpoint
 
 
 def _hold(norm: _BatchNorm, _: object) -> None:

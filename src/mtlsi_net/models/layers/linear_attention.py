@@ -1,4 +1,4 @@
-"""Linear attention over positions, for several tasks at once: feature maps, keys and values, contexts, and what reads them."""
+"""Linear attention over positions, for several tasks at once: feature maps, keys and values, contexts, and their readers."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from mtlsi_net.models.layers.task_layers import TaskLinear
 
 EPS = 1.0e-6
 
-# -- feature maps phi: queries and keys (B, T, C, h, w) to values that are never negative ------------------------------
-# Which one the paper uses is not known; relu as default is our choice.
+# -- feature maps phi: queries and keys (B, T, C, h, w) to non-negative values ------------------------------------------
+# The paper does not say which one it uses; relu as default is our choice.
 
 FOCUS = 3
 """Power of the focused map, as in its paper."""
@@ -53,7 +53,9 @@ def position_weights(keys_BGChw: Tensor, valid: Tensor | None) -> Tensor | float
     if valid is None:
         return 1 / (height * width)
     real = align(valid, keys_BGChw)
-    count = real.sum(dim=(-2, -1), keepdim=True).clamp(min=1)  # an image of padding alone has no context, not NaN
+    count = real.sum(dim=(-2, -1), keepdim=True).clamp(
+        min=1
+    )  # an image of only padding has zero context instead of NaN
     dtype = torch.promote_types(keys_BGChw.dtype, torch.float32)
     return (real.to(dtype) / count).to(keys_BGChw.dtype)
 
@@ -93,7 +95,7 @@ def normalised_query(q: Tensor, total: Tensor) -> Tensor:
     return (heads * inverse.to(q.dtype)).reshape(q.shape)
 
 
-# -- where keys and values come from, and which task reads which context ---------------------------------------------
+# -- sources of keys and values, and the context that each task reads -------------------------------------------------
 
 
 class KeysValues(nn.Module):
@@ -125,7 +127,7 @@ class SharedContext(nn.Module):
         return context.mean(1, keepdim=True), total.mean(1, keepdim=True)
 
 
-class OwnContext(nn.Module):
+class PerTaskContext(nn.Module):
     """Every task reads its own context (with one source, all read that one)."""
 
     def forward(self, context: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,5 +150,5 @@ class MixedContext(nn.Module):
         """Map (B, T, heads, d, d) and (B, T, heads, d) to the same shapes."""
         weights = self.affinity()
         mixed = torch.einsum("ts,bshde->bthde", weights.to(context.dtype), context)
-        # No matrix product: under autocast it would leave float32.
+        # Not a matrix product: autocast would lower its precision.
         return mixed, (weights.to(total.dtype)[:, :, None, None] * total[:, None]).sum(2)

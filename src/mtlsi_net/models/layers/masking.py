@@ -1,4 +1,4 @@
-"""Padded positions: a boolean map, True where the image is real, and the few operations that must respect it.
+"""Operations that respect padding, given by a boolean map that is True on real image positions.
 
 ``valid`` is None where every position is real; then each function here is the plain operation.
 """
@@ -45,7 +45,7 @@ def valid_at(valid: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def masked_pool(x: Tensor, cell: int, valid: Tensor | None) -> Tensor:
-    """Return means over cells of ``cell`` x ``cell`` positions, weighing valid positions alone; 0 in a cell without any.
+    """Return means over cells of ``cell`` x ``cell`` positions, over valid positions only; 0 in a cell without any.
 
     Args:
         x: (B, C, h, w) or (B, T, C, h, w); ``cell`` divides h and w.
@@ -63,7 +63,7 @@ def masked_pool(x: Tensor, cell: int, valid: Tensor | None) -> Tensor:
 
 
 def masked_mean(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Return the mean over valid positions, (B, ..., C), of (B, ..., C, h, w); 0 for an image of padding alone."""
+    """Return the mean over valid positions, (B, ..., C), of (B, ..., C, h, w); 0 for an image of only padding."""
     if valid is None:
         return x.mean((-2, -1))
     real = align(valid, x).to(x.dtype)
@@ -80,18 +80,18 @@ def valid_coordinates(valid: Tensor | None, size: Sequence[int]) -> tuple[Tensor
     if valid is None:
         rows, columns = ((torch.arange(n) + 0.5)[None] / n for n in size)
         return rows, columns
-    found = []
+    coordinates = []
     for across in (3, 2):
         real = valid.any(across)[:, 0]
         at = torch.arange(real.shape[1], device=valid.device).expand_as(real)
         first = at.masked_fill(~real, real.shape[1]).amin(1, keepdim=True)
         last = at.masked_fill(~real, -1).amax(1, keepdim=True)
-        found.append((at - first + 0.5) / (last - first + 1).clamp(min=1))
-    return found[0], found[1]
+        coordinates.append((at - first + 0.5) / (last - first + 1).clamp(min=1))
+    return coordinates[0], coordinates[1]
 
 
 def masked_resize(x: Tensor, size: tuple[int, int], valid: Tensor | None) -> Tensor:
-    """Resize bilinearly (align_corners False), weighing valid positions alone.
+    """Resize bilinearly (align_corners False), using valid positions only.
 
     At the edge of a rectangular valid region this equals the clamping of a plain resize at an image's border, so
     that padding changes nothing. Positions out of reach of any valid one become 0.

@@ -19,13 +19,13 @@ def sequence(x_BTChw: Tensor, heads: int) -> Tensor:
 class PooledAttention(nn.Module):
     """Every query reads every source position of every map; all maps share the weights.
 
-    ``logits`` and ``read`` are apart, for blocks that change the logits in between.
+    ``logits`` and ``read`` are separate, for blocks that change the logits in between.
 
     Args:
         heads: a divisor of C.
 
     Raises:
-        InputError: heads that do not divide the width.
+        InputError: ``heads`` does not divide ``width``.
     """
 
     def __init__(self, width: int, heads: int) -> None:

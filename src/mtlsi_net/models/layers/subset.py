@@ -20,7 +20,7 @@ class TaskLayer(nn.Module):
 
 
 class PerTaskStage(nn.Module):
-    """A stage in which tasks do not interact: a task's output needs its own features and parameters alone."""
+    """A stage in which tasks do not interact: a task's output depends only on its own features and parameters."""
 
     def subset(self, indices: Sequence[int], tasks: int) -> "PerTaskStage":
         """Return the stage for these of ``tasks`` tasks; it still receives all tasks' features."""
@@ -29,7 +29,7 @@ class PerTaskStage(nn.Module):
 
 
 class TaskSubset(PerTaskStage):
-    """A per-task stage that runs on some tasks' features alone.
+    """A per-task stage that runs only on a subset of the tasks.
 
     Args:
         indices: of the tasks to keep, of ``tasks``.
@@ -41,14 +41,14 @@ class TaskSubset(PerTaskStage):
         self.stage, self.tasks, self.indices = stage, tasks, list(indices)
 
     def subset(self, indices: Sequence[int], tasks: int) -> Self:  # noqa: ARG002 - the features stay those of all tasks
-        """Keep fewer of the tasks that are kept."""
+        """Reduce the subset further."""
         keep_parameters(self, indices)
         self.indices = [self.indices[index] for index in indices]
         return self
 
-    def forward(self, x_BTChw: Tensor, *rest: Any) -> Any:  # noqa: ANN401 - the stage's own arguments and result
-        """Run the stage on (B, T, C, h, w); tokens (B, T, L, C) are selected likewise, other arguments passed on."""
-        return self.stage(x_BTChw[:, self.indices], *(self._select(item) for item in rest))
+    def forward(self, x_BTChw: Tensor, *arguments: Any) -> Any:  # noqa: ANN401 - the arguments and result of the stage
+        """Run the stage on (B, T, C, h, w); tokens (B, T, L, C) are selected likewise, other arguments are passed unchanged."""
+        return self.stage(x_BTChw[:, self.indices], *(self._select(item) for item in arguments))
 
     def _select(self, item: Any) -> Any:  # noqa: ANN401
         if isinstance(item, Tensor) and item.shape[1] == self.tasks:
@@ -73,7 +73,7 @@ def _entries(values: Any, indices: Sequence[int], tasks: int) -> Any:  # noqa: A
     if isinstance(values, nn.ModuleDict):
         items = list(values.items())
         return nn.ModuleDict(dict(items[index] for index in indices))
-    if values is None:  # a bias that is switched off
+    if values is None:  # a disabled bias
         return None
     kept = values.detach().unflatten(0, (tasks, -1))[list(indices)].flatten(0, 1)
     return nn.Parameter(kept, values.requires_grad) if isinstance(values, nn.Parameter) else kept

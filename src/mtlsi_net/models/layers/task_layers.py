@@ -20,12 +20,12 @@ def count_heads(width: int, head_dim: int) -> int:
     """Return width / head_dim.
 
     Raises:
-        InputError: heads under 32 channels (their near-dead queries have exploding gradients), or uneven ones.
+        InputError: heads of fewer than 32 channels (nearly dead queries have exploding gradients), or unequal heads.
     """
     if head_dim < MIN_HEAD_DIM:
         raise InputError(f"head_dim={head_dim} is too small for linear attention; use {MIN_HEAD_DIM} or more")
     if width % head_dim:
-        raise InputError(f"width={width} is no multiple of head_dim={head_dim}; change one of them")
+        raise InputError(f"width={width} is not a multiple of head_dim={head_dim}; change one of them")
     return width // head_dim
 
 
@@ -64,12 +64,12 @@ class TaskLinear(TaskLayer):
 
 
 class TaskConv(TaskLayer):
-    """A k x k convolution per task that sees zeros on padding.
+    """A k x k convolution per task, with zeros on padded positions.
 
     Args:
         kernel_size: odd k.
         stride: of the outputs' positions.
-        depthwise: every channel for itself (then O must be C).
+        depthwise: one filter per channel (O must then equal C).
         gain: standard deviation of the initial outputs for inputs of 1.
     """
 
@@ -98,10 +98,10 @@ class TaskConv(TaskLayer):
         """Map (B, T, C, h, w) to (B, T, O, h / stride, w / stride); ``valid`` is (B, 1, h, w) or None."""
         sets, channels, _, size, _ = self.weight.shape
         x = zero_invalid(x_BTChw, valid)
-        if size == self.stride == 1 and self.groups > 1:  # libraries loop over as many groups; this is one product
+        if size == self.stride == 1 and self.groups > 1:  # libraries loop over groups; this is a single product
             return x * self.weight.flatten(2)[..., None].to(x.dtype)
         batch, tasks, _, height, width = x.shape
-        x = x.reshape(batch * tasks // sets, -1, height, width)  # shared weights: tasks count as further images
+        x = x.reshape(batch * tasks // sets, -1, height, width)  # shared weights: tasks are folded into the batch
         y = F.conv2d(x, self.weight.flatten(0, 1), stride=self.stride, padding=size // 2, groups=sets * self.groups)
         return y.reshape(batch, tasks, channels, *y.shape[-2:])
 
@@ -160,7 +160,7 @@ NORMS: dict[str, NormLayer] = {"layer": ChannelNorm, "batch": BatchNorm}
 
 
 class Unchanged(nn.Module):
-    """Stands where an addition is switched off: returns its first argument."""
+    """Placeholder for a disabled addition: returns its first argument."""
 
     def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
         """Return ``x``."""

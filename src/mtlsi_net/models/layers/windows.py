@@ -1,4 +1,4 @@
-"""Softmax attention inside windows, masked where the image ends."""
+"""Softmax attention inside windows, masked outside the image."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from mtlsi_net.models.layers.subset import TaskLayer
 from mtlsi_net.models.layers.task_layers import TaskLinear, count_heads
 
 MASKED = -1.0e4
-"""Added to logits of padded keys: exp gives 0 in every precision, and a window of padding alone stays finite."""
+"""Added to logits of padded keys: exp gives 0 in every precision, and a window of only padding stays finite."""
 
 
 class WindowAttention(TaskLayer):
@@ -25,7 +25,7 @@ class WindowAttention(TaskLayer):
     def __init__(self, tasks: int, width: int, head_dim: int, window: int, shift: int) -> None:
         super().__init__()
         if window < 2 or not 0 <= shift < window:
-            raise InputError(f"window={window} with shift={shift} makes no windows; use a window of 2 or more")
+            raise InputError(f"window={window} with shift={shift} gives no windows; use a window of at least 2")
         self.tasks, self.heads, self.window, self.shift = tasks, count_heads(width, head_dim), window, shift
         self.qkv = TaskLinear(tasks, width, 3 * width, bias=False)
         self.position_bias = nn.Parameter(torch.randn(tasks * self.heads, (2 * window - 1) ** 2) * 0.02)
