@@ -73,5 +73,5 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"\.mat: what=loader compares .* take data=nyud"):
         run(tmp_path / "out", "what=loader", "data=pascal", f"data.root={data}", f"paths.output_dir={tmp_path}")
     data = write_miniature(tmp_path / "other")
-    with pytest.raises(UserError, match=r"data.augment=false, so there is no training pipeline"):
+    with pytest.raises(UserError, match=r"what=loader measures the training pipeline, but data.augment=false"):
         run(tmp_path / "out", "what=loader", "data=nyud", f"data.root={data}", "data.augment=false")
