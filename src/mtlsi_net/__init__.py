@@ -1,7 +1,7 @@
 """MTLSI-Net: an experiment suite for multi-task dense prediction.
 
-The names of ``__all__`` are the library: networks and their parts, tasks, metrics, and trained models. They are imported when
-asked for, so that commands answer ``--help`` at once.
+The names of ``__all__`` are the library: networks and their parts, tasks, metrics, and trained models. They are imported on
+first use, so that commands answer ``--help`` quickly.
 """
 
 import importlib

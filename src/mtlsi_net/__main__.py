@@ -1,4 +1,4 @@
-"""The command ``mtlsi-net``: lists the commands, or runs one: ``mtlsi-net train ...`` is ``python -m mtlsi_net.train ...``."""
+"""Command ``mtlsi-net``, which lists or runs commands: ``mtlsi-net train ...`` is ``python -m mtlsi_net.train ...``."""
 
 import ast
 import runpy
@@ -13,12 +13,12 @@ def commands() -> dict[str, str]:
     """Return command -> what it does, from its module's docstring; a command is a module with a configuration of its name."""
     package, conf = resources.files("mtlsi_net"), resources.files("mtlsi_net.conf")
     names = sorted(file.name.removesuffix(".yaml") for file in conf.iterdir() if file.name.endswith(".yaml"))
-    found = {}
+    purposes = {}
     for name in names:
         source = package.joinpath(f"{name}.py")
         if source.is_file():
-            found[name] = (ast.get_docstring(ast.parse(source.read_text())) or "").partition(":")[0]
-    return found
+            purposes[name] = (ast.get_docstring(ast.parse(source.read_text())) or "").partition(":")[0]
+    return purposes
 
 
 def listing() -> str:
@@ -27,7 +27,7 @@ def listing() -> str:
     width = max(map(len, known))
     lines = [f"  {name:{width}}  {purpose}" for name, purpose in known.items()]
     return "\n".join(
-        ["mtlsi-net COMMAND [key=value ...]", "", *lines, "", "mtlsi-net COMMAND --help names its settings."]
+        ["mtlsi-net COMMAND [key=value ...]", "", *lines, "", "mtlsi-net COMMAND --help lists its settings."]
     )
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         return
     name, known = words[0].replace("-", "_"), commands()
     if name not in known:
-        print(f"error: {words[0]!r} is no command; {nearest_names(name, known)}", file=sys.stderr)
+        print(f"error: {words[0]!r} is not a command; {nearest_names(name, known)}", file=sys.stderr)
         sys.exit(2)
     sys.argv[1:] = words[1:]
     sys.orig_argv[1:] = ["-m", f"mtlsi_net.{name}", *words[1:]]  # the command that records name

@@ -13,12 +13,12 @@ def bench(cfg: DictConfig) -> None:
     """Run the benchmark that ``cfg.what`` names; write tables, plot and record to ``cfg.paths.run_dir``.
 
     Raises:
-        UserError: there is none of that name, or nothing to measure.
+        UserError: the benchmark is unknown, or has nothing to measure.
     """
     from mtlsi_net.benchmarks import boundary, loader, memory, model, rooms, scaling, startup
 
     if cfg.rounds < 1:
-        raise UserError(f"rounds={cfg.rounds}; give at least 1")
+        raise UserError(f"rounds={cfg.rounds} is too small; pass at least 1")
     benchmarks = {
         "loader": loader.bench_loader,
         "boundary": boundary.bench_boundary,

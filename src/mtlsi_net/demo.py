@@ -1,4 +1,4 @@
-"""A page to try a trained network on: ``python -m mtlsi_net.demo ckpt=FILE|FOLDER``."""
+"""Serve a demo page for a trained network: ``python -m mtlsi_net.demo ckpt=FILE|FOLDER``."""
 
 from omegaconf import DictConfig
 

@@ -1,4 +1,4 @@
-"""Get a data set: ``python -m mtlsi_net.download data=nyud|pascal [data.root=...]``.
+"""Download a data set: ``python -m mtlsi_net.download data=nyud|pascal [data.root=...]``.
 
 Exit code: that of ``verify_data`` on what was unpacked; 2 if there is nothing to verify.
 """
@@ -11,7 +11,7 @@ from mtlsi_net.cli.entry import run_command
 
 
 def main(cfg: DictConfig) -> None:
-    """Download, unpack, verify, and leave with the exit code."""
+    """Download, unpack and verify the data set; exit with the verdict's code."""
     from mtlsi_net.data_tools.download import download
 
     sys.exit(download(cfg))

@@ -1,4 +1,4 @@
-"""Ask a trained network what its blocks do: ``python -m mtlsi_net.probe ckpt=outputs/.../checkpoints/last.ckpt``."""
+"""Probe a trained network's blocks: ``python -m mtlsi_net.probe ckpt=outputs/.../checkpoints/last.ckpt``."""
 
 from omegaconf import DictConfig
 

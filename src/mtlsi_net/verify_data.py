@@ -11,7 +11,7 @@ from mtlsi_net.cli.entry import run_command
 
 
 def main(cfg: DictConfig) -> None:
-    """Verify, print what was found, and leave with the exit code."""
+    """Verify the data set, print the findings, and exit with their code."""
     from mtlsi_net.data_tools.verify import verify
 
     sys.exit(int(verify(cfg).level))

@@ -48,5 +48,5 @@ def test_more_images_need_more_and_precision_counts(tmp_path):
 
 
 def test_wrong_settings_end_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="batch_size=0; give at least 1"):
+    with pytest.raises(UserError, match="batch_size=0 is too small"):
         bench(configuration(tmp_path, "batch_size=0"))

@@ -121,8 +121,8 @@ def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
         (["mtlsj"], "models, 'mtlsj': .*Could not find 'model/mtlsj' .*shared_encoder"),
         (["mtlsi model.widht=32"], r"models, 'mtlsi model.widht=32': .*widht"),
         (["mtlsi 'model.width=32"], "No closing quotation"),
-        (["mtlsi data=pascal"], "data is the same for all models; set it beside what=model"),
-        (["mtlsi backbone.name=resnet18"], "backbone.name is the same for all models"),
+        (["mtlsi data=pascal"], "data must be the same for all models; set it outside models="),
+        (["mtlsi backbone.name=resnet18"], "backbone.name must be the same for all models"),
         (["model=external"], "models, 'model=external': model.target must be given"),
         (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
         (["mtlsi model.decoder.window=64"], "larger than the working grid"),
@@ -140,8 +140,8 @@ def test_what_cannot_be_built_ends_in_one_line(tmp_path, models, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("rounds=0", "rounds=0; give at least 1"),
-        ("batch_size=0", "batch_size=0; give at least 1"),
+        ("rounds=0", "rounds=0 is too small"),
+        ("batch_size=0", "batch_size=0 is too small"),
         ("precision=16", "precision=16 is not known"),
         ("data=folder", "models, 'mtlsi .*': tasks.semseg.classes must be given"),
         ("data.size=???", "models, 'mtlsi .*': data.size must be given"),

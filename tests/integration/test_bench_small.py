@@ -55,7 +55,7 @@ def test_rooms_of_every_size_are_rendered(tmp_path):
     rows = run("rooms", tmp_path, "images=1", "rooms.sizes=[[16,24],[32,48]]")
     assert [row["what"] for row in rows] == ["16x24", "32x48"]
     assert_timings(rows)
-    with pytest.raises(UserError, match="images=0; give at least 1"):
+    with pytest.raises(UserError, match="images=0 is too small"):
         run("rooms", tmp_path, "images=0")
 
 
@@ -74,7 +74,7 @@ def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):
         assert all(float(r["GFLOP"]) > float(row["GFLOP"]) for r in larger)
     fitted = {(row["over"], row["model"]): row for row in read(tmp_path / "fits.csv")}
     assert 0.8 < float(fitted["pixels", OURS]["GFLOP exponent"]) < 1.1
-    with pytest.raises(UserError, match="a curve needs two sizes"):
+    with pytest.raises(UserError, match="a curve needs at least two sizes"):
         run("scaling", tmp_path, "scaling.sizes=[[64,64]]")
 
 

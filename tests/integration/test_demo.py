@@ -52,7 +52,7 @@ def test_an_image_goes_in_and_all_tasks_come_out(checkpoint, tmp_path):
 
 def test_a_page_that_cannot_be(checkpoint, tmp_path, monkeypatch):
     model = mtlsi_net.load(checkpoint, device="cpu")
-    with pytest.raises(UserError, match="drop an image first"):
+    with pytest.raises(UserError, match="upload an image first"):
         demo._predict(model, None, "whole", tmp_path, flip=False)
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(UserError, match=r"bad\.png is not an image"):

@@ -212,20 +212,20 @@ def test_bad_images_are_skipped_and_told_at_the_end(trained, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").glob("*_*")) == [
         *("a_depth.npy", "a_depth.png", "z_depth.npy", "z_depth.png")
     ]
-    assert "depth alone: " in done.stdout
+    assert "tasks depth only: " in done.stdout
 
 
 def test_what_cannot_be_begun(trained, tmp_path):
     (tmp_path / "void").mkdir()
     (tmp_path / "file").touch()
     Image.new("RGB", (5, 5)).save(tmp_path / "x.png")
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="contains no image"):
         run(trained, tmp_path / "void", tmp_path / "out")
     with pytest.raises(UserError, match="cannot be written"):
         run(trained, tmp_path / "x.png", tmp_path / "file" / "out")
     with pytest.raises(UserError, match="is no folder"):
         run(trained, tmp_path / "x.png", tmp_path / "out", "labels=nowhere")
-    with pytest.raises(UserError, match="holds none of the folders"):
+    with pytest.raises(UserError, match="contains none of the folders"):
         run(trained, tmp_path / "x.png", tmp_path / "out", f"labels={tmp_path / 'void'}")
     with pytest.raises(UserError, match="device=cuda:77 cannot be used"):
         run(trained, tmp_path / "x.png", tmp_path / "out", "device=cuda:77")
@@ -252,7 +252,7 @@ def test_maps_after_a_second_cut_are_those_of_the_task(trained, model, image, tm
 def test_labels_of_another_size_spoil_nothing(trained, tmp_path, caplog):
     Image.new("RGB", (30, 20)).save(tmp_path / "0001.png")
     run(trained, tmp_path / "0001.png", tmp_path / "out", f"labels={trained.data}")
-    assert "no errors drawn" in caplog.text
+    assert "no error map drawn" in caplog.text
     assert (tmp_path / "out" / "0001_depth.npy").is_file()
 
 

@@ -38,7 +38,7 @@ def test_the_list_needs_no_torch():
 def test_an_unknown_command_ends_with_one_line():
     done = run("trian", "seed=1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: 'trian' is no command; did you mean 'train'?\n"
+    assert done.stderr == "error: 'trian' is not a command; did you mean 'train'?\n"
 
 
 def test_a_commands_help_is_its_own():

@@ -10,7 +10,7 @@ from mtlsi_net.models.recorder import Intervention
 
 
 def drop_from_context(task: int) -> Intervention:
-    """Take one source out of every context: the others' mean is what is read then."""
+    """Remove one task's source from every context, which then is the mean of the others."""
 
     def change(_: nn.Module, args: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         kept = torch.ones(args[0].shape[1], device=args[0].device)
@@ -22,7 +22,7 @@ def drop_from_context(task: int) -> Intervention:
 
 
 def drop_from_tokens(task: int, tasks: int) -> Intervention:
-    """Take one task's tokens out of the shared set, after all tokens were mixed: the others keep what they heard of it."""
+    """Remove one task's tokens from the shared set after mixing; the other tokens keep information from it."""
 
     def change(_: nn.Module, __: object, tokens: Tensor) -> Tensor:
         by_task = torch.unflatten(tokens, 2, (tasks, -1))
@@ -32,7 +32,7 @@ def drop_from_tokens(task: int, tasks: int) -> Intervention:
 
 
 def context_of_another_image(network: nn.Module) -> list[RemovableHandle]:
-    """Let every image read the context of the one before it in the batch."""
+    """Give every image the context of the previous image in the batch."""
 
     def change(_: nn.Module, args: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         return tuple(x.roll(1, 0) for x in args)
@@ -41,7 +41,7 @@ def context_of_another_image(network: nn.Module) -> list[RemovableHandle]:
 
 
 def tokens_of_another_image(network: nn.Module) -> list[RemovableHandle]:
-    """Let every image read the tokens of the one before it in the batch."""
+    """Give every image the tokens of the previous image in the batch."""
     distiller = network.get_submodule("distiller")
     return [distiller.register_forward_hook(lambda _, __, tokens: tokens.roll(1, 0))]
 
@@ -56,6 +56,6 @@ def contexts_of(network: nn.Module) -> list[nn.Module]:
 
 
 def shares_context(network: nn.Module) -> bool:
-    """Say whether tasks read each other's contexts, one source per task."""
-    found = contexts_of(network)
-    return bool(found) and not any(isinstance(module, PerTaskContext) for module in found)
+    """Return whether tasks read each other's contexts, one source per task."""
+    contexts = contexts_of(network)
+    return bool(contexts) and not any(isinstance(module, PerTaskContext) for module in contexts)

@@ -1,4 +1,4 @@
-"""Pictures of the probe's findings."""
+"""Plots of the probe's results."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -20,18 +20,18 @@ matplotlib.use("Agg")
 TOKENS_SHOWN = 4
 
 
-def draw_matrices(found: Mapping[str, Any], path: Path) -> None:
-    """Draw who needs whom: harm by dropping a task from context and tokens, transplants, and gradient cosines."""
+def draw_matrices(results: Mapping[str, Any], path: Path) -> None:
+    """Draw matrices between tasks: harm by dropping one from context and tokens, transplants, and gradient cosines."""
     titles = {
-        "context_influence": "loss of score, %, when the context\nlacks a task (row)",
-        "tokens_influence": "loss of score, %, when the mixed\ntokens lack a task (row)",
+        "context_influence": "loss of score, %, when the context\nexcludes a task (row)",
+        "tokens_influence": "loss of score, %, when the mixed\ntokens exclude a task (row)",
         "transplants": "loss of score, %, with\nanother image's",
         "gradient_cosines": "cosine of gradients\nat the encoder",
     }
-    shown = [key for key in titles if found.get(key)]
+    shown = [key for key in titles if results.get(key)]
     figure = Figure(figsize=(3.9 * len(shown), 3.4), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        rows = found[key]
+        rows = results[key]
         values = np.array([list(row.values()) for row in rows.values()], float)
         percent = key != "gradient_cosines"
         values = 100 * values if percent else values
@@ -62,12 +62,12 @@ def draw_gate(by_task: Mapping[str, Sequence[float]], distances: Sequence[int], 
 
 @torch.no_grad()
 def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
-    """Draw, for the first image, where the most focused tokens of every task look."""
+    """Draw, for the first image, the assignments of every task's most focused tokens."""
     network = module.network
     assert isinstance(network, DenseNetwork)
-    with record_activations(network) as seen:
+    with record_activations(network) as recorded:
         module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
-    assignment, stride = seen.assignments[0][0], network.canvas.stride  # (T, M, h, w)
+    assignment, stride = recorded.assignments[0][0], network.canvas.stride  # (T, M, h, w)
     image = batch["image"][0].permute(1, 2, 0).numpy()
     names = list(module.tasks)
     shown = min(TOKENS_SHOWN, assignment.shape[1])

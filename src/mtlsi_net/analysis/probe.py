@@ -1,4 +1,4 @@
-"""Probe of a trained network, without training: does a block do anything, and what (our choice of measures)."""
+"""Probe of a trained network: measures, of our choice, of whether its blocks have an effect and which."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from mtlsi_net.tasks.metrics import Scores, TaskMetrics, postprocess
 log = logging.getLogger(__name__)
 
 DISTANCES = (2, 4, 8, 16, 32)
-"""Upper ends of the distance classes, in pixels of the network's input; the last class is open."""
+"""Upper limits of the distance classes, in pixels of the network's input; the last class has none."""
 
 
 def _forward(module: MultiTaskModule, batch: Batch) -> Prediction:
@@ -59,25 +59,25 @@ def score(module: MultiTaskModule, batches: Sequence[Batch], *interventions: Int
 
 def harm(module: MultiTaskModule, before: Scores, after: Scores) -> dict[str, float]:
     """Return task -> relative loss of its main metric, positive where an intervention made it worse; NaN from 0."""
-    found = {}
+    losses = {}
     for name, task in module.tasks.items():
         a, b = (scores[name][task.main_key(scores[name])] for scores in (before, after))
         sign = -1 if task.higher_is_better else 1
-        found[name] = sign * (b - a) / a if a != 0 else float("nan")
-    return found
+        losses[name] = sign * (b - a) / a if a != 0 else float("nan")
+    return losses
 
 
 @torch.no_grad()
 def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, Any]:
-    """Return how the tokens of a network with a ``SemanticTokenDistiller`` look at an image.
+    """Return statistics of the tokens of a network with a ``SemanticTokenDistiller``.
 
     ``cosine``: task -> mean cosine between two of its tokens as read by the decoder; 1 is collapsed. ``positions``: task ->
-    exp(entropy) of a token's assignment: how many positions it effectively looks at, mean. ``positions_of_image``: valid
+    exp(entropy) of a token's assignment: the effective number of its positions, mean. ``positions_of_image``: valid
     positions of an image, mean.
     """
     names, cosines, effective, sizes = list(module.tasks), [], [], []
 
-    def look(stage: nn.Module, args: tuple[Tensor, Tensor | None], tokens: Tensor) -> None:
+    def record(stage: nn.Module, args: tuple[Tensor, Tensor | None], tokens: Tensor) -> None:
         assert isinstance(stage, SemanticTokenDistiller)
         x, valid = args
         assignment = stage.assignment(stage.norm(x), valid)
@@ -88,7 +88,7 @@ def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
         real = x.shape[-1] * x.shape[-2] if valid is None else valid.flatten(1).sum(1).float().mean().item()
         sizes.append(real)
 
-    with module.network.get_submodule("distiller").register_forward_hook(look):
+    with module.network.get_submodule("distiller").register_forward_hook(record):
         for batch in batches:
             _forward(module, batch)
     cosine, positions = (
@@ -141,8 +141,8 @@ def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tu
 def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean cosines (T, T) between tasks' gradients at the encoder's parameters, and the mean norms (T,).
 
-    Losses carry the constant factors of ``task_weights.weights``, preliminary predictions included, and no balancing
-    beyond that; cosines do not depend on it. NaN where the encoder is frozen.
+    Losses carry the constant factors of ``task_weights.weights``, preliminary predictions included, and no further
+    balancing, on which cosines do not depend. NaN where the encoder is frozen.
     """
     parameters = [p for p in module.network.get_submodule("encoder").parameters() if p.requires_grad]
     cosines, norms = [], []
@@ -160,9 +160,9 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
         norms.append(matrix.norm(dim=1))
         unit = matrix / matrix.norm(dim=1, keepdim=True)
         cosines.append(unit @ unit.mT)
-    # A task without labels in a batch has no gradient there, and no say.
-    seen = torch.stack(norms)
-    return torch.stack(cosines).nanmean(0).numpy(), seen.where(seen > 0, torch.nan).nanmean(0).numpy()
+    # A task without labels in a batch has no gradient there and is left out of its means.
+    all_norms = torch.stack(norms)
+    return torch.stack(cosines).nanmean(0).numpy(), all_norms.where(all_norms > 0, torch.nan).nanmean(0).numpy()
 
 
 def probe(cfg: DictConfig) -> dict[str, Any]:
@@ -171,36 +171,38 @@ def probe(cfg: DictConfig) -> dict[str, Any]:
     folder = restored.folder
     folder.create(folder.pictures)
     if not isinstance(restored.module.network, DenseNetwork):
-        raise UserError(f"ckpt={cfg.ckpt} holds a network from outside; the probe knows the parts of this suite's only")
+        raise UserError(f"ckpt={cfg.ckpt} holds an external network; the probe supports only networks of this suite")
     module = restored.module.eval().to(build_trainer(restored.run, folder).strategy.root_device)
     if restored.data.eval_batch_size < 2:
-        raise UserError("data.eval_batch_size=1: a transplant needs another image in the batch; set it to 2 or more")
+        raise UserError(
+            "data.eval_batch_size=1, but a transplant needs another image in the batch; set it to 2 or more"
+        )
     batches = _batches(restored, "val", cfg.images)
-    found: dict[str, Any] = {"images": sum(len(b["id"]) for b in batches), "skipped": {}}
-    found["baseline"] = score(module, batches)
-    _measure_interventions(module, batches, found)
-    _measure_blocks(restored, batches, found)
+    results: dict[str, Any] = {"images": sum(len(b["id"]) for b in batches), "skipped": {}}
+    results["baseline"] = score(module, batches)
+    _measure_interventions(module, batches, results)
+    _measure_blocks(restored, batches, results)
     cosines, norms = gradient_cosines(module, _batches(restored, "train_scored", cfg.gradient_images))
     rows = (dict(zip(module.tasks, row, strict=True)) for row in cosines.tolist())
-    found["gradient_cosines"] = dict(zip(module.tasks, rows, strict=True))
-    found["gradient_norms"] = dict(zip(module.tasks, norms.tolist(), strict=True))
+    results["gradient_cosines"] = dict(zip(module.tasks, rows, strict=True))
+    results["gradient_norms"] = dict(zip(module.tasks, norms.tolist(), strict=True))
 
-    _write(found, folder.root)
+    _write(results, folder.root)
     write_json(folder.record, describe_scores(restored.run, restored.data, restored.tasks, {}))
-    draw_matrices(found, folder.pictures / "tasks.png")
-    for label, reason in found["skipped"].items():
-        log.info("%s: not measured, %s", label, reason)
-    log.info("probed %s on %d images: %s", cfg.ckpt, found["images"], folder.root)
-    return found
+    draw_matrices(results, folder.pictures / "tasks.png")
+    for label, reason in results["skipped"].items():
+        log.info("%s not measured: %s", label, reason)
+    log.info("probed %s on %d images: %s", cfg.ckpt, results["images"], folder.root)
+    return results
 
 
 def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
-    """Return batches of evenly spaced images, all of the same number."""
+    """Return equally large batches of evenly spaced images."""
     loader = restored.data.eval_dataloader(split)
     dataset, size = restored.data.datasets[split], restored.data.eval_batch_size
     count = min(count, len(dataset)) // size * size
     if count == 0:
-        raise UserError(f"{split}: {len(dataset)} images, {size} in a batch; ask for at least that many images")
+        raise UserError(f"{split} has {len(dataset)} images for batches of {size}; request at least one full batch")
     draws = list(loader.sampler)
     samples = [dataset[draws[index * len(dataset) // count]] for index in range(count)]
     return [
@@ -209,18 +211,18 @@ def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
     ]
 
 
-def _measure_interventions(module: MultiTaskModule, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+def _measure_interventions(module: MultiTaskModule, batches: Sequence[Batch], results: dict[str, Any]) -> None:
     names = list(module.tasks)
-    plan = _plan(module.network, names, found["skipped"])
+    plan = _plan(module.network, names, results["skipped"])
     effects = {
-        label: harm(module, found["baseline"], score(module, batches, intervene))
+        label: harm(module, results["baseline"], score(module, batches, intervene))
         for label, intervene in track(plan.items(), "interventions", transient=True)
     }
     for part in ("context", "tokens"):
         rows = {name: effects[f"{part} without {name}"] for name in names if f"{part} without {name}" in effects}
         if rows:
-            found[f"{part}_influence"] = rows
-    found["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
+            results[f"{part}_influence"] = rows
+    results["transplants"] = {k: v for k, v in effects.items() if k.endswith("another image")}
 
 
 def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> dict[str, Intervention]:
@@ -232,7 +234,7 @@ def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> 
     if len(names) > 1 and shares_context(network):
         plan |= {f"context without {name}": drop_from_context(k) for k, name in enumerate(names)}
     else:
-        skipped["context influence"] = "this network has no context that is shared by tasks, one source each"
+        skipped["context influence"] = "this network has no context shared by tasks, with one source per task"
     distiller = getattr(network, "distiller", None)
     if isinstance(distiller, SemanticTokenDistiller):
         plan["tokens of another image"] = tokens_of_another_image
@@ -241,32 +243,32 @@ def _plan(network: nn.Module, names: Sequence[str], skipped: dict[str, str]) -> 
     if len(names) > 1 and isinstance(distiller, SemanticTokenDistiller) and distiller.sets == 1:
         plan |= {f"tokens without {name}": drop_from_tokens(k, len(names)) for k, name in enumerate(names)}
     else:
-        skipped["token influence"] = "this network has no tokens that tasks share"
+        skipped["token influence"] = "this network has no tokens shared by tasks"
     return plan
 
 
-def _measure_blocks(restored: Restored, batches: Sequence[Batch], found: dict[str, Any]) -> None:
+def _measure_blocks(restored: Restored, batches: Sequence[Batch], results: dict[str, Any]) -> None:
     module, network = restored.module, restored.module.network
     if isinstance(getattr(network, "distiller", None), SemanticTokenDistiller):
-        found["tokens"] = token_statistics(module, batches)
+        results["tokens"] = token_statistics(module, batches)
         draw_tokens(module, batches[0], restored.folder.pictures / "tokens.png")
     else:
-        found["skipped"]["tokens"] = "this network has no semantic token distiller"
+        results["skipped"]["tokens"] = "this network has no semantic token distiller"
     if not any(isinstance(m, Gate) for m in network.modules()):
-        found["skipped"]["gate"] = "this network has no gate"
+        results["skipped"]["gate"] = "this network has no gate"
     elif "boundary" not in module.tasks:
-        found["skipped"]["gate"] = "the distance to boundaries needs the boundary task's labels"
+        results["skipped"]["gate"] = "the distance to boundaries needs labels of the boundary task"
     else:
-        found["gate_by_distance"] = gate_by_distance(module, batches)
-        draw_gate(found["gate_by_distance"], DISTANCES, restored.folder.pictures / "gate.png")
+        results["gate_by_distance"] = gate_by_distance(module, batches)
+        draw_gate(results["gate_by_distance"], DISTANCES, restored.folder.pictures / "gate.png")
 
 
-def _write(found: Mapping[str, Any], root: Path) -> None:
-    write_json(root / "probe.json", found)
+def _write(results: Mapping[str, Any], root: Path) -> None:
+    write_json(root / "probe.json", results)
     for key in ("context_influence", "tokens_influence", "transplants", "gradient_cosines"):
-        if found.get(key):
-            columns = list(next(iter(found[key].values())))
-            write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in found[key].items()])
-    if "gate_by_distance" in found:
+        if results.get(key):
+            columns = list(next(iter(results[key].values())))
+            write_csv(root / f"{key}.csv", ["", *columns], [[k, *row.values()] for k, row in results[key].items()])
+    if "gate_by_distance" in results:
         ends = [f"below {d} px" for d in DISTANCES] + [f"{DISTANCES[-1]} px and more"]
-        write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in found["gate_by_distance"].items()])
+        write_csv(root / "gate_by_distance.csv", ["", *ends], [[k, *v] for k, v in results["gate_by_distance"].items()])

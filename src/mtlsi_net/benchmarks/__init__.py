@@ -1,1 +1,1 @@
-"""Measurements of speed; ``mtlsi_net.bench`` chooses among them."""
+"""Benchmarks of speed and memory, run by ``mtlsi_net.bench``."""

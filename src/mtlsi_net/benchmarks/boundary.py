@@ -1,4 +1,4 @@
-"""Speed of boundary scoring: one image on one core, many on all."""
+"""Speed of boundary scoring: one image on one core, many images on all cores."""
 
 import time
 from functools import partial
@@ -17,18 +17,20 @@ SETTINGS = {
     "99 thresholds, no NMS": make_preset("plain", {"max_dist": 0.011}),
     "101 thresholds, NMS": make_preset("nyud", {"truth": "boundaries"}),
 }
-"""Both at NYUDv2's distance of a match; the ground truth is taken as stored."""
+"""Both with NYUDv2's maximum distance of a match; the ground truth is used as stored."""
 PUBLISHED = (654, 2498)
-"""Images of the published lists: NYUDv2, PASCAL-Context."""
+"""Numbers of images of the published lists: NYUDv2, PASCAL-Context."""
 COPIES = 48
-"""Of the image, that all cores score."""
+"""Copies of the image that all cores score."""
 
 
 def bench_boundary(cfg: DictConfig) -> Report:
     """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``."""
     for key in ("pred", "gt"):
         if not Path(cfg.boundary[key]).is_file():
-            raise UserError(f"boundary.{key}={cfg.boundary[key]} is no file; give a picture, boundary.{key}=FILE")
+            raise UserError(
+                f"boundary.{key}={cfg.boundary[key]} is not a file; pass a picture with boundary.{key}=FILE"
+            )
     job = (Path(cfg.boundary.pred), [Path(cfg.boundary.gt)])
     soft, reference = read_prediction(job[0]), read_reference(job[1], SETTINGS["101 thresholds, NMS"])
 
@@ -50,7 +52,7 @@ def bench_boundary(cfg: DictConfig) -> Report:
 
 
 def throughput(job: Job, preset: Preset) -> float:
-    """Return images a second on all cores, files included; the processes' start is left out."""
+    """Return images per second on all cores, including file access, excluding the processes' start."""
     work = map_in_processes(partial(count_image, preset=preset), [job] * COPIES)
     marks = [time.perf_counter() for _ in work]
     half = COPIES // 2

@@ -1,4 +1,4 @@
-"""The networks that a benchmark compares: sets of overrides of ``conf/train.yaml``, composed and built."""
+"""Networks that a benchmark compares: overrides of ``conf/train.yaml``, composed and built."""
 
 import shlex
 from contextlib import AbstractContextManager, nullcontext
@@ -19,13 +19,13 @@ from mtlsi_net.engine.trainer import build_module
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.size import ModelSize, measure_size
 
-OWN = ("model", "ablation", "backbone", "optim", "task_weights", "activation_checkpointing", "compile")
-"""Groups and settings of which every candidate may have its own choice; all else is the run's."""
+PER_MODEL = ("model", "ablation", "backbone", "optim", "task_weights", "activation_checkpointing", "compile")
+"""Groups and settings that candidates may override; all others are the same for all of them."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with random weights, what trains it, its backbone's name (None: it brings its own), and its size."""
+    """A network with random weights, its training module, its backbone's name (None: built in), and its size."""
 
     module: MultiTaskModule
     backbone: str | None
@@ -33,18 +33,18 @@ class Candidate:
 
 
 def build_candidates(cfg: DictConfig, device: torch.device) -> dict[str, Candidate]:
-    """Build the networks of ``cfg.models`` for the run's tasks and image size, all of them kept on ``device``.
+    """Build the networks of ``cfg.models`` for the run's tasks and image size, all on ``device`` at once.
 
     Each of ``models`` is a choice of conf/model, or overrides of train.yaml: ``mtlsi ablation=no_fusion``.
 
     Raises:
-        UserError: a name that is not known, an override that does not fit or would make the networks differ in data, or
-            a network that cannot be built or takes no images of this size.
+        UserError: an unknown name, an override that is invalid or would give the networks different data, or a network
+            that cannot be built or does not accept images of this size.
     """
     names = [cfg.models] if isinstance(cfg.models, str) else list(cfg.models)
     if not names or len(set(names)) < len(names):
-        raise UserError(f"models={names}: name at least one model, and none twice")
-    running = GlobalHydra.instance().is_initialized()  # then with its --config-dir
+        raise UserError(f"models={names}: name at least one model, each once")
+    running = GlobalHydra.instance().is_initialized()  # with its --config-dir
     context: AbstractContextManager[object] = (
         nullcontext() if running else initialize_config_module("mtlsi_net.conf", version_base="1.3")
     )
@@ -65,11 +65,11 @@ def _compose(name: str, cfg: DictConfig) -> DictConfig:
     overrides = [word if "=" in word or word.startswith("~") else f"model={word}" for word in words]
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     if not keys:
-        raise UserError("models has an empty name; give one of conf/model, e.g. mtlsi")
+        raise UserError("models contains an empty name; use one of conf/model, e.g. mtlsi")
     for key in keys:
-        if key.partition(".")[0] not in OWN or (key.startswith("backbone.") and "backbone" not in keys):
+        if key.partition(".")[0] not in PER_MODEL or (key.startswith("backbone.") and "backbone" not in keys):
             raise UserError(
-                f"{key} is the same for all models; set it beside what=model. Of their own they have {', '.join(OWN)}"
+                f"{key} must be the same for all models; set it outside models=. Models may override {', '.join(PER_MODEL)}"
             )
     run = compose("train", overrides)
     shared: Any = OmegaConf.to_container(cfg, resolve=False)

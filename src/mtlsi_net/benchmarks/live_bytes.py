@@ -1,4 +1,4 @@
-"""Memory of a training step, counted without a device: fake tensors know their sizes and hold no values."""
+"""Memory count of a training step without a device, by fake tensors, which have sizes but no values."""
 
 import weakref
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from mtlsi_net.core.types import Batch
 from mtlsi_net.lit.module import MultiTaskModule
 
 PROBE = 1000
-"""Values of the parameter by which an optimiser's state is measured."""
+"""Number of values of the parameter with which an optimiser's state is measured."""
 
 
 class StepBytes(NamedTuple):
     """Bytes of a training step.
 
-    ``saved`` are distinct storages kept for the backward pass, parameters left out; ``working`` is the largest sum of
-    what forward and backward made and had not freed: activations, gradients and temporary values.
+    ``saved`` are distinct storages kept for the backward pass, without parameters; ``working`` is the largest sum of
+    live results of forward and backward: activations, gradients and temporary values.
     """
 
     parameters: int
@@ -35,7 +35,7 @@ class StepBytes(NamedTuple):
 
     @property
     def peak(self) -> int:
-        """All of it at the worst moment of forward and backward."""
+        """Total at the peak of forward and backward."""
         return self.parameters + self.buffers + self.optimiser + self.working
 
 
@@ -43,7 +43,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch shi
     """Adds up the storages that operations inside the context make, until they are freed.
 
     torch.distributed._tools' MemTracker gives the same sums within 5 %, in eight times the processor time, and does not
-    tell what the backward pass keeps. ``now`` are the bytes that live, ``peak`` their largest sum so far.
+    report what is kept for the backward pass. ``now`` are the bytes that live, ``peak`` their largest sum so far.
     """
 
     def __init__(self) -> None:
@@ -73,9 +73,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch shi
 
 
 def count_step(module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None) -> StepBytes:
-    """Count a training step on ``batch`` (whose own bytes are left out), autocasting to ``dtype`` if not None.
+    """Count a training step on ``batch`` (whose bytes are not counted), autocasting to ``dtype`` if not None.
 
-    Kernels are the CPU's, as a GPU's need one: a GPU's attention may keep less.
+    It counts for the CPU's kernels, as a GPU's need a GPU; a GPU's attention may keep less.
     """
     module.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, LiveBytes() as live:
@@ -86,7 +86,7 @@ def count_step(module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None)
         for tensor in (*owned.values(), *known.values(), image, valid):
             live.ignore(tensor)
         parameters = {id(tensor.untyped_storage()) for tensor in owned.values()}
-        saved: dict[int, torch.UntypedStorage] = {}  # held, so that no id comes twice
+        saved: dict[int, torch.UntypedStorage] = {}  # held so that ids stay unique
 
         def keep(tensor: Tensor) -> Tensor:
             saved[id(tensor.untyped_storage())] = tensor.untyped_storage()
@@ -100,12 +100,12 @@ def count_step(module: MultiTaskModule, batch: Batch, dtype: torch.dtype | None)
         saved.clear()
         total.backward()
     gradients = sum(p.nbytes for p in module.parameters() if p.requires_grad)
-    own, buffers = (sum(x.nbytes for x in tensors) for tensors in (module.parameters(), module.buffers()))
-    return StepBytes(own, buffers, gradients, round(_state_per_byte(module) * gradients), kept, live.peak)
+    weights, buffers = (sum(x.nbytes for x in tensors) for tensors in (module.parameters(), module.buffers()))
+    return StepBytes(weights, buffers, gradients, round(_state_per_byte(module) * gradients), kept, live.peak)
 
 
 def _state_per_byte(module: MultiTaskModule) -> float:
-    """Return the bytes of the optimiser's state for each of a parameter."""
+    """Return the bytes of the optimiser's state per byte of a parameter."""
     probe = nn.Parameter(torch.zeros(PROBE))
     optimizer = module.recipe.optimizer([{"params": [probe], "lr": 1e-3, "weight_decay": 0.0}])
     probe.grad = torch.ones(PROBE)

@@ -1,4 +1,4 @@
-"""Speed of loading: one process, one thread, against decoding the same files alone."""
+"""Speed of data loading in one thread, relative to decoding the same files alone."""
 
 import logging
 import time
@@ -36,29 +36,29 @@ def bench_loader(cfg: DictConfig) -> Report:
     prepare_worker(0)
     train, plain = data.datasets["train"], data.datasets["train_scored"]
     if not isinstance(train.pipeline, TrainPipeline):
-        raise UserError("what=loader: data.augment=false, so there is no training pipeline to measure; set it to true")
+        raise UserError("what=loader measures the training pipeline, but data.augment=false; set data.augment=true")
     specs, count = train.reader.specs, min(cfg.images, len(train))
     samples = [index * len(train) // count for index in range(count)]
 
     def load(number: int) -> dict[str, float]:
-        """Return the mean seconds over the samples; at every sample all take turns, so that other load meets all."""
+        """Return the mean seconds over the samples; all take turns at every sample, so that other load affects all."""
         seconds: dict[str, float] = {}
         for sample in samples:
-            for told in (
+            for timings in (
                 timed(DECODE, decode_alone, train.reader, train.ids[sample]),
                 timed(TRAIN, train.__getitem__, Draw(number, sample)),
                 timed(EVALUATE, plain.__getitem__, Draw(0, sample)),
                 time_steps(train, number, sample),
                 timed(VALUES, batch_values, collate([train[Draw(number, sample)]], specs), specs),
             ):
-                seconds |= {name: seconds.get(name, 0.0) + took for name, took in told.items()}
+                seconds |= {name: seconds.get(name, 0.0) + took for name, took in timings.items()}
         return {name: took / count for name, took in seconds.items()}
 
     return report(take_turns([load], cfg.rounds, "loader"))
 
 
 def decode_alone(reader: SampleReader, sample_id: str) -> list[NDArray[Any]]:
-    """Return the arrays in a sample's files as they are stored, unchecked, by the decoders that its reader uses."""
+    """Return the arrays in a sample's files as they are stored, unchecked, with its reader's decoders."""
     arrays = []
     for name in (IMAGE, *reader.specs):
         for path in reader.files(name, sample_id):
@@ -68,7 +68,7 @@ def decode_alone(reader: SampleReader, sample_id: str) -> list[NDArray[Any]]:
                 colored = name == IMAGE or reader.specs[name].channels == 3
                 arrays.append(read_pixels(path, "RGB" if colored else "L"))
             else:
-                raise UserError(f"{path}: what=loader compares with decoding of .png, .jpg and .npy; take data=nyud")
+                raise UserError(f"{path}: what=loader decodes only .png, .jpg and .npy; use data=nyud")
     return arrays
 
 

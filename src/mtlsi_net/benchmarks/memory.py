@@ -1,4 +1,4 @@
-"""Memory of a training step: counted without a device, and measured where there is a GPU."""
+"""Memory benchmark of a training step: counted without a device, and measured on a GPU if there is one."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Size, speed and memory of networks, side by side."""
+"""Benchmark of networks: size, speed and memory, side by side."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -56,10 +56,10 @@ def bench_model(cfg: DictConfig) -> Report:
         return {(name, what): value for what, value in getattr(runners[name], kind)().items()}
 
     kinds = ("forward", "step") if cfg.train else ("forward",)
-    found = take_turns([partial(run, name, kind) for kind in kinds for name in runners], cfg.rounds, "models")
-    found.columns = pd.MultiIndex.from_tuples(found.columns)
-    first = found[next(iter(runners))]
-    rows = [model_row(name, candidate, found[name], first, cfg) for name, candidate in candidates.items()]
+    values = take_turns([partial(run, name, kind) for kind in kinds for name in runners], cfg.rounds, "models")
+    values.columns = pd.MultiIndex.from_tuples(values.columns)
+    first = values[next(iter(runners))]
+    rows = [model_row(name, candidate, values[name], first, cfg) for name, candidate in candidates.items()]
     title = headline(settings)
     record = {"settings": settings, "meaning": MEANING}
     return Report({"model": rows}, draw(rows, title), title, record)

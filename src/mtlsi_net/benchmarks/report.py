@@ -1,4 +1,4 @@
-"""Shared by all benchmarks: rounds in turn, quartiles, and the tables, plot and record that are left."""
+"""Rounds and reports of benchmarks: measurements in turn, quartiles, tables, plot and record."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,14 +25,14 @@ def take_turns(jobs: Iterable[Callable[[int], Mapping[Any, float]]], rounds: int
     """Return a column for each value that the jobs return by name, and a row for each round.
 
     The jobs take turns, so that ratios hold on a busy machine. (torch.utils.benchmark.Timer calls its statement three
-    times for one measurement, with one thread unless told otherwise, and keeps one number of it.) Each is called with
+    times per measurement, by default with one thread, and keeps one number of it.) Each is called with
     the number of the round; round 0 warms up and is left out.
     """
     jobs = list(jobs)
-    found = []
+    results = []
     for number in track(range(rounds + 1), title, transient=True):
-        found.append({name: value for job in jobs for name, value in job(number).items()})
-    return pd.DataFrame(found[1:])
+        results.append({name: value for job in jobs for name, value in job(number).items()})
+    return pd.DataFrame(results[1:])
 
 
 def quartiles(values: pd.Series, name: str, digits: int) -> Row:
@@ -73,7 +73,7 @@ class Report:
         print(self.title, frame.to_string(), sep="\n")
         for name, meaning in self.record.get("meaning", {}).items():
             print(f"{name}: {meaning}")
-        log.info("everything is in %s", folder)
+        log.info("tables, plot and record are in %s", folder)
 
 
 def timings(what: str, seconds: pd.DataFrame, meaning: str, settings: Mapping[str, Any]) -> Report:

@@ -1,4 +1,4 @@
-"""Speed of rendering rooms on one core, files left out."""
+"""Speed of rendering rooms on one core, without writing files."""
 
 import time
 
@@ -14,7 +14,7 @@ from mtlsi_net.data.rooms.render import render_room
 def bench_rooms(cfg: DictConfig) -> Report:
     """Render ``cfg.images`` rooms of each of ``cfg.rooms.sizes`` a round and take the processor seconds of one."""
     if cfg.images < 1:
-        raise UserError(f"images={cfg.images}; give at least 1")
+        raise UserError(f"images={cfg.images} is too small; pass at least 1")
 
     def render(number: int, height: int, width: int) -> dict[str, float]:
         start = time.process_time()

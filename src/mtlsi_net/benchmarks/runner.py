@@ -1,4 +1,4 @@
-"""One network running on random data, its device's clock and memory gauge."""
+"""Runner of one network on random data, with its device's clock and memory gauge."""
 
 import math
 import time
@@ -27,7 +27,7 @@ unknown."""
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """Trainer's name -> type of autocasting."""
 MAX_DEPTH = 10.0
-"""Of random depth, in metres."""
+"""Maximum random depth, in metres."""
 
 
 def open_device(name: str) -> torch.device:
@@ -37,21 +37,21 @@ def open_device(name: str) -> torch.device:
         UserError: another name, or no GPU.
     """
     choose("device", name, {"auto": None, "cpu": None, "cuda": None})
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
-        raise UserError("device=cuda, but torch finds no GPU; set device=cpu, or install a torch that was built for it")
-    return torch.device("cuda" if found and name != "cpu" else "cpu")
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("device=cuda, but torch finds no GPU; set device=cpu, or install a torch built for CUDA")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def step_settings(cfg: DictConfig) -> tuple[torch.dtype | None, torch.device]:
     """Return the type of autocasting (None: none) and the device."""
     if cfg.batch_size < 1:
-        raise UserError(f"batch_size={cfg.batch_size}; give at least 1")
+        raise UserError(f"batch_size={cfg.batch_size} is too small; pass at least 1")
     return choose("precision", cfg.precision, PRECISIONS), open_device(cfg.device)
 
 
 def device_record(device: torch.device, precision: str) -> dict[str, Any]:
-    """Return where and in which number formats something was measured."""
+    """Return the device and number formats of a measurement."""
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),

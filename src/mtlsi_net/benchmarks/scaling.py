@@ -24,7 +24,7 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.encoder import Encoder
 
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it misses fonts of powers that it does not need
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns about fonts that are not needed
 
 MAPS = 4
 COSTS = ("GFLOP", "saved MiB", "peak MiB", "forward ms")
@@ -39,7 +39,7 @@ MEANING = {
 
 
 class FixedMaps(Encoder):
-    """Stands for a plain transformer: four maps of its shapes at next to no cost, so that the decoder is measured."""
+    """Substitute for a plain transformer: four maps of its shapes at negligible cost, so that the decoder is measured."""
 
     def __init__(self, name: str, channels: int, stride: int, pretrained: bool = False) -> None:  # noqa: ARG002
         super().__init__()
@@ -61,7 +61,9 @@ class FixedMaps(Encoder):
 def bench_scaling(cfg: DictConfig) -> Report:
     """Measure the decoders of ``cfg.scaling.models``."""
     if len(cfg.scaling.sizes) < 2:
-        raise UserError(f"scaling.sizes={cfg.scaling.sizes}; a curve needs two sizes or more: [[224,288],[448,576]]")
+        raise UserError(
+            f"scaling.sizes={cfg.scaling.sizes}; a curve needs at least two sizes, e.g. [[224,288],[448,576]]"
+        )
     device = open_device(cfg.device)
     rows = [row for variation in _variations(cfg) for row in _measure(cfg, device, *variation)]
     fitted = fits(rows)
@@ -72,7 +74,7 @@ def bench_scaling(cfg: DictConfig) -> Report:
 
 
 def _variations(cfg: DictConfig) -> Iterator[tuple[str, float, Sequence[int], int, list[str]]]:
-    """Give (what is varied, its value, size, number of tasks, models)."""
+    """Yield (what is varied, its value, size, number of tasks, models)."""
     models, base = list(cfg.scaling.models), list(cfg.scaling.sizes[0])
     for size in cfg.scaling.sizes:
         yield "pixels", math.prod(size), list(size), cfg.scaling.base_tasks, models
@@ -86,7 +88,7 @@ def _variations(cfg: DictConfig) -> Iterator[tuple[str, float, Sequence[int], in
 def _measure(
     cfg: DictConfig, device: torch.device, over: str, value: float, size: Sequence[int], tasks: int, models: list[str]
 ) -> list[Row]:
-    """Return the models' rows at one value of what is varied; their networks are gone then, all would be too large."""
+    """Return the models' rows at one value of what is varied; the networks are freed afterwards, as all of them would not fit."""
     rows, jobs = {}, []
     names = {f"{model} task_weights=equal": model for model in models}
     for name, candidate in build_candidates(_configuration(cfg, size, tasks, list(names)), torch.device("cpu")).items():
@@ -125,12 +127,12 @@ def _forward(name: str, network: nn.Module, image: Tensor, _: int) -> dict[str, 
 
 def fits(rows: Sequence[Row]) -> list[Row]:
     """Return the exponent of every model's every cost."""
-    found: list[Row] = []
-    for (over, model), own in pd.DataFrame(rows).groupby(["over", "model"], sort=False):
-        lines = {f"{cost} exponent": fit(own, cost) for cost in COSTS}
+    results: list[Row] = []
+    for (over, model), part in pd.DataFrame(rows).groupby(["over", "model"], sort=False):
+        lines = {f"{cost} exponent": fit(part, cost) for cost in COSTS}
         exponents = {name: math.nan if line is None else round(line[0], 3) for name, line in lines.items()}
-        found.append({"over": over, "model": model, **exponents})
-    return found
+        results.append({"over": over, "model": model, **exponents})
+    return results
 
 
 def fit(rows: pd.DataFrame, cost: str) -> tuple[float, float] | None:
@@ -156,22 +158,22 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _draw_cost(axis: Axes, part: pd.DataFrame, cost: str) -> None:
-    for index, (model, own) in enumerate(part.groupby("model", sort=False)):
-        line = fit(own, cost)
+    for index, (model, points) in enumerate(part.groupby("model", sort=False)):
+        line = fit(points, cost)
         if line is not None:
-            axis.loglog(own["value"], own[cost], "o", color=f"C{index}", markersize=4)
-            values = np.sort(own["value"].to_numpy(dtype=np.float64))
+            axis.loglog(points["value"], points[cost], "o", color=f"C{index}", markersize=4)
+            values = np.sort(points["value"].to_numpy(dtype=np.float64))
             fitted = np.exp(line[1]) * values ** line[0]
             axis.loglog(values, fitted, color=f"C{index}", label=f"{model}: {line[0]:.2f}", linewidth=1)
     over = part["over"].iloc[0]
     axis.set(xlabel=over, ylabel=cost)
     axis.yaxis.set_major_formatter(LogFormatter())
     axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
-    if over != "pixels":  # few and small: each has its tick
+    if over != "pixels":  # few values: each gets a tick
         counts = sorted(part["value"].unique())
         axis.set_xticks(counts, [f"{count:g}" for count in counts])
         axis.xaxis.set_minor_locator(NullLocator())
     axis.tick_params(which="both", labelsize=6)
     if axis.lines:
         axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    axis.set_visible(bool(axis.lines))  # counted alone: no times
+    axis.set_visible(bool(axis.lines))  # no times: only counted

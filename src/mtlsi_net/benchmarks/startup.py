@@ -1,4 +1,4 @@
-"""Time until a command shows its help, beside importing torch alone."""
+"""Startup time of a command's help, compared with importing torch."""
 
 import resource
 import subprocess

@@ -1,4 +1,4 @@
-"""Entry points of all commands: help, former names of choices, errors in one line."""
+"""Entry point of all commands: help, renamed choices, one-line errors."""
 
 import re
 import sys
@@ -64,7 +64,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
 def user_errors() -> Iterator[None]:
     """Turn a UserError, however deeply wrapped, into one printed line and exit code 2; leave all else alone.
 
-    Of several processes' errors, the one that came first is heard.
+    Of several processes' errors, only the first is printed.
     """
     try:
         yield

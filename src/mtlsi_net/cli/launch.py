@@ -40,8 +40,8 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
     The function's module imports neither torch nor Lightning: ranks read it before they know their rank.
 
     Raises:
-        UserError: nodes on which nobody has started processes.
-        SystemExit: a rank failed; its own message, or one of this function's, says how.
+        UserError: several nodes, for which torchrun or SLURM must start the processes.
+        SystemExit: a rank failed; its message, or this function's, says how.
     """
     ranks.quieten()
     count = 1 if ranks.process_info().starter else local_processes(cfg)
@@ -60,8 +60,8 @@ def local_processes(cfg: DictConfig) -> int:
     nodes = OmegaConf.select(cfg, "trainer.num_nodes", default=1)
     if nodes != 1:
         raise UserError(
-            f"trainer.num_nodes={nodes}, but this process was started alone: start one for each device of every node, by "
-            "torchrun --nnodes ... --nproc-per-node ... -m mtlsi_net.train, or by srun"
+            f"trainer.num_nodes={nodes} needs one process per device on every node; start them with "
+            "torchrun --nnodes ... --nproc-per-node ... -m mtlsi_net.train, or with srun"
         )
     devices = OmegaConf.select(cfg, "trainer.devices", default=1)
     return _count_devices(devices, str(OmegaConf.select(cfg, "trainer.accelerator", default="auto")))
@@ -153,7 +153,7 @@ def _leave(failed: str, code: int, signals: list[int]) -> NoReturn:
     how = f"ended with code {code}, see its message above"
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
-    print(f"error: {failed} {how}; the others were ended", file=sys.stderr)
+    print(f"error: {failed} {how}; the others were stopped", file=sys.stderr)
     sys.exit(max(code, 1))
 
 

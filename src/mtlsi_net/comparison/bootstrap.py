@@ -1,8 +1,8 @@
-"""Paired bootstrap over images: what other images of the same kind might have shown of the same networks.
+"""Paired bootstrap over images: intervals for the scores of trained networks, their differences and their gains.
 
-``scipy.stats.bootstrap`` was tried (1.17.1) and not taken: it resamples one statistic of one run, while differences and
-gains need the scores of all runs on the same resamples; its draws differ, and with them every published interval; and it
-refuses a single image.
+``scipy.stats.bootstrap`` (1.17.1) is not used: it resamples one statistic of one run, while differences and gains need
+the scores of all runs on the same resamples; its draws differ, which would change every interval published so far; and
+it refuses a single image.
 """
 
 import math
@@ -23,8 +23,8 @@ from mtlsi_net.metrics.per_image import ImageSums, Values, read_image_sums
 
 LEVEL = 0.95
 TOLERANCE = 1e-4
-"""Relative distance from the score in metrics.json at which sums over images are taken for another run's; rounding stays
-far below it."""
+"""Largest relative difference between a score in metrics.json and the same score from the sums over images; beyond it,
+the two files belong to different runs. Rounding errors are far smaller."""
 
 GAIN = "gain"
 """Name of the multi-task gain among scores ``task/metric``."""
@@ -34,7 +34,7 @@ GAIN = "gain"
 class Resampled:
     """One group's scores ``task/metric``, means over its seeds, on R resamples of its images and on each of its N images.
 
-    Groups with equal ids meet the same resamples. The gain is among ``scores`` if its references are of the same images.
+    Groups with equal ids share the same resamples. The gain is among ``scores`` if its references are of the same images.
     """
 
     ids: tuple[str, ...] = ()  # of the images
@@ -42,12 +42,12 @@ class Resampled:
     image_scores: dict[str, Values] = field(default_factory=dict)  # name -> (N,), NaN where an image has no label
 
     def interval(self, name: str) -> tuple[float, float]:
-        """Return the interval of a score or of the gain, NaN if the files do not tell."""
+        """Return the interval of a score or of the gain, NaN if it is unknown."""
         return interval(self.scores[name]) if name in self.scores else (math.nan, math.nan)
 
 
 class Difference(NamedTuple):
-    """How far ``first`` is ahead of ``second`` on the same images, in score, whichever way is better, or in gain."""
+    """Score or gain of ``first`` minus that of ``second`` on the same images, whichever direction is better."""
 
     first: str
     second: str
@@ -69,7 +69,7 @@ class WorstImages(NamedTuple):
 def resample(
     groups: Sequence[Group], gains: Mapping[str, Gain], count: int, seed: int
 ) -> tuple[dict[str, Resampled], list[SkippedRun]]:
-    """Return label -> scores on ``count`` resamples of the groups whose files allow it, and what should have had them."""
+    """Return label -> scores on ``count`` resamples, of the groups whose files allow it, and the runs skipped with reasons."""
     done: dict[str, Resampled] = {}
     skipped: list[SkippedRun] = []
     for group in groups:
@@ -86,27 +86,27 @@ def _read_all(group: Group, skipped: list[SkippedRun]) -> list[ImageSums]:
     sums = []
     for run in group.runs:
         if not run.folder.per_image.is_file():
-            continue  # nothing wrong: older runs, and weights other than the last, have none
+            continue  # not an error: older runs, and weights other than the last, have none
         try:
             sums.append(_read(run))
         except UserError as error:
-            skipped.append(SkippedRun(run.name, f"{error}: no interval"))
-    if sums and (len(sums) < len(group.runs) or any(own.ids != sums[0].ids for own in sums)):
+            skipped.append(SkippedRun(run.name, f"{error}; no interval"))
+    if sums and (len(sums) < len(group.runs) or any(run_sums.ids != sums[0].ids for run_sums in sums)):
         skipped.append(
-            SkippedRun(group.label, "its seeds do not all keep a per_image.npz of the same images: no interval")
+            SkippedRun(group.label, "not all of its seeds have a per_image.npz of the same images; no interval")
         )
         return []
     return sums
 
 
 def _read(run: Run) -> ImageSums:
-    """Return the run's sums over images; a ``UserError`` tells that they do not give the run's scores."""
+    """Return the run's sums over images; a ``UserError`` if they do not give the run's scores."""
     sums = read_image_sums(run.folder.per_image)
     for name, (value,) in sums.scores(np.ones((1, len(sums.ids)))).items():
         kept = run.scores.get(name)
         if kept is not None and not math.isclose(kept, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE**2):
             raise UserError(
-                f"per_image.npz gives {name} {value:.4g}, metrics.json {kept:.4g}: they are of different runs"
+                f"per_image.npz gives {name} {value:.4g} but metrics.json {kept:.4g}; they come from different runs"
             )
     return sums
 
@@ -115,24 +115,31 @@ def _resample(sums: Sequence[ImageSums], count: int, seed: int) -> Resampled:
     ids = sums[0].ids
     counts = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), count)
     weights = counts.astype(np.float64)
-    scores, image_scores = [own.scores(weights) for own in sums], [own.image_scores() for own in sums]
-    names = [name for name in scores[0] if all(name in own for own in scores)]
+    scores = [run_sums.scores(weights) for run_sums in sums]
+    image_scores = [run_sums.image_scores() for run_sums in sums]
+    names = [name for name in scores[0] if all(name in run_scores for run_scores in scores)]
     return Resampled(
         tuple(ids),
-        {name: np.mean([own[name] for own in scores], axis=0) for name in names},
-        {name: np.mean([own[name] for own in image_scores], axis=0) for name in names},
+        {name: np.mean([run_scores[name] for run_scores in scores], axis=0) for name in names},
+        {name: np.mean([run_scores[name] for run_scores in image_scores], axis=0) for name in names},
     )
 
 
 def _resample_gain(group: Group, references: Mapping[str, Group], done: Mapping[str, Resampled]) -> Values | None:
     """Return the group's gain on every resample; None without one, or over references scored on other images."""
-    ours = done.get(group.label, Resampled())
-    others = {name: done.get(own.label, Resampled()) for name, own in references.items()}
-    known = [own.ids == ours.ids and name in ours.scores.keys() & own.scores.keys() for name, own in others.items()]
+    group_samples = done.get(group.label, Resampled())
+    others = {name: done.get(reference.label, Resampled()) for name, reference in references.items()}
+    known = [
+        other.ids == group_samples.ids and name in group_samples.scores.keys() & other.scores.keys()
+        for name, other in others.items()
+    ]
     if not references or not all(known):
         return None
-    scores = [{name: ours.scores[name] for name in others}, {name: own.scores[name] for name, own in others.items()}]
-    resamples = zip(*(pd.DataFrame(own).to_dict("records") for own in scores), strict=True)
+    scores = [
+        {name: group_samples.scores[name] for name in others},
+        {name: other.scores[name] for name, other in others.items()},
+    ]
+    resamples = zip(*(pd.DataFrame(columns).to_dict("records") for columns in scores), strict=True)
     try:
         return np.array([delta_m(first, second, group.first.main) for first, second in resamples])
     except InputError:  # a reference that scores 0 on some resample
@@ -143,15 +150,15 @@ def differences(
     groups: Sequence[Group], gains: Mapping[str, Gain], resampled: Mapping[str, Resampled]
 ) -> list[Difference]:
     """Return the differences of all pairs of groups that were scored on the same images."""
-    found = []
+    pairs = []
     for a, b in combinations((group for group in groups if group.label in resampled), 2):
-        ours, theirs = resampled[a.label], resampled[b.label]
-        for name in ours.scores if ours.ids == theirs.ids else ():
-            if name in theirs.scores:
+        first_samples, second_samples = resampled[a.label], resampled[b.label]
+        for name in first_samples.scores if first_samples.ids == second_samples.ids else ():
+            if name in second_samples.scores:
                 first, second = (mean(seeds_of(group, gains, name)) for group in (a, b))
-                limits = interval(ours.scores[name] - theirs.scores[name])
-                found.append(Difference(a.label, b.label, name, first - second, *limits))
-    return found
+                limits = interval(first_samples.scores[name] - second_samples.scores[name])
+                pairs.append(Difference(a.label, b.label, name, first - second, *limits))
+    return pairs
 
 
 def seeds_of(group: Group, gains: Mapping[str, Gain], name: str) -> Sequence[float]:
@@ -160,21 +167,21 @@ def seeds_of(group: Group, gains: Mapping[str, Gain], name: str) -> Sequence[flo
 
 
 def worst_images(groups: Sequence[Group], resampled: Mapping[str, Resampled], count: int) -> list[WorstImages]:
-    """Return the ``count`` worst images of the first group that keeps them against every other, and the reverse."""
+    """Return the ``count`` worst images of the first resampled group against every other, and the reverse."""
     kept = [group for group in groups if group.label in resampled]
-    found = []
+    worst = []
     for pair in (pair for other in kept[1:] for pair in ((kept[0], other), (other, kept[0]))):
-        ours, theirs = (resampled[group.label] for group in pair)
+        first, second = (resampled[group.label] for group in pair)
         for name, higher in pair[0].first.main.items():
-            if ours.ids != theirs.ids or name not in ours.image_scores.keys() & theirs.image_scores.keys():
+            if first.ids != second.ids or name not in first.image_scores.keys() & second.image_scores.keys():
                 continue
-            a, b = ours.image_scores[name], theirs.image_scores[name]
+            a, b = first.image_scores[name], second.image_scores[name]
             behind = b - a if higher else a - b
             order = np.argsort(-np.nan_to_num(behind, nan=-np.inf), kind="stable")
-            images = [(ours.ids[i], float(a[i]), float(b[i])) for i in order[:count] if behind[i] > 0]
+            images = [(first.ids[i], float(a[i]), float(b[i])) for i in order[:count] if behind[i] > 0]
             if images:
-                found.append(WorstImages(pair[0].label, pair[1].label, name.replace("/", " "), images))
-    return found
+                worst.append(WorstImages(pair[0].label, pair[1].label, name.replace("/", " "), images))
+    return worst
 
 
 def interval(values: Values) -> tuple[float, float]:

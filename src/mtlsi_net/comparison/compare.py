@@ -1,4 +1,4 @@
-"""The command: from run folders to tables and a page."""
+"""Comparison of run folders: reads them, groups seeds, and writes tables and a page."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ WEIGHTS = {"last": "the last weights", "best": "the best checkpoint", "ema": "av
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was written, and from what."""
+    """The output folder, its tables, and the runs that are not in them."""
 
     folder: Path
     tables: list[Table]
@@ -70,8 +70,8 @@ def compare(cfg: DictConfig) -> Comparison:
 
 
 def _read(cfg: DictConfig, out: Path) -> tuple[list[Run], list[SkippedRun]]:
-    given: Any = cfg.runs if isinstance(cfg.runs, ListConfig) else filter(None, [cfg.runs])
-    folders, skipped = find_folders([str(pattern) for pattern in given])
+    patterns: Any = cfg.runs if isinstance(cfg.runs, ListConfig) else filter(None, [cfg.runs])
+    folders, skipped = find_folders([str(pattern) for pattern in patterns])
     if cfg.wandb is not None:
         fetched, missing = fetch_runs(cfg.wandb, out / "wandb")
         folders, skipped = [*folders, *fetched], [*skipped, *missing]
@@ -80,7 +80,7 @@ def _read(cfg: DictConfig, out: Path) -> tuple[list[Run], list[SkippedRun]]:
 
 
 def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table], list[SkippedRun]]:
-    """Return the tables, and what has no intervals though it was to have them."""
+    """Return the tables, and the runs and groups for which no interval could be computed."""
     gains = {group.label: find_gain(group, groups) for group in groups}
     resampled: dict[str, Resampled] = {}
     skipped: list[SkippedRun] = []
@@ -88,22 +88,24 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
         resampled, skipped = resample(groups, gains, cfg.bootstrap, cfg.seed)
     results = load_published() if cfg.published else []
     tables = []
-    for number, (own, differs) in enumerate(split_groups(groups), start=1):
-        chosen = " chosen on the test set" if cfg.weights == "best" and own[0].first.stage == "val" else ""
-        notes = [f"scores of {WEIGHTS[cfg.weights]}{chosen}; rows are grouped over {', '.join(SAME_ROW)}"]
-        if not own[0].known:
-            notes.append("run.json does not identify the data (no digests): these rows may be of different data")
-        published, why = _published(own, results, resampled)
+    for number, (members, differs) in enumerate(split_groups(groups), start=1):
+        chosen = " chosen on the test set" if cfg.weights == "best" and members[0].first.stage == "val" else ""
+        notes = [
+            f"scores of {WEIGHTS[cfg.weights]}{chosen}; runs that differ only in {', '.join(SAME_ROW)} share a row"
+        ]
+        if not members[0].known:
+            notes.append("run.json does not identify the data (no digests); these rows may come from different data")
+        published, why = _published(members, results, resampled)
         notes += why
-        pairs = differences(own, gains, resampled)
-        tables.append(Table(number, own, differs, gains, resampled, pairs, published, notes))
+        pairs = differences(members, gains, resampled)
+        tables.append(Table(number, members, differs, gains, resampled, pairs, published, notes))
     return tables, skipped
 
 
 def _published(
     groups: Sequence[Group], results: Sequence[Published], resampled: Mapping[str, Resampled]
 ) -> tuple[list[Published], list[str]]:
-    """Return published results to put beside rows scored on the whole published test set, and notes on why or why not."""
+    """Return the published results for rows that were scored on the whole published test set, and notes on what is missing."""
     run, scale = groups[0].first, groups[0].identity["scale", ""]
     name = entry(run.record, "data", "name")
     fitting = [result for result in results if result.data == name and result.protocol == "lineage"]
@@ -114,14 +116,14 @@ def _published(
     if run.stage != "val" or scale != "1.0":
         reason = f"these are {run.stage} images at scale {scale}"
     elif any(metric.endswith(score_name("", "partial")) for metric in main_metrics(groups)):
-        reason = "boundaries were scored on a part of the published images"
+        reason = "boundaries were scored on only some of the published images"
     elif ids is None:
-        return fitting, ["without per_image.npz it is not known whether all of the published images were scored"]
+        return fitting, ["without per_image.npz it is unknown whether all published images were scored"]
     elif ids != official:
-        reason = f"{len(official & ids)} of the {len(official)} published images were scored"
+        reason = f"only {len(official & ids)} of the {len(official)} published images were scored"
     else:
         return fitting, []
-    return [], [f"published results are left out: {reason}"]
+    return [], [f"published results are not shown: {reason}"]
 
 
 def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:

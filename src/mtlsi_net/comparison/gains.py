@@ -14,7 +14,7 @@ INDEPENDENT = "mtlsi_net.models.baselines.single_task.SingleTaskNet"
 """The network that holds one independent network for each task."""
 
 NEUTRAL = ("model", "tasks", "task_weights", "backbone.image_size")
-"""Settings in which a single-task run differs by nature; the fewer others differ, the better it serves as reference."""
+"""Settings in which a single-task run always differs; the reference is the run with the fewest other differences."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Gain:
 
     seeds: tuple[float, ...]  # each run's, as a fraction; empty without references
     references: dict[str, Group]  # main metric -> the group whose mean is the reference
-    why: str  # reason why there is none, or what the references differ in beside the network; may be empty
+    why: str  # why it has no value, or how the references differ apart from the network; may be empty
 
 
 def is_reference(group: Group) -> bool:
@@ -32,60 +32,64 @@ def is_reference(group: Group) -> bool:
 
 
 def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
-    """Return the gain of ``group`` over the single-task runs among ``groups``, or why there is none."""
+    """Return the gain of ``group`` over the single-task runs among ``groups``, or why it has none."""
     references = _find_references(group, groups)
     if isinstance(references, str):
         return Gain((), {}, references)
-    everyone = [(own, name) for name, reference in references.items() for own in (group, reference)]
-    if bare := [f"{name.replace('/', ' ')} of {own.label}" for own, name in everyone if not own.values(name)]:
+    pairs = [(member, name) for name, reference in references.items() for member in (group, reference)]
+    if bare := [f"{name.replace('/', ' ')} of {member.label}" for member, name in pairs if not member.values(name)]:
         return Gain((), {}, f"not finite: {shown(bare)}")
-    theirs = {name: mean(own.values(name)) for name, own in references.items()}
+    targets = {name: mean(reference.values(name)) for name, reference in references.items()}
     seeds = zip(*map(group.values, references), strict=True)
     try:
-        gains = tuple(delta_m(dict(zip(references, ours, strict=True)), theirs, group.first.main) for ours in seeds)
+        gains = tuple(
+            delta_m(dict(zip(references, scores, strict=True)), targets, group.first.main) for scores in seeds
+        )
     except InputError as error:  # a reference of 0
         return Gain((), {}, str(error))
-    changed = dict.fromkeys(name for own in references.values() for name, *_ in _recipe_differences(group, own))
+    changed = dict.fromkeys(name for other in references.values() for name, *_ in _recipe_differences(group, other))
     return Gain(gains, references, f"its references differ in {shown(changed)}" if changed else "")
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:
-    """Return main metric -> reference, or why there are none."""
+    """Return main metric -> reference, or why the group has none."""
     if is_reference(group):
         return "a single-task reference itself"
     if not group.known:
         return "run.json does not identify its data"
     if not isinstance(group.first.config.get("backbone"), Mapping):
-        return "its backbone is not known"
-    found = {name: _find_reference(group, groups, task) for task, name in group.first.tasks.items()}
-    reasons = [why for why in found.values() if isinstance(why, str)]
-    return "; ".join(reasons) if reasons else {name: own for name, own in found.items() if isinstance(own, Group)}
+        return "its backbone is unknown"
+    matches = {name: _find_reference(group, groups, task) for task, name in group.first.tasks.items()}
+    reasons = [why for why in matches.values() if isinstance(why, str)]
+    return (
+        "; ".join(reasons) if reasons else {name: match for name, match in matches.items() if isinstance(match, Group)}
+    )
 
 
 def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group | str:
-    """Return the fitting reference nearest in its recipe, the first of equally near ones, or why there is none."""
+    """Return the matching reference with the most similar settings (the first of equals), or why no run matches."""
     candidates = [other for other in groups if task in other.first.tasks and is_reference(other)]
     if not candidates:
         return f"no single-task run of {task} among the runs"
     refusals = {other.label: _refusal(group, other, task) for other in candidates}
     fitting = [other for other in candidates if not refusals[other.label]]
     if not fitting:
-        told = (f"{label}: {why}" for label, why in refusals.items())
-        return f"no single-task run of {task} that fits ({shown(told, '; ')})"
+        reasons = (f"{label}: {why}" for label, why in refusals.items())
+        return f"no matching single-task run of {task} ({shown(reasons, '; ')})"
     return min(fitting, key=lambda other: len(_recipe_differences(group, other)))
 
 
 def _refusal(group: Group, other: Group, task: str) -> str:
-    """Return why ``other`` is no reference of ``group``: another backbone, other data or rules; empty if it is."""
+    """Return why ``other`` cannot be a reference of ``group`` (another backbone, other data or rules); empty if it can."""
     changed = _recipe_differences(group, other)
     if backbone := [change for change in changed if is_among(change[0], ("backbone",))]:
-        return ", ".join(f"{name}={theirs} instead of {ours}" for name, ours, theirs in backbone)
+        return ", ".join(f"{name}={actual} instead of {wanted}" for name, wanted, actual in backbone)
     if not other.known:
         return "run.json does not identify its data"
     if different := identity_differences(group.identity, other.identity, task):
         return "other " + ", ".join(different)
-    ours, theirs = (own.first.tasks[task].partition("/")[2] for own in (group, other))
-    return f"{theirs} instead of {ours}" if theirs != ours else ""
+    wanted, actual = (member.first.tasks[task].partition("/")[2] for member in (group, other))
+    return f"{actual} instead of {wanted}" if actual != wanted else ""
 
 
 def _recipe_differences(group: Group, other: Group) -> list[tuple[str, Any, Any]]:

@@ -1,4 +1,4 @@
-"""What two runs must share: data and rules to be compared, and all settings but the seed to be one row."""
+"""Identity of runs: data and rules that compared runs share, and groups of runs that differ only in the seed."""
 
 import json
 import math
@@ -16,18 +16,18 @@ from mtlsi_net.comparison.read import Run, SkippedRun, entry
 from mtlsi_net.core.io import flatten
 from mtlsi_net.core.settings import setting_of
 
-UNKNOWN = "not known"
-IDENTIFIED = "told by digests"
+UNKNOWN = "unknown"
+IDENTIFIED = "identified by digests"
 
 SHOWN_SETTINGS = 3
-"""Settings that a label names to tell a row from another."""
+"""Most settings that a label lists to distinguish a row from another."""
 
 Identity = dict[tuple[str, str], str]
 """(what, task) -> value: the data and rules of scores; the task is empty for what concerns all tasks."""
 
 
 def identity_of(run: Run) -> Identity:
-    """Return what a run's record says; what it does not say is not known, and equals nothing known."""
+    """Return what a run's record says; the value of what it does not say is ``UNKNOWN``, which differs from every known one."""
     record = run.record
     names = ("lists", "image", *run.tasks)
     digests = {name: str(entry(record, "data", "parts", name, default=UNKNOWN)) for name in names}
@@ -47,17 +47,17 @@ def identity_of(run: Run) -> Identity:
     return identity
 
 
-def identity_differences(ours: Identity, theirs: Identity, task: str = "") -> list[str]:
+def identity_differences(first: Identity, second: Identity, task: str = "") -> list[str]:
     """Return in words what differs in the tasks that both have, or in one of them; empty if scores can be compared."""
     return sorted(
-        f"{what}{own and f' of {own}'} ({_short(ours[what, own])} against {_short(theirs[what, own])})"
-        for what, own in ours.keys() & theirs.keys()
-        if own in ("", task or own) and ours[what, own] != theirs[what, own]
+        f"{what}{name and f' of {name}'} ({_short(first[what, name])} against {_short(second[what, name])})"
+        for what, name in first.keys() & second.keys()
+        if name in ("", task or name) and first[what, name] != second[what, name]
     )
 
 
 def _short(value: str) -> str:
-    """Return a value for a message, of a digest its beginning."""
+    """Return a value for a message; digests are shortened."""
     return value[:8] if re.fullmatch("[0-9a-f]{64}", value) else value
 
 
@@ -85,7 +85,7 @@ class Group:
 
     @cached_property
     def identity(self) -> Identity:
-        """Of the runs' data and rules."""
+        """The data and rules that the runs share."""
         return identity_of(self.first)
 
     @property
@@ -123,22 +123,25 @@ def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
         seeds, seed = groups.setdefault(key, {}), str(run.config.get("seed"))
         first = seeds.setdefault(seed, run)
         if first is not run:
-            skipped.append(SkippedRun(run.name, f"same settings, data and seed ({seed}) as {first.name}: counted once"))
+            skipped.append(SkippedRun(run.name, f"same settings, data and seed ({seed}) as {first.name}; counted once"))
     members = [tuple(seeds.values()) for seeds in groups.values()]
-    labels = _labels([own[0] for own in members])
-    return _distinguish([Group(label, own) for label, own in zip(labels, members, strict=True)]), skipped
+    labels = _labels([runs[0] for runs in members])
+    return _distinguish([Group(label, runs) for label, runs in zip(labels, members, strict=True)]), skipped
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return each configuration's name and what its command changed, but for what all commands did."""
+    """Return each configuration's name and the overrides of its command that not all commands have."""
     words = [_overrides(run) for run in runs]
     common = set.intersection(*map(set, words)) if words else set()
     names = (str(run.config.get("name", "run")) for run in runs)
-    return [" ".join([name, *(w for w in own if w not in common)]) for name, own in zip(names, words, strict=True)]
+    return [
+        " ".join([name, *(w for w in run_words if w not in common)])
+        for name, run_words in zip(names, words, strict=True)
+    ]
 
 
 def _overrides(run: Run) -> list[str]:
-    """Return what the command line set, as Hydra kept it, else as the recorded command of a single run has it."""
+    """Return the command line's overrides, from Hydra's file, else from the recorded command of a single run."""
     words: Any
     try:
         words = yaml.safe_load((run.folder.root / ".hydra" / "overrides.yaml").read_text())
@@ -151,7 +154,7 @@ def _overrides(run: Run) -> list[str]:
 
 
 def _arguments(command: str) -> list[str]:
-    """Return the settings of ``python -m module KEY=VALUE ...``; none of a sweep, whose jobs each had others."""
+    """Return the settings of ``python -m module KEY=VALUE ...``; none for a sweep, whose jobs had different ones."""
     try:
         words = shlex.split(command)[3:]
     except ValueError:
@@ -160,7 +163,7 @@ def _arguments(command: str) -> list[str]:
 
 
 def _distinguish(groups: list[Group]) -> list[Group]:
-    """Return the groups with labels that differ: equal ones are told apart by their settings, or numbered."""
+    """Return the groups with unique labels: settings, or numbers, distinguish equal ones."""
     firsts: dict[str, Group] = {}
     taken: set[str] = set()
     named = []
@@ -169,7 +172,7 @@ def _distinguish(groups: list[Group]) -> list[Group]:
         label = group.label
         if first is not group:
             changed = [_as_override(*change) for change in changed_settings(first.settings, group.settings)]
-            changed = sorted(changed, key=lambda word: word[0] == "~")  # what it has comes before what it lacks
+            changed = sorted(changed, key=lambda word: word[0] == "~")  # settings that it removes come last
             shown = changed[:SHOWN_SETTINGS] + ["..."] * (len(changed) > SHOWN_SETTINGS)
             label = " ".join([label, *(shown or ["(other data)"])])
         number = 2
@@ -181,17 +184,17 @@ def _distinguish(groups: list[Group]) -> list[Group]:
 
 
 def _as_override(name: str, _: Any, value: Any) -> str:  # noqa: ANN401 - any setting
-    """Return a changed setting as a command would set it, of a class its bare name."""
+    """Return a changed setting as an override; a class is given by its bare name."""
     if value is None:
         return f"~{name}"
     path, _, last = name.rpartition(".")
     return f"{path}={str(value).rpartition('.')[2]}" if last == "_target_" else f"{name}={value}"
 
 
-def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return (name, ours, theirs) of every setting that differs; None where one has no such setting."""
-    names = [*ours, *(name for name in theirs if name not in ours)]
-    return [(name, ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)]
+def changed_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, first value, second value) of every setting that differs; None where one has no such setting."""
+    names = [*first, *(name for name in second if name not in first)]
+    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
 def main_metrics(groups: Sequence[Group]) -> dict[str, bool]:
@@ -200,14 +203,16 @@ def main_metrics(groups: Sequence[Group]) -> dict[str, bool]:
 
 
 def split_groups(groups: Sequence[Group]) -> list[tuple[list[Group], list[str]]]:
-    """Return the groups whose scores can be compared, and what tells them from the first ones, in words.
+    """Return lists of groups whose scores can be compared, each with its differences from the first list, in words.
 
-    A group joins the first ones that it differs from in nothing.
+    A group joins the first list in which it differs from no group in data or rules.
     """
     tables: list[tuple[list[Group], list[str]]] = []
     for group in groups:
-        differs = [[identity_differences(other.identity, group.identity) for other in own] for own, _ in tables]
-        fitting = next((own for (own, _), told in zip(tables, differs, strict=True) if not any(told)), None)
+        differs = [[identity_differences(other.identity, group.identity) for other in members] for members, _ in tables]
+        fitting = next(
+            (members for (members, _), changes in zip(tables, differs, strict=True) if not any(changes)), None
+        )
         if fitting is not None:
             fitting.append(group)
         else:

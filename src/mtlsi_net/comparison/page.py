@@ -1,4 +1,4 @@
-"""The tables as pictures: one self-contained HTML page, which asks the network for nothing, and ``scores.png``."""
+"""HTML page of a comparison, self-contained (it works offline), and the plots ``scores.png``."""
 
 import base64
 import json
@@ -40,21 +40,21 @@ ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.24, 2.0, 2.6
 def write_page(
     path: Path, tables: Sequence[Table], worst: Sequence[WorstImages], skipped: list[SkippedRun], budget: int
 ) -> None:
-    """Write the page; ``budget`` bytes are for pictures, and broken curves and pictures without a place go to ``skipped``."""
+    """Write the page; ``budget``: bytes for pictures. Unreadable curves and pictures that do not fit go to ``skipped``."""
     firsts = [group.first for table in tables for group in table.groups]
     runs = [run for table in tables for group in table.groups for run in group.runs]
     grids = {run.name: file for run in firsts if (file := run.folder.pictures / f"{run.stage}.png").is_file()}
     pictures = _embed(grids, int(budget * (1 - THUMBNAIL_SHARE)), WIDTHS)
     for name, grid in grids.items():
         if name not in pictures and cv2.haveImageReader(str(grid)):
-            skipped.append(SkippedRun(name, "no room for its pictures; page_mb=... gives more"))
-    ids = dict.fromkeys(image_id for own in worst for image_id, *_ in own.images)
+            skipped.append(SkippedRun(name, "its pictures do not fit the page; raise page_mb=..."))
+    ids = dict.fromkeys(image_id for group in worst for image_id, *_ in group.images)
     files = {i: place for i in ids if (place := _image_file(firsts, i)) is not None}
     content = {
         "tables": [_table(table, [run.name for run in runs]) for table in tables],
         "runs": [_run(run, pictures, skipped) for run in runs],
         "pair_head": list(difference_cells([])),
-        "worst": [own._asdict() for own in worst],
+        "worst": [group._asdict() for group in worst],
         "thumbnails": _embed(files, int(budget * THUMBNAIL_SHARE), (THUMBNAIL,)),
         "skipped": [vars(item) for item in skipped],
     }
@@ -91,16 +91,16 @@ def _run(run: Run, pictures: Mapping[str, str], skipped: list[SkippedRun]) -> di
 
 
 def _image_file(runs: Iterable[Run], image_id: str) -> Path | None:
-    """Return an image where one of the runs read it, if it is still there."""
+    """Return the path from which one of the runs read an image, None if the file is gone."""
     roots = dict.fromkeys(Path(str(entry(run.config, "data", "root", default=""))) for run in runs)
     places = (root / place.format(image_id) for root in roots for place in IMAGE_FILES if "/" not in image_id)
     return next((place for place in places if place.is_file()), None)
 
 
 def _embed(files: Mapping[str, Path], budget: int, widths: Sequence[int]) -> dict[str, str]:
-    """Return name -> picture as a data URI, of those that can be read, as many as ``budget`` bytes allow.
+    """Return name -> picture as a data URI, for the readable ones that fit ``budget`` bytes.
 
-    All have the first of the falling ``widths`` (pixels) at which they fit, else the last.
+    All have the first of the decreasing ``widths`` (pixels) at which they fit, else the last.
     """
     uris: dict[str, str] = {}
     for width in widths:
@@ -124,7 +124,7 @@ def _data_uri(path: Path, width: int) -> str | None:
 
 
 def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
-    """Draw ``scores.png`` of the first table, ``scores_2.png`` of the second, ...; those of an earlier comparison go."""
+    """Draw ``scores.png`` of the first table, ``scores_2.png`` of the second, ...; remove those of an earlier comparison."""
     for old in folder.glob("scores*.png"):
         old.unlink()
     for table in tables:
@@ -151,18 +151,18 @@ def _draw(table: Table) -> Figure:
 
 
 def _panel(axis: Axes, values: Sequence[Sequence[float]], intervals: pd.DataFrame, factor: float) -> None:
-    for y, (own, interval) in enumerate(zip(values, intervals.to_numpy(float), strict=True)):
-        if own:
-            own = [factor * value for value in own]
+    for y, (scores, interval) in enumerate(zip(values, intervals.to_numpy(float), strict=True)):
+        if scores:
+            scores = [factor * value for value in scores]
             axis.plot(factor * interval, (y, y), color="tab:blue", alpha=0.35, linewidth=2)
-            axis.plot(own, [y] * len(own), "o", markersize=5, markerfacecolor="none", color="tab:gray")
-            axis.plot(sum(own) / len(own), y, "o", markersize=4, color="tab:blue")
+            axis.plot(scores, [y] * len(scores), "o", markersize=5, markerfacecolor="none", color="tab:gray")
+            axis.plot(sum(scores) / len(scores), y, "o", markersize=4, color="tab:blue")
     axis.grid(alpha=0.3)
     axis.tick_params(axis="x", labelsize=8)
 
 
 def row_labels(labels: Sequence[str]) -> list[str]:
-    """Return labels without the words that all start with; a label of these alone keeps its last one."""
+    """Return labels without their common first words; a label with no other words keeps its last one."""
     words = [label.split(" ") for label in labels]
     shared = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))))
-    return [" ".join(own[shared:]) or own[-1] for own in words]
+    return [" ".join(label[shared:]) or label[-1] for label in words]

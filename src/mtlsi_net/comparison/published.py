@@ -1,4 +1,4 @@
-"""Results of others as they were published, each with its source."""
+"""Published results of other methods, each with its source."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 SHARES = ("mIoU", "maxF", "maxF_invpt", "maxF_unstated", "odsF")
-"""Metrics that are published in percent; shown as fractions, as ours are."""
+"""Metrics that are published in percent; converted to fractions."""
 
 LOWER = ("rmse", "mean")
 """Metrics of which lower is better."""
@@ -22,10 +22,10 @@ class Published:
     model: str  # name, and which of several runs
     backbone: str
     data: str
-    protocol: Literal["lineage", "survey", "unknown"]  # ``lineage`` is comparable with ours, the others are not
+    protocol: Literal["lineage", "survey", "unknown"]  # only ``lineage`` is comparable with our runs
     weights: Literal["last", "best on test", "unknown"]  # which checkpoint was scored
-    source: str  # where the scores were read
-    boundary_rules: str = ""  # how odsF was taken
+    source: str  # where the scores are published
+    boundary_rules: str = ""  # how odsF was measured
     scores: dict[str, float] = field(default_factory=dict)  # ``task/metric`` -> fractions, metres and degrees
     note: str = ""
     size_source: str = ""
@@ -44,7 +44,7 @@ class Published:
 
     @property
     def remarks(self) -> str:
-        """All that must stand beside the numbers, in words."""
+        """Source and caveats of the numbers, in words."""
         weights = "checkpoint not stated" if self.weights == "unknown" else f"{self.weights} checkpoint"
         boundaries, size = self.boundary_rules, self.size_source
         parts = [self.source, weights, boundaries and f"odsF: {boundaries}", self.note, size and f"size: {size}"]
@@ -52,7 +52,7 @@ class Published:
 
 
 def load_published() -> list[Published]:
-    """Return all that is shipped."""
+    """Return all published results that ship with the package."""
     text = resources.files("mtlsi_net.comparison").joinpath("published.yaml").read_text()
     return [_row(entry) for entry in yaml.safe_load(text)["results"]]
 
@@ -63,5 +63,5 @@ def _row(entry: Mapping[str, Any]) -> Published:
         for name, value in entry.get("scores", {}).items()
     }
     size = {"unit": "unknown", **entry["size"]} if "size" in entry else {}
-    rest = {key: value for key, value in entry.items() if key != "size"} | {"scores": scores}
-    return Published(size_source=size.pop("source", ""), **rest, **size)
+    fields = {key: value for key, value in entry.items() if key != "size"} | {"scores": scores}
+    return Published(size_source=size.pop("source", ""), **fields, **size)

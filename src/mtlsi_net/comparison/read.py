@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders; nothing in them is executed."""
+"""Reader of finished run folders; executes nothing in them."""
 
 import glob
 import json
@@ -22,7 +22,7 @@ from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 
 STAGES = ("val", "dev")
-"""Of the images that are scored; a run has one of them, beside ``train``."""
+"""Names of the scored image sets; a run has one of them, and ``train``."""
 
 MAIN = {
     "semseg": ("mIoU", True),
@@ -32,10 +32,10 @@ MAIN = {
     "normals": ("mean", False),
     "boundary": ("odsF", True),
 }
-"""Main metric and whether higher is better, of the tasks that are shipped, for records from before these were kept."""
+"""Main metric and whether higher is better, of the built-in tasks, for older records that do not name them."""
 
 MAX_POINTS = 300
-"""Points of a curve that are kept, evenly spaced."""
+"""Most points of a curve, evenly spaced."""
 
 GROUP_SUFFIX = f"_({'|'.join(filter(None, SCORE_GROUPS))})$"
 
@@ -89,7 +89,7 @@ def _relative(folder: Path) -> str:
 
 
 def entry(node: Any, *path: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON value
-    """Return what lies at a path of keys, ``default`` where there is nothing."""
+    """Return the value at a path of keys, ``default`` if there is no such value."""
     for key in path:
         node = node.get(key) if isinstance(node, Mapping) else None
     return default if node is None else node
@@ -97,15 +97,15 @@ def entry(node: Any, *path: str, default: Any = None) -> Any:  # noqa: ANN401 - 
 
 def find_folders(patterns: str | Sequence[str]) -> tuple[list[Path], list[SkippedRun]]:
     """Return the run folders of folders or globs, those of a sweep one by one, and the patterns without any."""
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     skipped = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
         runs = [run.resolve() for match in matches if match.is_dir() for run in _runs_inside(match)]
         if not runs:
-            skipped.append(SkippedRun(pattern, "holds no run folder" if matches else "no folder matches"))
-        found |= dict.fromkeys(runs)
-    return list(found), skipped
+            skipped.append(SkippedRun(pattern, "contains no run folder" if matches else "no folder matches"))
+        folders |= dict.fromkeys(runs)
+    return list(folders), skipped
 
 
 def _runs_inside(root: Path) -> Iterator[Path]:
@@ -140,26 +140,26 @@ def read_run(root: Path, weights: str = "last") -> Run:
     if not isinstance(of_weights, dict):
         raise UserError(f"metrics.json has no scores of {weights!r} weights")
     stage = next((stage for stage in STAGES if stage in of_weights), "")
-    scores = flatten(found, "/") if isinstance(found := of_weights.get(stage), dict) else {}
+    scores = flatten(by_task, "/") if isinstance(by_task := of_weights.get(stage), dict) else {}
     numbers = [value for value in scores.values() if value is not None]
     finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)  # no bool
     if not (scores and finite and all("/" in name for name in scores)):
-        raise UserError("metrics.json holds no scores (stage -> task -> metric -> number) of val or dev images")
+        raise UserError("metrics.json contains no scores (stage -> task -> metric -> number) of val or dev images")
     model = kept if isinstance(kept := metrics.get("model"), dict) else {}
     return Run(folder, config, record, model, stage, scores, _main_metrics(record, scores))
 
 
 def _read(path: Path) -> Json:
-    """Return the object in a JSON or YAML file; YAML tags that would make Python objects are refused."""
+    """Return the object in a JSON or YAML file; YAML tags that create Python objects are refused."""
     try:
         text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
-        raise UserError(f"no {path.name}: which settings the scores belong to is not known") from None
+        raise UserError(f"{path.name} is missing, so the settings behind the scores are unknown") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path.name} cannot be read ({shorten(str(error), 120)})") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path.name} holds no settings or values by name")
+        raise UserError(f"{path.name} is not a mapping of names to values")
     return content
 
 
@@ -171,7 +171,7 @@ def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, bool]:
             metric, higher = MAIN.get(task, ("", True))
         names = [f"{task}/{score_name(str(metric), group)}" for group in SCORE_GROUPS]
         if not any(name in scores for name in names):
-            raise UserError(f"which metric of {task} is the main one is not known; score it again: evaluate ckpt=...")
+            raise UserError(f"the main metric of {task} is unknown; score the run again with evaluate ckpt=...")
         main[next(name for name in names if name in scores)] = bool(higher)
     return main
 
@@ -179,8 +179,8 @@ def _main_metrics(record: Json, scores: Mapping[str, Any]) -> dict[str, bool]:
 def read_curves(run: Run) -> dict[str, Curve]:
     """Return ``task metric`` -> (step, value) of the main metrics on the scored images; empty without ``metrics.csv``.
 
-    Of a step that was logged twice in one file, the first value counts: what the closing scores log at the last step may
-    be another checkpoint's. Of a step that was trained twice, in two files, the second counts. A UserError for damage.
+    For a step logged twice in one file, the first value counts: the final scores, logged at the last step, may come from
+    another checkpoint. For a step trained twice, in two files, the second counts. A UserError for damaged files.
     """
     curves = {}
     try:
@@ -194,5 +194,5 @@ def read_curves(run: Run) -> dict[str, Curve]:
             if points:
                 curves[logged_name.replace("/", " ")] = points[:: -(-len(points) // MAX_POINTS)]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"metrics.csv cannot be read ({shorten(str(error), 120)}): no curves") from None
+        raise UserError(f"metrics.csv cannot be read ({shorten(str(error), 120)}); no curves") from None
     return curves

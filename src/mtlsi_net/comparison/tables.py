@@ -1,4 +1,4 @@
-"""The tables: which rows may stand in one, their numbers, and the Markdown, CSV and LaTeX files."""
+"""Tables of comparable runs, with their numbers, as Markdown, CSV and LaTeX files."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from mtlsi_net.comparison.read import SkippedRun, entry
 ARROWS = {True: "↑", False: "↓"}
 NONE = "-"
 ENDS = ("", "_std", "_low", "_high")
-"""Of the columns of a score: mean and deviation over seeds, interval over images."""
+"""Suffixes of a score's columns: mean and deviation over seeds, interval over images."""
 
 SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
 
@@ -35,12 +35,12 @@ class Table:
 
     number: int
     groups: Sequence[Group]
-    differs: Sequence[str]  # what tells it from the first table; empty for the first
+    differs: Sequence[str]  # differences from the first table, in words; empty for the first
     gains: Mapping[str, Gain]  # by label, of these groups and others
-    resampled: Mapping[str, Resampled]  # scores on resamples of images, by label, where they are known
+    resampled: Mapping[str, Resampled]  # scores on resamples of images, by label, where available
     differences: Sequence[Difference]
     published: Sequence[Published]
-    notes: Sequence[str]  # what a reader must know
+    notes: Sequence[str]  # caveats for the reader
 
     @property
     def data(self) -> str:
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def title(self) -> str:
-        """The data; of a further table with what it differs in."""
+        """The data; from the second table on, also how it differs from the first."""
         differs = f" - not comparable with the first table: other {', '.join(self.differs)}" if self.differs else ""
         return f"{self.data}{differs}"
 
@@ -70,7 +70,7 @@ class Table:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """All numbers, ours and published told apart by ``kind``: fractions, degrees and metres; NaN where there are none."""
+        """All numbers (``kind``: ``ours`` or ``published``), in fractions, degrees and metres; NaN where unknown."""
         rows = [*map(self._our_numbers, self.groups), *map(self._published_numbers, self.published)]
         start = {"table": self.number, "data": self.data}
         return pd.DataFrame([{**start, **row} for row in rows], dtype=object)  # counts stay whole beside NaN
@@ -99,21 +99,21 @@ class Table:
             "remarks": self.gains[group.label].why,
         }
 
-    def _published_numbers(self, own: Published) -> dict[str, Any]:
-        counts = (own.parameters_m, own.decoder_parameters_m, own.operations_g, own.decoder_operations_g)
-        others = [f"{k.replace('/', ' ')} {value:.4g}" for k, value in own.scores.items() if k not in self.columns]
+    def _published_numbers(self, result: Published) -> dict[str, Any]:
+        counts = (result.parameters_m, result.decoder_parameters_m, result.operations_g, result.decoder_operations_g)
+        others = [f"{k.replace('/', ' ')} {value:.4g}" for k, value in result.scores.items() if k not in self.columns]
         return {
             "kind": "published",
-            "label": own.model,
-            "unit": own.unit,
+            "label": result.model,
+            "unit": result.unit,
             **dict(zip(SIZES, counts, strict=True)),
-            "backbone": own.backbone,
-            **{name: own.scores.get(name, math.nan) for name in self.columns},
-            "remarks": "; ".join([own.remarks, *others]),
+            "backbone": result.backbone,
+            **{name: result.scores.get(name, math.nan) for name in self.columns},
+            "remarks": "; ".join([result.remarks, *others]),
         }
 
     def best(self, name: str) -> float:
-        """Return the best mean of our rows in a score or the gain, NaN if there is none."""
+        """Return the best mean of our rows in a score or the gain, NaN without rows."""
         means = self.of_kind("ours")[name].astype(float)
         return float(means.max() if self.columns.get(name, True) else means.min())
 
@@ -132,12 +132,12 @@ def spread(mean: float, deviation: float, form: str = ".4g") -> str:
 
 
 def percent(value: float, deviation: float = math.nan) -> str:
-    """Return a fraction in percent, with its sign; nothing for NaN."""
+    """Return a fraction in percent, with its sign; empty for NaN."""
     return spread(100 * value, 100 * deviation, "+.2f") if math.isfinite(value) else ""
 
 
 def limits(low: float, high: float, factor: float = 1.0, form: str = ".4g") -> str:
-    """Return an interval, nothing if it has no value."""
+    """Return an interval, empty if it has no value."""
     return f"[{factor * low:{form}}, {factor * high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
@@ -151,7 +151,7 @@ def in_both(count: float, unit: str = "FLOP") -> str:
 
 
 def operations(whole: float, decoder: float, unit: str) -> str:
-    """Return the operations of a network, or of its decoder where only that was counted."""
+    """Return the operations of a network, or of its decoder if only that was counted."""
     if math.isfinite(whole):
         return f"whole {in_both(whole, unit)}"
     return f"decoder {in_both(decoder, unit)}" if math.isfinite(decoder) else NONE
@@ -190,7 +190,7 @@ def published_cells(table: Table) -> pd.DataFrame:
 
 
 def interval_cells(table: Table) -> pd.DataFrame:
-    """Return the intervals of our rows as text; no rows if there are none."""
+    """Return the intervals of our rows as text; without rows if no row has one."""
     rows = table.of_kind("ours")
     rows = rows[rows["label"].isin(list(table.resampled))]
     cells = {"": rows["label"]}
@@ -201,7 +201,7 @@ def interval_cells(table: Table) -> pd.DataFrame:
 
 
 def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
-    """Return differences as text; a star where the interval leaves out 0."""
+    """Return differences as text; a star where the interval excludes 0."""
     rows = []
     for first, second, score, difference, low, high in pairs:
         factor, form = (100, "+.2f") if score == GAIN else (1, "+.3g")
@@ -211,16 +211,16 @@ def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
 
 
 def gain_notes(table: Table) -> list[str]:
-    """Return what each gain refers to, or why a row has none; rows of which the same is true share a line."""
+    """Return each gain's reference, or why a row has no gain; rows with the same note share a line."""
     labels: dict[str, list[str]] = {}
     for group in table.groups:
         gain = table.gains[group.label]
-        references = {name.partition("/")[0]: own.label for name, own in gain.references.items()}
+        references = {name.partition("/")[0]: reference.label for name, reference in gain.references.items()}
         names = set(references.values())
         over = names.pop() if len(names) == 1 else ", ".join(f"{task}: {name}" for task, name in references.items())
         text = "; ".join(filter(None, [f"over {over}", gain.why])) if over else f"none: {gain.why}"
         labels.setdefault(text, []).append(group.label)
-    return [f"gain of {', '.join(own)} {text}" for text, own in labels.items()]
+    return [f"gain of {', '.join(names)} {text}" for text, names in labels.items()]
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -233,21 +233,23 @@ def markdown(cells: pd.DataFrame) -> str:
 
 
 def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
-    """Write everything that fits into text."""
+    """Write the tables, intervals, differences and notes as Markdown."""
     parts = []
     for table in tables:
         parts.append(f"## {table.title}\n\n{markdown(our_cells(table))}\n")
         parts += [f"- {note}\n" for note in (*table.notes, *gain_notes(table))]
         if len(intervals := interval_cells(table)):
-            title = f"{LEVEL:.0%} intervals over images, of these trained networks"
+            title = f"{LEVEL:.0%} intervals over images for these trained networks"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            title = "Differences on the same resamples of images (* without 0); all are in pairs.csv."
+            title = (
+                "Differences on the same resamples of images (*: the interval excludes 0); all pairs are in pairs.csv."
+            )
             if len(table.differences) > MAX_PAIRS:
                 title += f" The first {MAX_PAIRS} of {len(table.differences)}."
             parts.append(f"\n{title}\n\n{markdown(difference_cells(table.differences[:MAX_PAIRS]))}")
         if table.published:
-            parts.append(f"\nPublished results, not ours:\n\n{markdown(published_cells(table))}")
+            parts.append(f"\nPublished results of other methods:\n\n{markdown(published_cells(table))}")
         parts.append("\n")
     if skipped:
         parts.append("Skipped:\n\n" + "".join(f"- {item.name}: {item.reason}\n" for item in skipped))
@@ -255,7 +257,7 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
 
 
 def write_csvs(folder: Path, tables: Sequence[Table]) -> None:
-    """Write ``table.csv``, ``runs.csv`` (a line a run) and ``pairs.csv`` (differences); gains are fractions."""
+    """Write ``table.csv``, ``runs.csv`` (one line per run) and ``pairs.csv`` (differences); gains are fractions."""
     pairs = [{"table": table.number, **pair._asdict()} for table in tables for pair in table.differences]
     frames = {
         "table": pd.concat([table.rows for table in tables]),
@@ -267,7 +269,7 @@ def write_csvs(folder: Path, tables: Sequence[Table]) -> None:
 
 
 def _run_lines(table: Table) -> Iterator[dict[str, object]]:
-    """Yield each run's row, scores and gain, its budget, and what repeats it."""
+    """Yield each run's row: scores, gain, training budget, hardware, and the command that repeats it."""
     for group in table.groups:
         gains = table.gains[group.label].seeds or (None,) * len(group.runs)
         for run, gain in zip(group.runs, gains, strict=True):
@@ -292,7 +294,7 @@ def _run_lines(table: Table) -> Iterator[dict[str, object]]:
 
 
 def write_tex(path: Path, tables: Sequence[Table]) -> None:
-    """Write one booktabs tabular for each table, our best of every column bold, published rows under a rule of their own."""
+    """Write one booktabs tabular for each table, our best of every column in bold, published rows below a separate rule."""
     text = "\n".join(["% \\usepackage{booktabs}", *(f"% {table.title}\n{_tabular(table)}" for table in tables)])
     for symbol, command in LATEX.items():
         text = text.replace(symbol, command)

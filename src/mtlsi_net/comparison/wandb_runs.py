@@ -1,4 +1,4 @@
-"""Run folders kept at W&B, fetched; they are read like local ones."""
+"""Download of run folders from W&B; they are then read like local ones."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ from mtlsi_net.core.run_folder import KEPT
 
 
 def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], list[SkippedRun]]:  # noqa: ANN401 - wandb's
-    """Return a folder inside ``into`` for each run of ``entity/project`` that keeps its run folder at W&B, and the others.
+    """Return a folder inside ``into`` for each run of ``entity/project`` with a run folder at W&B, and the skipped runs.
 
     Raises:
-        UserError: W&B cannot be reached, or has no such project.
+        UserError: W&B is unreachable, or has no such project.
     """
     import wandb
 
@@ -28,12 +28,12 @@ def fetch_runs(project: str, into: Path, api: Any = None) -> tuple[list[Path], l
             roots = sorted({home / name.partition("/")[0] for name in files})
             folders += roots
             if not roots:
-                why = "W&B has no run folder of it; was it trained to the end?"
+                why = "W&B holds no run folder for this run; did it finish?"
                 skipped.append(SkippedRun(f"{project}/{run.id} ({run.name})", why))
     except (wandb.errors.Error, ValueError, OSError) as error:
         reason = shorten(str(error), 120)
         raise UserError(
-            f"wandb={project} cannot be read ({reason}); log in with `wandb login`, or give runs=..."
+            f"wandb={project} cannot be read ({reason}); log in with `wandb login`, or pass runs=..."
         ) from None
     return folders, skipped
 

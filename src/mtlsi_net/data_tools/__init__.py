@@ -1,1 +1,1 @@
-"""Downloading and verifying data sets."""
+"""Download and verification of data sets."""

@@ -1,4 +1,4 @@
-"""Download of one data set, from configuration to verified folder; pooch transfers the archive."""
+"""Download of one data set: archive (by pooch), unpacked folder, verification."""
 
 import logging
 import os
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1 << 18
 MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})
-"""HTTP codes that a later attempt may not meet."""
+"""HTTP codes after which another attempt may succeed."""
 Transfer = Callable[[str, Path], None]
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One address of the archive; ``browser``: it cannot be had without one (a sign-in, a button), so it is only shown."""
+    """One address of the archive; ``browser``: it needs one (a sign-in, a button), so it is only shown."""
 
     url: str
     browser: bool = False
@@ -40,7 +40,7 @@ class Mirror:
 
 @dataclass
 class Source:
-    """The archive of one data set: ``file``, beside the data set's folder, or ``archive``, a copy that the user has.
+    """The archive of one data set: ``file``, beside the data set's folder, or ``archive``, the user's copy.
 
     ``mirrors`` are addresses in the order they are tried: a URL or the attributes of ``Mirror``, else a UserError.
     """
@@ -54,7 +54,7 @@ class Source:
         self.addresses = [_mirror(entry) for entry in self.mirrors]
 
     def check(self, path: Path) -> None:
-        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has not the sha256 that is known."""
+        """Raise an ArchiveError if ``path`` is a web page, unreadable, or has another sha256 than the known one."""
         try:
             with path.open("rb") as file:
                 start = file.read(512).lstrip().lower()
@@ -73,25 +73,25 @@ def _mirror(entry: str | Mapping[str, Any]) -> Mirror:
         mirror = Mirror("")
     if not mirror.url.startswith(("http://", "https://")):
         raise UserError(
-            f"source.mirrors: {entry!r} is not understood; give a URL that starts with http:// or https://, or "
-            "{url: URL, browser: true, note: TEXT}; for a file: source.archive=FILE"
+            f"source.mirrors: {entry!r} is not valid; give a URL that starts with http:// or https://, or "
+            "{url: URL, browser: true, note: TEXT}; for a local file use source.archive=FILE"
         )
     return mirror
 
 
 def fetch(url: str, target: Path, *, timeout: float, retries: int, backoff: float, progress: bool) -> None:
-    """Fetch ``url`` to ``target``, which appears there whole or not at all.
+    """Fetch ``url`` to ``target``, which appears only once complete.
 
-    A connection is lost after ``timeout`` seconds without a byte. After a failure that may pass, up to ``retries`` further
-    attempts start anew, the first after ``backoff`` seconds, which double each time.
+    A connection fails after ``timeout`` seconds without a byte. Temporary failures are retried up to ``retries`` times, from
+    the start, after ``backoff`` seconds, doubled each time.
 
     Raises:
-        ArchiveError: the address does not give the file.
+        ArchiveError: the address does not provide the file.
         UserError: the file cannot be written, or does not fit the disk.
     """
 
     def check_answer(response: requests.Response, *_: Any, **__: Any) -> None:  # noqa: ANN401 - requests' hook
-        """Refuse what should not be followed or does not fit, before it is fetched; called for each redirect too."""
+        """Refuse unsafe redirects and files larger than the disk before the transfer; called for each redirect too."""
         onward = response.headers.get("Location", "")
         if response.url.startswith("https:") and onward.startswith("http:"):
             raise ArchiveError(f"redirects to {onward}, which is not safe to follow")
@@ -111,7 +111,7 @@ def fetch(url: str, target: Path, *, timeout: float, retries: int, backoff: floa
                 try:
                     downloader(url, str(part), None)
                     break
-                except (requests.RequestException, ValueError) as error:  # the second for malformed headers
+                except (requests.RequestException, ValueError) as error:  # ValueError: malformed headers
                     reason, may_pass = _explain(error)
                 if not may_pass or attempt == retries:
                     raise ArchiveError(reason)
@@ -121,7 +121,7 @@ def fetch(url: str, target: Path, *, timeout: float, retries: int, backoff: floa
             os.replace(part, target)
     except OSError as error:
         raise UserError(
-            f"{target}: cannot be written ({error.strerror}); fix that, or choose another place with data.root=..."
+            f"{target} cannot be written ({error.strerror}); fix this, or choose another folder with data.root=..."
         ) from None
 
 
@@ -139,10 +139,10 @@ def _explain(error: Exception) -> tuple[str, bool]:
 def install(
     source: Source, root: Path, lists: Sequence[str], transfer: Transfer, *, keep_archive: bool, progress: bool
 ) -> None:
-    """Unpack the archive to ``root`` (see ``unpack``); download it first if it is neither given nor beside ``root``.
+    """Unpack the archive to ``root`` (see ``unpack``); download it first unless it is given or already beside ``root``.
 
-    ``transfer`` fetches a URL to a file, which is removed again unless ``keep_archive``. A UserError if the archive that is
-    there is no good, or no mirror has a good one.
+    ``transfer`` fetches a URL to a file, which is removed again unless ``keep_archive``. A UserError if the
+    existing archive is unusable, or no mirror provides a usable one.
     """
     archive = Path(source.archive or root.parent / source.file)
 
@@ -155,10 +155,14 @@ def install(
         try:
             check_and_unpack()
         except ArchiveError as error:
-            raise UserError(f"{archive} {error}; remove it and run this again, or pass source.archive=FILE") from None
+            raise UserError(
+                f"{archive} {error}; remove it and run the command again, or pass source.archive=FILE"
+            ) from None
         return
     if source.archive is not None:
-        raise UserError(f"source.archive={source.archive} is no file; correct it, or leave it out to download")
+        raise UserError(
+            f"source.archive={source.archive} is not a file; correct the path, or omit it to download the archive"
+        )
     failures = []
     for mirror in source.addresses:
         try:
@@ -177,19 +181,19 @@ def install(
             return
     raise UserError(
         f"{source.file} could not be downloaded [{' | '.join(failures) or 'source.mirrors is empty'}]; "
-        f"get it by hand and put it at {archive}, or pass source.archive=FILE, and run this again; "
-        "other addresses: source.mirrors=\"['URL',...]\""
+        f"download it by hand to {archive}, or pass source.archive=FILE, and run the command again; "
+        "for other addresses pass source.mirrors=\"['URL',...]\""
     )
 
 
 def download(cfg: DictConfig) -> int:
-    """Bring the data set to ``cfg.data.root``, unless something is there, and verify what is there then.
+    """Install the data set in ``cfg.data.root`` unless that folder has files, then verify the folder.
 
-    Returns the exit code: the verdict's level, or 0 with ``cfg.verify`` off. A UserError if it cannot be had.
+    Returns the exit code: the verdict's level, or 0 with ``cfg.verify`` off. A UserError if the data set cannot be downloaded.
     """
     check_complete(cfg)
     if cfg.get("source") is None:
-        raise UserError("this data set has no list of mirrors; data=nyud and data=pascal have one, or give source=...")
+        raise UserError("this data set has no list of mirrors; use data=nyud or data=pascal, or pass source=...")
     check_options(cfg.source, "source")
     source: Source = instantiate(cfg.source, _convert_="all")
     module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets={})
@@ -200,11 +204,11 @@ def download(cfg: DictConfig) -> int:
         root.parent.mkdir(parents=True, exist_ok=True)
         taken = root.exists() and any(root.iterdir())
     except OSError as error:
-        raise UserError(
-            f"data.root={root} is no folder that can be used ({error.strerror}); choose another place"
-        ) from None
+        raise UserError(f"data.root={root} cannot be used as a folder ({error.strerror}); choose another one") from None
     if taken:
-        log.info("%s is not empty and stays as it is; for a new copy choose another place: data.root=...", root)
+        log.info(
+            "%s is not empty, so nothing is downloaded; for a new copy choose another folder with data.root=...", root
+        )
     else:
         install(source, root, lists, transfer, keep_archive=cfg.keep_archive, progress=cfg.progress)
     return int(verify(cfg).level) if cfg.verify else 0

@@ -1,4 +1,4 @@
-"""Findings about a copy of a data set: reasons not to compare it with others, or not to use it."""
+"""Checks of a copy of a data set against the official one, and the findings they report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mtlsi_net.data.official import Official, Size
 from mtlsi_net.data_tools.inspect import LabelFacts
 
 FARTHEST = 11.0
-"""Metres that no official depth reaches."""
+"""Upper bound of official depths, in metres."""
 
 
 class Level(IntEnum):
@@ -23,7 +23,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about the data, and what it means for using them."""
+    """One sentence about the data, and its severity."""
 
     level: Level
     text: str
@@ -33,11 +33,11 @@ def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[
     """Compare the split lists, of ``train`` and ``val``, with the official ones."""
     listed = {split: set(official.ids(split)) for split in ids}
     for split, other, role in (("train", "val", "test"), ("val", "train", "training")):
-        own, wanted = set(ids[split]), listed[split]
+        present, wanted = set(ids[split]), listed[split]
         table = (
-            (wanted - own, "official ids are absent"),
-            (own - wanted & listed[other], f"ids belong to the official {role} set"),
-            (own - wanted - listed[other], "ids are in no official list"),
+            (wanted - present, "official ids are missing"),
+            (present - wanted & listed[other], f"ids belong to the official {role} set"),
+            (present - wanted - listed[other], "ids are in no official list"),
         )
         words = [f"{len(group)} {what} ({shown(sorted(group))})" for group, what in table if group]
         if words:
@@ -46,9 +46,11 @@ def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[
 
 
 def check_overlap(ids: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Find ids that stand in both lists."""
+    """Find ids that are in both lists."""
     if both := sorted(set(ids["train"]) & set(ids["val"])):
-        yield Finding(Level.DIFFERS, f"{len(both)} ids stand in train and in val ({shown(both)}); remove them from one")
+        yield Finding(
+            Level.DIFFERS, f"{len(both)} ids are in both train and val ({shown(both)}); remove them from one list"
+        )
 
 
 def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> Iterator[Finding]:
@@ -61,16 +63,16 @@ def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int)
 
 
 def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec]) -> Iterator[Finding]:
-    """Look for what the official labels do not have."""
+    """Report properties that the official labels do not have."""
     for name, facts in labels.items():
         scalar = specs[name].kind == "scalar"
         classes = (specs[name].num_classes or 0) if facts.histogram else 0
         unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
-        zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); officially none"
-        far = f"reaches {facts.high:.2f} m, officially below {FARTHEST:g} m; check the unit (metres)"
+        zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); the official labels have none"
+        far = f"reaches {facts.high:.2f} m, but official depths are below {FARTHEST:g} m; check the unit (metres)"
         table = (
-            (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "not a single valid pixel"),
+            (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "no valid pixels"),
             (scalar and facts.invalid, Level.DIFFERS, zeros),
             (scalar and facts.high >= FARTHEST, Level.DIFFERS, far),
             (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
@@ -81,7 +83,7 @@ def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpe
 
 
 def compare_manifests(name: str, earlier: Mapping[str, str], now: Mapping[str, str]) -> Finding:
-    """Say which files changed, went missing or were added since the manifest ``name`` was written."""
+    """Report which files changed, went missing or were added since the manifest ``name`` was written."""
     table = {
         "changed": [path for path in earlier.keys() & now.keys() if earlier[path] != now[path]],
         "missing": earlier.keys() - now.keys(),

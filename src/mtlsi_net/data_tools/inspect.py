@@ -1,4 +1,4 @@
-"""Inspection of the files of one sample: what they hold, and which cannot be used."""
+"""Inspection of one sample's files: statistics of their contents, and errors of unusable ones."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ from mtlsi_net.data.transforms import IMAGE, Array
 
 @dataclass
 class LabelFacts:
-    """What one task's labels hold, of one image or, added up, of many.
+    """Statistics of one task's labels, for one image or summed over many.
 
     Attributes:
         images: number of label maps.
-        low: least valid value; infinite if there is none.
+        low: least valid value; infinite without valid pixels.
         high: greatest valid value.
-        pixels: of all maps.
-        invalid: of those, the ones that no loss or metric counts.
-        soft: of ``binary`` maps, the pixels that are neither 0 nor 1.
-        histogram: of ``classes`` maps, pixels of each class.
+        pixels: number of pixels of all maps.
+        invalid: number of those that losses and metrics ignore.
+        soft: number of pixels of ``binary`` maps other than 0 and 1.
+        histogram: number of pixels of each class of ``classes`` maps.
         stored: type of the values in the files -> number of files.
     """
 
@@ -45,7 +45,7 @@ class LabelFacts:
         return self.invalid / self.pixels if self.pixels else 0.0
 
     def add(self, other: "LabelFacts") -> None:
-        """Take another image's facts in."""
+        """Add another image's facts."""
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         for name in ("images", "pixels", "invalid", "soft", "histogram", "stored"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -53,9 +53,9 @@ class LabelFacts:
 
 @dataclass
 class ImageFacts:
-    """What one sample's files hold, where they can be read: (height, width) and type of the image, and its labels.
+    """Facts of one sample's readable files: (height, width) and type of the image, and its labels.
 
-    ``errors`` has one line for each file that cannot be used.
+    ``errors`` has one line for each unusable file.
     """
 
     sample_id: str
@@ -66,14 +66,14 @@ class ImageFacts:
 
 
 def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
-    """Read all files of one sample; what cannot be used is noted, not raised."""
+    """Read all files of one sample; errors are collected, not raised."""
     facts = ImageFacts(sample_id)
     (image_path,) = reader.files(IMAGE, sample_id)
     try:
         with Image.open(image_path) as image:
             facts.size = image.height, image.width
     except (OSError, SyntaxError, ValueError):
-        pass  # the reader says why
+        pass  # the reader reports the reason
     try:
         reader.read_image(sample_id)
     except UserError as error:

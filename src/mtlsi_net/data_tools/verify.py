@@ -1,4 +1,4 @@
-"""Verification of one data set, from configuration to report and exit code."""
+"""Verification of one data set: report, manifest, contact sheet and exit code."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class VerifyResult:
 def verify(cfg: DictConfig) -> VerifyResult:
     """Read every file of ``cfg.data``; write report, manifest and contact sheet to ``cfg.paths.run_dir``.
 
-    A UserError if there is nothing to verify: no folder, no split lists, no images, or no labels of any task.
+    A UserError if there is nothing to verify: a missing folder, missing split lists, no images, or no labels of any task.
     """
     check_complete(cfg)
     folder = Path(cfg.paths.run_dir)
@@ -69,7 +69,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     build = instantiate(cfg.data, _convert_="all")
     module: MultiTaskDataModule = build(targets=targets, allow_missing=False, cache_dir=None, decoded_dir=None)
     official = OFFICIAL.get(module.official or "")
-    reader, found = _open(module, official)
+    reader, findings = _open(module, official)
     ids = listed_ids(reader)
     facts = map_in_processes(partial(inspect_sample, reader), ids, cfg.workers)
     images = list(track(facts, f"reading {reader.root}", len(ids), transient=True, disable=not cfg.progress))
@@ -83,11 +83,11 @@ def verify(cfg: DictConfig) -> VerifyResult:
     for name, label in ((name, label) for image in images for name, label in image.labels.items()):
         labels[name].add(label)
     sizes = Counter(image.size for image in images if image.size is not None)
-    found += _findings(reader, images, labels, sizes, official, cfg.image_size)
+    findings += _findings(reader, images, labels, sizes, official, cfg.image_size)
     if earlier is not None:
-        found.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
-    found.sort(key=lambda finding: -finding.level)
-    result = VerifyResult(found[0].level if found else Level.NOTE, found)
+        findings.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
+    findings.sort(key=lambda finding: -finding.level)
+    result = VerifyResult(findings[0].level if findings else Level.NOTE, findings)
     report = {
         "root": str(reader.root.resolve()),
         "verdict": VERDICTS[result.level],
@@ -106,23 +106,25 @@ def verify(cfg: DictConfig) -> VerifyResult:
 
 
 def _open(module: MultiTaskDataModule, official: Official | None) -> tuple[SampleReader, list[Finding]]:
-    """Return the reader of the tasks that have labels; one without any is a finding."""
+    """Return the reader of the tasks that have labels, and a finding for each task without labels."""
     whole = module.make_reader(module.targets)
     ids = listed_ids(whole)
     if len(absent := whole.missing(IMAGE, ids)) == len(ids):
         copy = f"; this copy: {identify(official, whole.root, [])}" if official else ""
-        raise UserError(f"{whole.root}: no image is there, e.g. {whole.describe(absent[:1])}{copy}; {whole.how_to_get}")
-    present, found = {}, []
+        raise UserError(
+            f"{whole.root}: the images are missing, e.g. {whole.describe(absent[:1])}{copy}; {whole.how_to_get}"
+        )
+    present, findings = {}, []
     for name, spec in whole.specs.items():
         absent = whole.missing(name, ids)
         if len({path.stem for path in absent}) == len(ids):
             text = f"{name}: no labels ({whole.describe(absent[:1])}, ...); train without it: ~tasks.{name}"
-            found.append(Finding(Level.DIFFERS, text))
+            findings.append(Finding(Level.DIFFERS, text))
         else:
             present[name] = spec
     if not present:
         raise UserError(f"{whole.root}: no task has labels; {whole.how_to_get}")
-    return module.make_reader(present), found
+    return module.make_reader(present), findings
 
 
 def _findings(
@@ -133,28 +135,30 @@ def _findings(
     official: Official | None,
     size: Sequence[int] | None,
 ) -> list[Finding]:
-    """Return what is wrong with the files, and what differs from the official copy, whose images have ``size``."""
+    """Return errors in the files, and differences from the official copy, whose images have ``size``."""
     ids = {split: reader.ids(split) for split in SPLITS}
     errors = dict.fromkeys(error for image in images for error in image.errors)  # one file may serve two tasks
-    found = [*(Finding(Level.BROKEN, error) for error in errors), *checks.check_overlap(ids)]
+    findings = [*(Finding(Level.BROKEN, error) for error in errors), *checks.check_overlap(ids)]
     if official is None:
-        text = "a data set without published numbers: there is nothing to compare with"
-        return [*found, Finding(Level.DIFFERS, text)]
+        text = "no published numbers exist for this data set, so it cannot be compared"
+        return [*findings, Finding(Level.DIFFERS, text)]
     expected = (int(size[0]), int(size[1])) if size else official.size
-    found += checks.check_ids(ids, official)
-    found += checks.check_sizes(sizes, expected, official.longest_side)
-    return found + list(checks.check_labels(labels, reader.specs))
+    findings += checks.check_ids(ids, official)
+    findings += checks.check_sizes(sizes, expected, official.longest_side)
+    return findings + list(checks.check_labels(labels, reader.specs))
 
 
 def _write_sheet(
     path: Path, reader: SampleReader, images: Sequence[ImageFacts], tasks: Mapping[str, Task], cfg: DictConfig
 ) -> None:
-    """Draw random samples that can be read, with all their labels."""
+    """Draw random readable samples with all their labels."""
     sound = [image.sample_id for image in images if not image.errors]
     chosen = sorted(np.random.default_rng(cfg.seed).permutation(sound)[: cfg.samples].tolist())
-    own = {name: tasks[name] for name in reader.specs}
+    present = {name: tasks[name] for name in reader.specs}
     if chosen:
-        draw_grid([label_pictures(reader.read(sample_id), own) for sample_id in chosen], [IMAGE, *own], path, chosen)
+        draw_grid(
+            [label_pictures(reader.read(sample_id), present) for sample_id in chosen], [IMAGE, *present], path, chosen
+        )
 
 
 def _print(
@@ -179,4 +183,4 @@ def _print(
         console.print(f"{finding['level']}: {finding['text']}")
     if len(findings) > LINES_SHOWN:
         console.print(f"... and {len(findings) - LINES_SHOWN} more, in {folder / 'verify.json'}")
-    console.print(f"verdict: {report['verdict']} (everything is in {folder})")
+    console.print(f"verdict: {report['verdict']} (report, manifest and pictures are in {folder})")

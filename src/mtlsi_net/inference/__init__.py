@@ -1,1 +1,1 @@
-"""Trained networks in use: prediction, export and demo."""
+"""Prediction, export and demo page of trained networks."""

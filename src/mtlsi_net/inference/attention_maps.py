@@ -1,4 +1,4 @@
-"""Attention maps: pictures of a network's most focused tokens in an image, and of how CWIB's gate weighs."""
+"""Attention maps: pictures of a network's most focused tokens in an image, and of the weights of CWIB's gate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ CELL = 320
 
 
 def draw_maps(model: Model, result: Result, path: Path) -> None:
-    """Draw, for each task, the gate of the last block and the most focused tokens; a UserError if there are neither."""
+    """Draw, for each task, the gate of the last block and the most focused tokens; a UserError if the network has neither."""
     network = model.network
     masks: list[Tensor] = []
     with (
@@ -35,7 +35,7 @@ def draw_maps(model: Model, result: Result, path: Path) -> None:
     ):
         predict_tta(model, result.image[None], Viewing())
     if not (recorded.assignments or recorded.gates):
-        raise UserError(f"maps=true: {type(network).__name__} has neither semantic tokens nor gates; leave maps out")
+        raise UserError(f"maps=true: {type(network).__name__} has no semantic tokens and no gates; omit maps=true")
     assert isinstance(network, DenseNetwork)
 
     def spread(grid: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def _row(
 
 
 def _glow(image: Pixels, token: Tensor) -> Pixels:
-    """Return the image in grey where a token (H, W) does not look, in colour where it does."""
+    """Return the image in grey, with a token's assignment (H, W) overlaid in colour."""
     share = token.numpy() / max(float(token.max()), 1e-12)
     warm = matplotlib.colormaps["magma"](share)[..., :3] * 255
     mixed: Pixels = (0.45 * image.mean(2, keepdims=True) + 0.55 * warm).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Demo page to try a model on: drop an image, slide between it and each task's result."""
+"""Demo page for a trained model: upload an image and compare it with each task's result."""
 
 import html
 import logging
@@ -25,13 +25,13 @@ from mtlsi_net.tasks.colors import Legend
 log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 3600
-"""How long results can be downloaded."""
+"""Time for which results can be downloaded."""
 SHOWN = 1280
-"""Longest side of what the page shows; the files to download are at the image's size."""
+"""Longest side of the pictures on the page; downloaded files have the image's size."""
 
 
 def serve(cfg: DictConfig) -> None:
-    """Open the page of ``cfg.ckpt`` and stay until it is interrupted.
+    """Serve the page of ``cfg.ckpt`` until interrupted.
 
     Raises:
         UserError: the model cannot be loaded, gradio is missing, or the port is taken.
@@ -42,8 +42,10 @@ def serve(cfg: DictConfig) -> None:
         options = {"server_name": cfg.host, "server_port": cfg.port, "inbrowser": cfg.browser, "share": cfg.share}
         page.launch(**options, prevent_thread_lock=True, quiet=True)
     except OSError as error:
-        raise UserError(f"port={cfg.port} cannot be used ({error}); choose another, or null for any") from None
-    log.info("open %s in a browser; Ctrl-C ends it", page.local_url)
+        raise UserError(
+            f"port={cfg.port} cannot be used ({error}); choose another, or port=null for any free one"
+        ) from None
+    log.info("open %s in a browser; press Ctrl-C to stop", page.local_url)
     page.block_thread()
 
 
@@ -53,10 +55,10 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
     try:
         import gradio
     except ImportError:
-        raise UserError("the demo page needs gradio: pip install 'mtlsi-net[demo]'") from None
+        raise UserError("the demo page needs gradio; install it with pip install 'mtlsi-net[demo]'") from None
     about = model.about
     title = f"{about.get('network', 'Network')} on {about.get('backbone', 'its encoder')}"
-    kept = tempfile.TemporaryDirectory(prefix="mtlsi_demo_")  # gone with the page
+    kept = tempfile.TemporaryDirectory(prefix="mtlsi_demo_")  # deleted with the page
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gradio.Markdown(f"## {title}\n\nLicences: {in_words(about.get('licences', {}))}")
         with gradio.Row():
@@ -87,7 +89,7 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
 def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: bool) -> list[Any]:
     """Return the files to download, and for each task a pair of pictures and a legend."""
     if path is None:
-        raise UserError("drop an image first")
+        raise UserError("upload an image first")
     result = model.predict(read_image(Path(path)), mode=mode, flip=flip)
     for old in root.iterdir():
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:

@@ -1,7 +1,7 @@
 """Pictures of predictions with their legends, and sheets with all predictions of one image.
 
-Drawn by Pillow: legends and colour bars of matplotlib 3.11, tried at the same sizes, take 20 times (320x240) to 30 times
-(1280x960) its processor time, and a legend there takes a number of columns, not a width to fill.
+Pillow draws them: at the same sizes, legends and colour bars of matplotlib 3.11 take 20 times (320x240) to 30 times
+(1280x960) the processor time, and its legends have a number of columns instead of a width to fill.
 """
 
 import math
@@ -20,9 +20,9 @@ CELL = 480
 FONT, LINE, MARGIN, SWATCH = 15, 20, 8, 13
 MAX_LINES = 3
 TALLEST = 2000
-"""Height up to which narrow pictures are enlarged."""
+"""Largest height to which narrow pictures are enlarged."""
 Entry = tuple[str, tuple[int, ...] | None]
-"""A name of a legend and its colour; None for a remark without one."""
+"""A name of a legend and its colour; None for a note without one."""
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
@@ -85,7 +85,7 @@ def _draw_bar(cell: Image.Image, draw: ImageDraw.ImageDraw, legend: Legend, top:
 
 
 def _lines(legend: Legend, width: int) -> list[list[Entry]]:
-    """Return as many entries as fit, line by line; those left out are counted at the end."""
+    """Return as many entries as fit, line by line; the last entry counts the omitted ones."""
     for count in range(len(legend.entries), -1, -1):
         more: list[Entry] = [(f"and {len(legend.entries) - count} more", None)] if count < len(legend.entries) else []
         lines: list[list[Entry]] = [[]]

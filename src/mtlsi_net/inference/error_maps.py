@@ -22,34 +22,34 @@ from mtlsi_net.tasks.colors import INVALID_COLOR, Legend, color_scalars, scalar_
 CELL = 360
 RIGHT, WRONG = (225, 230, 235), (200, 40, 40)
 ERRORS_IN_VIEW = 0.95
-"""Share of the pixels whose error the colour scale reaches."""
+"""Share of the pixels whose error lies within the colour scale."""
 
 
 class LabelFolder:
-    """Labels of the user's own for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
+    """User's labels for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
 
     Raises:
-        UserError: the folder is missing, or holds no folder of a task.
+        UserError: the folder is missing, or contains no task's folder.
     """
 
     def __init__(self, root: Path, tasks: Mapping[str, Task]) -> None:
         if not root.is_dir():
-            raise UserError(f"labels={root} is no folder; give one with a folder of labels for each task")
+            raise UserError(f"labels={root} is not a folder; pass one that contains a folder of labels for each task")
         self.reader = NYUDLayoutReader(root, {name: task.target for name, task in tasks.items()}, allow_missing=True)
         folders = {self.reader.files(name, "x")[0].parent for name in tasks}
         if not any(folder.is_dir() for folder in folders):
             expected = ", ".join(sorted(folder.name for folder in folders))
-            raise UserError(f"labels={root} holds none of the folders {expected}")
+            raise UserError(f"labels={root} contains none of the folders {expected}")
 
     def read(self, stem: str, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return the labels there are of an image of ``size``, task -> (C, H, W), 255 invalid; a UserError for other sizes."""
+        """Return the available labels of an image of ``size``, task -> (C, H, W), 255 invalid; a UserError for another size."""
         specs = self.reader.specs
         labels = {name: label_values(self.reader.read_target(name, stem, size), spec) for name, spec in specs.items()}
         return {name: label for name, label in labels.items() if (label != IGNORE).any()}
 
 
 def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> None:
-    """Draw label, prediction and error of every task that has a label; nothing without any."""
+    """Draw label, prediction and error of every task that has a label; no file without labels."""
     cells: list[Image.Image] = []
     for name, label in labels.items():
         one = result[name]
@@ -65,7 +65,7 @@ def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> Non
 
 
 def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:
-    """Return where a prediction is wrong against its label (C, H, W), and what the colours mean.
+    """Return a picture of a prediction's errors against its label (C, H, W), and its legend.
 
     classes: right or wrong. scalar: absolute error in metres. vector: angle in degrees. binary: absolute difference.
     """
@@ -93,7 +93,7 @@ def _class_errors(wrong: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
 
 
 def _scale_end(errors: Tensor, least: float) -> float:
-    """Return what ``ERRORS_IN_VIEW`` of the errors do not exceed, at ``least``, rounded up to two digits."""
+    """Return the ``ERRORS_IN_VIEW`` quantile of the errors, at least ``least``, rounded up to two digits."""
     high = max(least, float(np.quantile(errors.numpy(), ERRORS_IN_VIEW))) if len(errors) else least
     digits = 1 - math.floor(math.log10(high))
     return math.ceil(high * 10**digits) / 10**digits

@@ -1,4 +1,4 @@
-"""Export: one graph with normalisation and post-processing inside, for programs without this suite, checked against PyTorch."""
+"""Export of a model as one graph, with normalisation and post-processing, checked against PyTorch."""
 
 import importlib.util
 import json
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 OPSET = 20
 BATCH = 2
-"""Of the example that dynamic graphs are traced with: a batch of one would be taken for a constant."""
+"""Batch size of the example that dynamic graphs are traced with: torch treats a batch of 1 as a constant."""
 LEAST = 2
-"""Windows along a side of an exported graph: torch takes a single one for a constant, and its format refuses it."""
+"""Fewest windows along a side of an exported graph: torch treats 1 as a constant, and its format refuses it."""
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
 
 
@@ -53,17 +53,17 @@ def export(cfg: DictConfig) -> Path:
     """Write ``cfg.ckpt`` as ``cfg.format``; return the file, or the folder of safetensors.
 
     Raises:
-        UserError: an unknown format, a package that is missing, or a network that the format cannot hold.
+        UserError: an unknown format, a missing package, or a network that the format does not support.
     """
     check_complete(cfg)
     suffix = choose("format", str(cfg.format), SUFFIXES)
     for package in ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ():
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"format=onnx needs {package}: pip install 'mtlsi-net[export]'")
+            raise UserError(f"format=onnx needs {package}; install it with pip install 'mtlsi-net[export]'")
     model = load_model(cfg)
     sides = list(model.size) if cfg.size is None else as_list(cfg.size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise UserError(f"size={sides}: give [height, width] in pixels")
+        raise UserError(f"size={sides} is not valid; pass [height, width] in pixels")
     path = _destination(cfg, suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,24 +72,24 @@ def export(cfg: DictConfig) -> Path:
         else:
             _write_graph(model, path, cfg, (sides[0], sides[1]))
     except OSError as error:
-        raise UserError(f"out={path} cannot be written ({error.strerror or error}); choose another place") from None
+        raise UserError(f"out={path} cannot be written ({error.strerror or error}); choose another path") from None
     log.info("written: %s", path)
     return path
 
 
 def _destination(cfg: DictConfig, suffix: str) -> Path:
-    """Return where to write, never a run's folder: ``cfg.out`` or the name of the run's or model's folder, with ``suffix``."""
+    """Return the path to write, never a run's folder: ``cfg.out`` or the run's or model's folder name, with ``suffix``."""
     source = Path(cfg.ckpt).resolve()
     path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
-    if not path.name.endswith(suffix):  # torch opens its own format under no other name
+    if not path.name.endswith(suffix):  # torch opens its own format only with its suffix
         path = path.with_name(f"{path.name}{suffix}")
     if path.resolve() == source or RunFolder(path).config.is_file():
-        raise UserError(f"out={path} is a trained model's own folder; give another")
+        raise UserError(f"out={path} is the folder of a trained model; choose another path")
     return path
 
 
 def size_multiple(model: Model) -> int:
-    """Return what sizes must be multiples of so that nothing in the network depends on how they are padded."""
+    """Return the number of which sizes must be multiples so that the network needs no padding."""
     if not isinstance(model.network, DenseNetwork):
         return 1
     canvas = model.network.canvas
@@ -109,7 +109,7 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
             if attempt is wanted[-1]:
                 remedy = "; dynamic=false exports one fixed size" if attempt else ""
                 raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
-            log.warning("%s cannot be exported for any size (%s): for %dx%d alone", name, reason, *size)
+            log.warning("%s cannot be exported with dynamic sizes (%s); exporting %dx%d only", name, reason, *size)
     facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
     write, run = _FORMATS[cfg.format]
     write(program, path, list(model.tasks), facts)
@@ -117,7 +117,7 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
 
 
 def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[ExportedProgram, dict[str, Any]]:
-    """Return the graph and what sizes it takes."""
+    """Return the graph and the sizes it accepts."""
     multiple = size_multiple(model)
     facts: dict[str, Any] = {"input": "image: (B, 3, H, W) float32, RGB in [0, 1]"}
     if not dynamic:
@@ -127,7 +127,7 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
         side = f"multiple of {multiple}, from {LEAST * multiple}"
         facts |= {"batch": "any", "height": side, "width": side}
         rows, columns = (max(LEAST, -(-side // multiple)) for side in size)
-        rows += rows == columns  # equal sides would be taken for one number
+        rows += rows == columns  # torch would treat equal sides as one variable
         example = torch.rand(BATCH, 3, rows * multiple, columns * multiple)
         shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h", min=LEAST), 3: multiple * Dim("w", min=LEAST)}}
     with warnings.catch_warnings():
@@ -145,7 +145,7 @@ def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], fact
     assert converted is not None
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     converted.model.metadata_props.update(texts)
-    converted.save(path)  # beyond what the format holds, weights lie in a file beside it, <name>.data
+    converted.save(path)  # weights beyond the format's limit go to <name>.data beside it
 
 
 def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
@@ -171,9 +171,9 @@ _FORMATS = {"onnx": (_write_onnx, _run_onnx), "torch_export": (_write_program, _
 
 
 def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], tolerance: float) -> None:  # noqa: ANN401
-    """Compare what the written file computes with PyTorch, at two sizes and batches where it takes any.
+    """Compare the outputs of the written file with PyTorch's, at two sizes and batches if it is dynamic.
 
-    A UserError if it differs by more than ``tolerance``, or a class on more than one pixel of a thousand.
+    A UserError if outputs differ by more than ``tolerance``, or classes in more than 0.1 % of the pixels.
     """
     multiple, graph = facts["multiple"], Graph(model).eval()
     shapes = [(1, 3, facts["height"], facts["width"])]
@@ -185,9 +185,9 @@ def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], toleran
         image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expected = graph(image)
-        for name, found, value in zip(model.tasks, run(path, image), expected, strict=True):
-            ours = value.numpy()
-            off = (found != ours).mean() if name in classes else np.abs(found - ours).max()
+        for name, output, value in zip(model.tasks, run(path, image), expected, strict=True):
+            reference = value.numpy()
+            off = (output != reference).mean() if name in classes else np.abs(output - reference).max()
             largest[name] = float(np.maximum(largest[name], off))  # NaN stays
     described = (f"{n} {off:.1%} of pixels" if n in classes else f"{n} {off:.1e}" for n, off in largest.items())
     log.info("largest difference to PyTorch: %s", ", ".join(described))

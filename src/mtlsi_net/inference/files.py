@@ -1,4 +1,4 @@
-"""Files of results, in formats that other programs read; ``python -m mtlsi_net.score`` reads them too."""
+"""Result files in common formats, which ``python -m mtlsi_net.score`` reads too."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from mtlsi_net.inference.result import TaskResult
 
 MILLIMETRES = 1000
 FARTHEST = 65535
-"""Millimetres: what 16 bits hold. Farther pixels are stored as that; the .npy has them all."""
+"""Largest depth in millimetres that 16 bits hold; farther pixels are clipped to it, but exact in the .npy."""
 
 
 def write_result(result: TaskResult, stem: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def write_result(result: TaskResult, stem: Path) -> list[Path]:
 
 
 def name_results(images: Sequence[Path]) -> dict[Path, str]:
-    """Return a name for each image's results: its stem; of equal ones as much of the path before it as it takes.
+    """Return a name for each image's results: its stem, with as many parent folders as make it unique.
 
     ``a/1.png`` and ``b/1.png`` become ``a_1`` and ``b_1``; ``1.png`` and ``1.jpg`` of one folder ``1_png`` and ``1_jpg``.
     """

@@ -1,4 +1,4 @@
-"""Reading of images of any kind as RGB bytes."""
+"""Reader of images of any kind as RGB bytes."""
 
 from glob import glob, has_magic
 from pathlib import Path
@@ -13,24 +13,24 @@ Pixels = NDArray[np.uint8]
 AnyImage = Image.Image | Pixels | str | Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
-"""Files of a folder that are taken for images; a file that is named is tried whatever it is called."""
+"""Suffixes of images in a folder; a file passed by name is read whatever its suffix."""
 MAX_MEGAPIXELS = 200.0
 PAPER = (255, 255, 255)
-"""What shows through where a picture is transparent."""
+"""Background of transparent pictures."""
 
 
 def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
-    """Return the images that a path, a folder (with its subfolders, except ``without``, of results) or a glob names, sorted."""
+    """Return the sorted images of a path, a folder (with subfolders, except ``without``, of results) or a glob."""
     path = Path(source)
     if path.is_dir():
         files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        problem = f"the folder holds no image ({' '.join(SUFFIXES)})"
+        problem = f"the folder contains no images ({' '.join(SUFFIXES)})"
     elif path.exists():
         return [path]
     elif has_magic(str(source)):
-        files, problem = (Path(name) for name in glob(str(source), recursive=True)), "no file matches"
+        files, problem = (Path(name) for name in glob(str(source), recursive=True)), "no files match"
     else:
-        raise UserError(f"input={source} does not exist; give an image, a folder, or a glob in quotes")
+        raise UserError(f"input={source} does not exist; pass an image, a folder, or a glob in quotes")
     excluded = without.resolve() if without is not None and path.is_dir() else None
     images = sorted(file for file in files if file.is_file() and excluded not in file.resolve().parents)
     if not images:
@@ -41,9 +41,9 @@ def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
 def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
     """Return a picture as (H, W, 3) RGB bytes, upright.
 
-    Rotation by EXIF is undone; grey, palettes, CMYK become RGB; 16 bits become 8 (the upper byte); floats in [0, 1] go to
-    0..255; transparent parts show white; of an animation the first frame counts. A UserError if it cannot be read, or is
-    larger than ``max_megapixels``, which is checked before anything is decoded.
+    Rotation by EXIF is undone; grey, palettes, CMYK become RGB; 16 bits become 8 (the upper byte); floats in [0, 1] are scaled
+    to 0..255; transparent parts become white; animations give their first frame. A UserError if it cannot be read, or is
+    larger than ``max_megapixels``, which is checked before decoding.
     """
     try:
         if path.stat().st_size == 0:
@@ -68,7 +68,9 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     if image.mode == "F":
         values = np.asarray(image)
         if not (values.min() >= 0 and values.max() <= 1):  # NaN is not
-            raise UserError(f"{name} holds floats outside [0, 1] ({values.min():g} to {values.max():g}); scale them")
+            raise UserError(
+                f"{name} contains floats outside [0, 1] ({values.min():g} to {values.max():g}); scale them to it"
+            )
         return Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -78,13 +80,13 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def as_pixels(image: AnyImage) -> Pixels:
-    """Return what a user holds as (H, W, 3) RGB bytes: a path, a PIL image, or bytes (H, W, 3) or (H, W)."""
+    """Return any kind of image as (H, W, 3) RGB bytes: a path, a PIL image, or bytes (H, W, 3) or (H, W)."""
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2 or not image.size:
         raise UserError(
-            f"image is {image.dtype} of shape {image.shape}; give bytes (uint8), (H, W, 3) RGB or (H, W) grey"
+            f"image is {image.dtype} of shape {image.shape}; pass uint8 values, (H, W, 3) RGB or (H, W) grey"
         )
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

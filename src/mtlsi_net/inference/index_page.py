@@ -1,4 +1,4 @@
-"""Index page: every image's sheet, with links to its files."""
+"""Index page of predictions: every image's sheet, with links to its files."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ def write_page(
 ) -> None:
     """Write the HTML file, beside ``sheets/`` and ``pictures/``, of the results called ``names``.
 
-    ``skipped`` is file -> why it has no results; ``pictures`` whether each task has a picture of its own.
+    ``skipped``: file -> why it has no results. ``pictures``: whether each task also has a separate picture.
     """
     figures = "\n".join(_figure(name, tasks, pictures=pictures) for name in names)
-    lost = "".join(f'<li class="skipped">{html.escape(reason)}</li>' for reason in skipped.values())
-    left_out = f"<h2>Skipped</h2><ul>{lost}</ul>" if lost else ""
+    reasons = "".join(f'<li class="skipped">{html.escape(reason)}</li>' for reason in skipped.values())
+    skipped_list = f"<h2>Skipped</h2><ul>{reasons}</ul>" if reasons else ""
     write_text(
         path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{STYLE}</style>'
-        f"<h1>{len(names)} images</h1>{left_out}{figures}</html>\n",
+        f"<h1>{len(names)} images</h1>{skipped_list}{figures}</html>\n",
     )
 
 

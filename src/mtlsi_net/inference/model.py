@@ -1,4 +1,4 @@
-"""Trained model for users: one object that loads, predicts, and is saved and shared."""
+"""Trained model: one object that loads, predicts, and can be saved and shared."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -28,7 +28,7 @@ from mtlsi_net.models.weights import brief
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUILT_FROM = ("model", "backbone", "tasks")
-"""Parts of a run's configuration that make its network."""
+"""Parts of a run's configuration that define its network."""
 
 
 class Model(nn.Module, PyTorchModelHubMixin):
@@ -36,20 +36,20 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     Args:
         model: configuration of the network, as ``config.yaml`` of a run has it.
-        backbone: of its encoder; None for a network that has its own.
-        tasks: of its tasks.
-        order: names of all tasks, in the order of the weights; None: that of ``tasks``, which JSON does not promise to keep.
+        backbone: configuration of its encoder; None for a network with a built-in one.
+        tasks: configurations of its tasks.
+        order: names of all tasks, in the order of the weights; None: the order of ``tasks``, which JSON does not guarantee.
         size: (height, width) of the training images.
         scale: factor by which training images were reduced on loading.
         pad_color: mean RGB in [0, 1].
-        kept: tasks that the weights are for, in the order of ``tasks``; None: all.
-        about: where it comes from, its scores and licences; see ``about.py``.
+        kept: tasks that the weights contain, in the order of ``tasks``; None: all.
+        about: its origin, scores and licences; see ``model_card.describe_checkpoint``.
 
     Attributes:
         trained: names of all tasks that the network was trained on.
 
     Raises:
-        UserError: a configuration that names code outside this suite, see ``engine.trust``.
+        UserError: the configuration names code outside this suite, see ``engine.trust``.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
         self.pad_color = tuple(pad_color or IMAGENET_MEAN)
         self.about = about or {}
         self.tasks = build_tasks(cfg)
-        with quiet("mtlsi_net.models.encoder"):  # the weights it misses follow
+        with quiet("mtlsi_net.models.encoder"):  # the weights are loaded afterwards
             self.network = build_network(cfg, self.tasks)
         self.trained = list(self.tasks)
         self.autocast: torch.dtype | None = None
@@ -84,12 +84,12 @@ class Model(nn.Module, PyTorchModelHubMixin):
         self.eval()
 
     def keep_tasks(self, names: Sequence[str]) -> None:
-        """Drop all tasks but ``names``, at least one, and what only they need; the results of these stay the same."""
+        """Drop all tasks except ``names`` (at least one) and their layers; the results of the kept tasks do not change."""
         for name in names:
             choose("tasks", name, self.tasks)
         kept = [name for name in self.tasks if name in names]
         if not kept:
-            raise UserError("tasks=[] leaves nothing to predict; name at least one")
+            raise UserError("tasks=[] leaves nothing to predict; name at least one task")
         if len(kept) < len(self.tasks):
             self.network.keep_tasks(kept)
         self.tasks = {name: self.tasks[name] for name in kept}
@@ -98,7 +98,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Maps:
@@ -108,7 +108,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     @torch.no_grad()
     def raw(self, image: Tensor, valid: Tensor) -> Maps:
-        """Return ``forward`` in float32, computed on the model's device in its number format."""
+        """Return ``forward`` in float32, computed on the model's device in its precision."""
         kind = self.device.type
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             outputs = self(image.to(self.device), valid.to(self.device))
@@ -122,7 +122,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
             viewing: ``mode``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
 
         Raises:
-            UserError: a file that is no image, an array of another shape or type, or settings that ``Viewing`` refuses.
+            UserError: an unreadable image, an array of another shape or type, or settings that ``Viewing`` refuses.
         """
         return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
 
@@ -136,12 +136,12 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, **options: Any) -> "Model":  # noqa: ANN401 - the mixin's signature
-        """Load strictly: a weight that is missing is an error."""
+        """Load strictly: a missing weight is an error."""
         with redirect_stdout(None):  # the mixin prints where it loads from
             return super()._from_pretrained(**{**options, "strict": True})
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401, ARG002 - the mixin's signature
-        """Return the card: what it predicts, how well, how it was made, and under which licences."""
+        """Return the card: tasks, scores, origin and licences."""
         data = ModelCardData(
             library_name="mtlsi-net",
             pipeline_tag="image-segmentation",
@@ -163,13 +163,13 @@ def load(
 
     Args:
         path: a checkpoint, a run folder (its last checkpoint), or a folder that ``save_pretrained`` wrote.
-        tasks: those to keep; the others' decoders and heads are dropped. None: all.
-        device: ``auto`` is the first GPU where there is one.
-        precision: ``auto`` is bfloat16 on GPUs that compute in it, else float32; also ``32-true`` and ``bf16-mixed``.
-        trust: packages beside this suite whose classes the file may name; their code is run.
+        tasks: tasks to keep; the decoders and heads of the others are dropped. None: all.
+        device: ``auto`` is the first GPU if there is one, else the CPU.
+        precision: ``auto`` is bfloat16 on GPUs that support it, else float32; also ``32-true`` and ``bf16-mixed``.
+        trust: other packages whose classes the file may name; their code is run.
 
     Raises:
-        UserError: a file that is missing, damaged, of another version or not ours; tasks that it has not.
+        UserError: a missing, damaged, incompatible or foreign file, or tasks that it does not have.
     """
     path = Path(path)
     with trusting(as_list(trust)):
@@ -191,7 +191,7 @@ def _load_checkpoint(path: Path) -> Model:
     run: Mapping[str, Any] = checkpoint["config"]
     data = run["data"]
     if "size" not in data:
-        raise UserError(f"checkpoint {path} does not say how large its training images were (data.size)")
+        raise UserError(f"checkpoint {path} does not state the size of its training images (data.size)")
     parts = {key: run.get(key) for key in BUILT_FROM}
     for part in ("backbone", "model"):
         if "weights_file" in (parts[part] or {}):
@@ -205,8 +205,8 @@ def _load_checkpoint(path: Path) -> Model:
         about=describe_checkpoint(path, checkpoint),
     )
     state, prefix = checkpoint["state_dict"], "network."
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    load_weights(model.network, own, f"checkpoint {path}")
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    load_weights(model.network, weights, f"checkpoint {path}")
     return model
 
 
@@ -215,7 +215,7 @@ def _load_folder(path: Path) -> Model:
         return Model.from_pretrained(path, local_files_only=True)
     except UserError:
         raise
-    except Exception as error:  # the file decides what goes wrong, and where
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(
-            f"{path} cannot be loaded ({brief(error)}); it needs {CONFIG} and {WEIGHTS} of save_pretrained"
+            f"{path} cannot be loaded ({brief(error)}); it must contain {CONFIG} and {WEIGHTS} from save_pretrained"
         ) from None

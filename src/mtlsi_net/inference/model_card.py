@@ -1,4 +1,4 @@
-"""Model card: where a model comes from, what it predicts, its scores and licences."""
+"""Model card: origin, tasks, scores and licences of a model."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mtlsi_net.core.run_folder import LAST, RunFolder
 from mtlsi_net.tasks.base import Task
 
 WEIGHTS = {LAST: "last", "best.ckpt": "best", "best_on_test.ckpt": "best"}
-"""Files whose scores a run folder has, and under which name."""
+"""Checkpoint file -> name of its scores in metrics.json."""
 UNITS = {
     "classes": "class of each pixel",
     "scalar": "metres",
@@ -20,7 +20,7 @@ UNITS = {
 
 
 def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a checkpoint: experiment, step, seed, commit, licences; and scores from its run folder."""
+    """Return the facts about a checkpoint: experiment, step, seed, commit, licences; and scores from its run folder."""
     config = checkpoint["config"]
     about = {
         "experiment": config.get("name"),
@@ -50,7 +50,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def describe_tasks(tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """Return what each task's numbers mean: kind, unit and class names with their colours."""
+    """Return the meaning of each task's numbers: kind, unit and class names."""
     return {
         name: {"kind": task.target.kind, "unit": UNITS[task.target.kind], "classes": list(task.class_names)}
         for name, task in tasks.items()

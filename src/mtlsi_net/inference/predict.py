@@ -1,4 +1,4 @@
-"""``python -m mtlsi_net.predict``: any number of images to files, pictures and a page."""
+"""Prediction for many images, written as files, pictures and a page."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ from mtlsi_net.inference.views import Viewing
 log = logging.getLogger(__name__)
 
 AHEAD = 2
-"""Batches of images that are read beside the one that is predicted."""
+"""Batches of images that are read ahead of prediction."""
 
 Item = tuple[Path, Pixels]
 """An image's file and content."""
@@ -42,7 +42,7 @@ Item = tuple[Path, Pixels]
 
 @dataclass
 class Done:
-    """Names of the results, and why other images have none."""
+    """Names of the results, and why the other images were skipped."""
 
     names: list[str] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def predict(cfg: DictConfig) -> Done:
     """Predict for every image of ``cfg.input`` and write results to ``cfg.out``; a UserError at the end if some were skipped."""
     check_complete(cfg)
     viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
-    Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked before anything is decoded
+    Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked instead, before decoding
     out = Path(cfg.out)
     images = find_images(cfg.input, without=out)
     model = load_model(cfg)
@@ -83,7 +83,7 @@ def predict(cfg: DictConfig) -> Done:
 
 
 def load_model(cfg: DictConfig) -> Model:
-    """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log what leaving out the others saves, and the licences."""
+    """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log the time saved by dropping the others, and the licences."""
     model = load(cfg.ckpt, None, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
     if cfg.tasks is not None:
         before = _forward_milliseconds(model)
@@ -91,13 +91,13 @@ def load_model(cfg: DictConfig) -> Model:
         after = _forward_milliseconds(model)
         what, size = ", ".join(model.tasks), "{}x{}".format(*model.size)
         change = f"{after:.0f} instead of {before:.0f} ms for a pass at {size} ({100 * (after / before - 1):+.0f} %)"
-        log.info("%s alone: %s", what, change)
+        log.info("tasks %s only: %s", what, change)
     log.info("licences: %s", in_words(model.about.get("licences", {})))
     return model
 
 
 def _forward_milliseconds(model: Model) -> float:
-    """Return the mean time of two forward passes, after some to warm up."""
+    """Return the mean time of two forward passes, after warm-up."""
     image, valid = torch.full((1, 3, *model.size), 0.5), torch.ones(1, 1, *model.size, dtype=torch.bool)
     variables = {"model": model, "image": image, "valid": valid}
     timer = Timer("model.raw(image, valid)", globals=variables, num_threads=torch.get_num_threads())
@@ -105,9 +105,9 @@ def _forward_milliseconds(model: Model) -> float:
 
 
 def read_batches(images: Sequence[Path], size: int, max_megapixels: float, done: Done) -> Iterator[list[Item]]:
-    """Yield images, read beside what the caller does, in batches of at most ``size`` of one shape.
+    """Yield images, read in the background, in batches of at most ``size`` of one shape.
 
-    Those that cannot be read are skipped, and noted in ``done``.
+    Unreadable images are skipped and recorded in ``done``.
     """
     items = _read_ahead(images, AHEAD * size, max_megapixels, done)
     for _, alike in groupby(items, key=lambda item: item[1].shape):
@@ -130,14 +130,16 @@ def _read_ahead(images: Sequence[Path], ahead: int, max_megapixels: float, done:
 
 
 def _compare_labels(result: Result, labels: LabelFolder, image: Path, path: Path) -> None:
-    """Draw the errors of one image to ``path``; labels that do not fit it are named and left alone."""
+    """Draw the errors of one image to ``path``; warn about labels that do not fit it."""
     stem = image.stem
     try:
         if path.stem != stem:
-            raise UserError(f"several images are called {stem}; whose label is {stem}'s?")
+            raise UserError(
+                f"several images are called {stem}, so the label {stem} is ambiguous; give them unique names"
+            )
         draw_errors(result, labels.read(stem, (result.image.shape[0], result.image.shape[1])), path)
     except UserError as error:
-        log.warning("no errors drawn: %s", error)
+        log.warning("no error map drawn: %s", error)
 
 
 def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
@@ -156,7 +158,7 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
 
 
 def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float) -> None:
-    """Write the page, what the numbers mean, and the record; a UserError says what was skipped."""
+    """Write the page, the description of the tasks, and the record; a UserError if images were skipped."""
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})

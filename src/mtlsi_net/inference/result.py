@@ -1,4 +1,4 @@
-"""Results of a prediction, as users get them."""
+"""Results of a prediction: values and pictures of each task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class TaskResult:
         return array[..., 0] if array.shape[2] == 1 else array
 
     def pixels(self) -> Pixels:
-        """Return the coloured picture, (H, W, 3); depth in colours from its nearest to its farthest."""
+        """Return the coloured picture, (H, W, 3); depth colours span its nearest to farthest value."""
         return self.task.fitted(self.value).colorize(self.value)
 
     def legend(self) -> Legend:
-        """Return what explains the picture's colours."""
+        """Return the legend of the picture's colours."""
         return self.task.fitted(self.value).legend(self.value)
 
     def to_pil(self) -> Image.Image:

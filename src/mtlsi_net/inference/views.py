@@ -1,10 +1,10 @@
-"""Test-time views: an image of any size through the network in several views, and their average at its own size.
+"""Test-time augmentation: outputs for an image of any size, averaged over several views, at its original size.
 
-An image is seen whole, made smaller if it is larger than the network's training size, or through overlapping windows at
-full resolution. Every view may be mirrored and enlarged; what comes back is undone by the task's TargetSpec. Raw outputs
-are averaged (vectors as unit vectors), then post-processed. Depth follows the field's rule for zooming: in a view
-enlarged by s things seem s times nearer. The whole image sets the scale, as if every picture were taken with the angle
-of view of the training images.
+An image is processed whole, reduced if it is larger than the network's training size, or in overlapping windows at full
+resolution. Every view may be mirrored and enlarged; each task's TargetSpec tells how to reverse this in the outputs. Raw
+outputs are averaged (vectors as unit vectors), then post-processed. Depth follows the usual rule for zooming: in a view
+enlarged by s, objects appear s times nearer. The whole image sets the scale, as if every picture had the angle of view of
+the training images.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mtlsi_net.inference.model import Model
 
 BAND = 256
-"""Rows of a large image that are brought to full size at once."""
+"""Rows of a large image that are enlarged to full size at once."""
 
 Maps = dict[str, Tensor]
 """Task -> raw outputs or values."""
@@ -37,23 +37,23 @@ Maps = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Viewing:
-    """How an image is looked at; a UserError for values that cannot be."""
+    """Views of an image; a UserError for invalid values."""
 
     mode: str = "whole"  # or ``sliding``: windows of the training size at full resolution
-    flip: bool = False  # also mirrored
+    flip: bool = False  # add mirrored views
     scales: Sequence[float] = (1.0,)  # factors of the views, 0.1 to 10
     overlap: float = 0.25  # of neighbouring windows, as a share of their side, in [0, 0.9]
-    batch_size: int = 1  # windows that go through the network at once
+    batch_size: int = 1  # windows in one forward pass
 
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "sliding"):
             raise UserError(f"mode={self.mode} is not known; use whole or sliding")
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            raise UserError(f"scales={list(self.scales)}: give factors between 0.1 and 10")
+            raise UserError(f"scales={list(self.scales)} is not valid; pass factors between 0.1 and 10")
         if not 0 <= self.overlap <= 0.9:
-            raise UserError(f"overlap={self.overlap} is outside [0, 0.9]")
+            raise UserError(f"overlap={self.overlap} is outside [0, 0.9]; pass a share of the window's side")
         if self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size}; give at least 1")
+            raise UserError(f"batch_size={self.batch_size} is too small; pass at least 1")
 
 
 def predict_tta(model: "Model", images: NDArray[np.uint8], viewing: Viewing) -> list[Maps]:
@@ -67,13 +67,13 @@ def predict_tta(model: "Model", images: NDArray[np.uint8], viewing: Viewing) -> 
 
 
 def base_scale(model: "Model", size: Sequence[int]) -> float:
-    """Return the factor that brings an image of (H, W) to the network: the training images' own, less if it is larger."""
+    """Return the scale for an image of (H, W): that of the training images, smaller if the image is larger."""
     fitting = min(have / side for have, side in zip(model.size, size, strict=True))
     return min(model.scale, fitting)
 
 
 def _whole(model: "Model", images: NDArray[np.uint8], viewing: Viewing) -> list[Maps]:
-    """Return values at full size; raw outputs are there in full only a band of rows at a time."""
+    """Return values at full size; raw outputs are enlarged one band of rows at a time, to save memory."""
     size = images.shape[1], images.shape[2]
     raw = _average(model, [_resized(image, base_scale(model, size)) for image in images], viewing, zoom=1.0)
     bands = [slice(top, min(top + BAND, size[0])) for top in range(0, size[0], BAND)]
@@ -125,9 +125,9 @@ def window_starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def _sliding(model: "Model", image: NDArray[np.uint8], viewing: Viewing) -> Maps:
-    """Return values at full size; memory holds a band of one window's height and the results.
+    """Return values at full size; memory holds one band of a window's height, and the results.
 
-    Windows fade out linearly towards their edges, so that no seam shows (our choice).
+    Window weights decrease linearly towards the edges to avoid visible seams (our choice).
     """
     size = image.shape[0], image.shape[1]
     zoom = model.scale / base_scale(model, size)
@@ -166,14 +166,14 @@ def _fading(side: int) -> Tensor:
 def _average(model: "Model", images: Sequence[NDArray[Any]], viewing: Viewing, zoom: float) -> Maps:
     """Return raw outputs (B, K, h, w) of images (h, w, 3) of one size, averaged over views.
 
-    ``zoom`` is how much larger the images are than when seen whole.
+    ``zoom`` is the scale of the images relative to whole-image mode.
     """
     size = images[0].shape[0], images[0].shape[1]
     views = list(product(viewing.scales, (False, True) if viewing.flip else (False,)))
     total: Maps = {}
     for scale, mirrored in views:
-        seen = [_resized(image, scale) for image in images]
-        raw = _forward(model, [image[:, ::-1] for image in seen] if mirrored else seen)
+        resized = [_resized(image, scale) for image in images]
+        raw = _forward(model, [image[:, ::-1] for image in resized] if mirrored else resized)
         for name, y in raw.items():
             spec = model.tasks[name].target
             if spec.kind == "vector" and (len(views) > 1 or viewing.mode == "sliding"):
@@ -189,7 +189,7 @@ def _average(model: "Model", images: Sequence[NDArray[Any]], viewing: Viewing, z
 
 
 def _forward(model: "Model", images: Sequence[NDArray[Any]]) -> Maps:
-    """Return raw outputs of images (h, w, 3), 0 to 255, padded as in evaluation and cut again."""
+    """Return raw outputs of images (h, w, 3), 0 to 255, padded as in evaluation and cropped again."""
     samples = [pad({IMAGE: np.ascontiguousarray(x)}, model.size, {}, model.pad_color) for x in images]
     keys = (IMAGE, VALID, PAD_COLOR)
     image, valid, around = (torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in keys)

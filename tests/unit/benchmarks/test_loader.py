@@ -70,8 +70,8 @@ def test_an_unknown_benchmark_is_refused_by_name(tmp_path, what):
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     data = write_pascal_miniature(tmp_path / "data")
-    with pytest.raises(UserError, match=r"\.mat: what=loader compares .* take data=nyud"):
+    with pytest.raises(UserError, match=r"\.mat: what=loader decodes .* use data=nyud"):
         run(tmp_path / "out", "what=loader", "data=pascal", f"data.root={data}", f"paths.output_dir={tmp_path}")
     data = write_miniature(tmp_path / "other")
-    with pytest.raises(UserError, match=r"data.augment=false, so there is no training pipeline"):
+    with pytest.raises(UserError, match=r"what=loader measures the training pipeline, but data.augment=false"):
         run(tmp_path / "out", "what=loader", "data=nyud", f"data.root={data}", "data.augment=false")

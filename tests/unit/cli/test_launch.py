@@ -62,7 +62,7 @@ def test_one_process_needs_no_others(tmp_path):
 @pytest.mark.parametrize(
     ("rank", "how", "code", "message"),
     [
-        (1, "killed", 1, "error: process 1 of 2 was killed by SIGKILL (out of memory?); the others were ended"),
+        (1, "killed", 1, "error: process 1 of 2 was killed by SIGKILL (out of memory?); the others were stopped"),
         (1, "leaves", 7, "error: process 1 of 2 ended with code 7, see its message above"),
         (1, "is told", 2, "error: process 1: the label is torn; get it again\n"),
         (0, "breaks", 1, "ValueError: something nobody thought of\nerror: process 0 of 2 ended with code 1"),

@@ -128,10 +128,10 @@ def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):
     gains = {group.label: find_gain(group, groups) for group in groups}
     resampled, skipped = resample(groups, gains, 10, 0)
     why = [item.reason for item in skipped]
-    assert "they are of different runs" in why[0]
+    assert "they come from different runs" in why[0]
     assert "per_image.npz cannot be read" in why[1]
-    assert "its seeds do not all keep" in why[2]
-    assert "its seeds do not all keep" in why[3]
+    assert "not all of its seeds have" in why[2]
+    assert "not all of its seeds have" in why[3]
     assert len(why) == 4  # a run without the file is an older one
     assert resampled == {}
     assert differences(groups, gains, resampled) == []

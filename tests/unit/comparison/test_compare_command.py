@@ -62,13 +62,13 @@ def done(tmp_path_factory):
 
 def test_markdown_has_rows_gains_reasons_and_published_results_apart(done):
     text = markdown_of(done.folder)
-    ours, _, published = text.partition("Published results, not ours:")
+    ours, _, published = text.partition("Published results of other methods:")
     assert (
         "| toy | 2 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.55 ± 0.014 | 0.6 ± 0 | +5.00 ± 1.4 |" in ours
     )  # (10 % + 0 %) / 2, 8 % and 12 %
     assert "| 100%_plain | 1 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.52 | 0.57 | +4.50 |" in ours  # (4 % + 5 %) / 2
     assert "- gain of toy, 100%_plain over semseg: single_semseg, depth: single_depth" in ours
-    assert "rows are grouped over paths," in ours
+    assert "runs that differ only in paths," in ours
     assert re.search(r"- \S+nowhere: no folder matches", published)
     assert "MLoRE" not in ours
     assert re.search(
@@ -161,12 +161,12 @@ def test_published_results_can_be_left_out_and_are_never_beside_a_part_of_the_im
     few = write_run(tmp_path / "c", images={"semseg/mIoU": [[0.5, 1.0]] * 3})
     dev, small = write_run(tmp_path / "d", stage="dev"), write_run(tmp_path / "e", record={"data.scale": 0.5})
     for number, (folder, why) in enumerate(
-        [(partial, "on a part of"), (few, "0 of the 654 published"), (dev, "dev images"), (small, "at scale 0.5")],
+        [(partial, "on only some of"), (few, "0 of the 654 published"), (dev, "dev images"), (small, "at scale 0.5")],
         start=3,
     ):
         (table,) = run_compare(tmp_path / str(number), folder).tables
         assert table.published == []
-        assert any("published results are left out" in note and why in note for note in table.notes)
+        assert any("published results are not shown" in note and why in note for note in table.notes)
 
 
 def test_all_published_images_pass(tmp_path):
@@ -252,7 +252,7 @@ def test_pictures_keep_to_the_budget(tmp_path):
     assert (
         (tmp_path / "tight" / "index.html").stat().st_size < 0.2e6 < (tmp_path / "whole" / "index.html").stat().st_size
     )
-    assert any("no room for its pictures" in item.reason for item in tight.skipped)
+    assert any("its pictures do not fit the page" in item.reason for item in tight.skipped)
 
 
 def test_broken_curves_and_pictures_leave_the_run_in(tmp_path):

@@ -77,7 +77,7 @@ def test_references_that_do_not_fit_are_refused_with_the_reason(tmp_path, multi,
         multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6, config, **rest)
     )
     assert math.isnan(mean(gain.seeds))
-    assert f"no single-task run of depth that fits ({why}" in gain.why
+    assert f"no matching single-task run of depth ({why}" in gain.why
     assert "semseg" not in gain.why
 
 
@@ -118,4 +118,4 @@ def test_no_gain_without_a_finite_score_or_on_a_reference_of_zero(tmp_path, mult
 def test_no_gain_where_data_or_backbone_are_not_known(tmp_path):
     unknown = make_run(tmp_path / "a", record={"data": {}})
     assert gain_of_first(unknown).why == "run.json does not identify its data"
-    assert gain_of_first(make_run(tmp_path / "b", config={"backbone": None})).why == "its backbone is not known"
+    assert gain_of_first(make_run(tmp_path / "b", config={"backbone": None})).why == "its backbone is unknown"

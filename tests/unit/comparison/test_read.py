@@ -27,7 +27,7 @@ def test_what_matches_nothing_is_named(tmp_path):
     _, skipped = find_folders([str(tmp_path / "nowhere*"), str(tmp_path / "empty")])
     assert [(item.name.rpartition("/")[2], item.reason) for item in skipped] == [
         ("nowhere*", "no folder matches"),
-        ("empty", "holds no run folder"),
+        ("empty", "contains no run folder"),
     ]
 
 
@@ -40,16 +40,16 @@ def damage(folder, name, text):
     [
         ("metrics.json", None, "unfinished: no metrics.json"),
         ("metrics.json", "{half", "metrics.json cannot be read"),
-        ("metrics.json", "[]", "holds no settings or values by name"),
-        ("metrics.json", '{"last": {"val": {"semseg": {"mIoU": "high"}}}}', "holds no scores"),
-        ("metrics.json", '{"last": {"train": {"semseg": {"mIoU": 0.5}}}}', "holds no scores"),
+        ("metrics.json", "[]", "is not a mapping of names to values"),
+        ("metrics.json", '{"last": {"val": {"semseg": {"mIoU": "high"}}}}', "contains no scores"),
+        ("metrics.json", '{"last": {"train": {"semseg": {"mIoU": 0.5}}}}', "contains no scores"),
         ("metrics.json", '{"best": {}}', "no scores of 'last' weights"),
         (
             "metrics.json",
             '{"last": {"val": {"shadow": {"maxF": 0.5}}}}',
-            "which metric of shadow is the main one",
+            "the main metric of shadow is unknown",
         ),
-        ("config.yaml", None, "no config.yaml"),
+        ("config.yaml", None, "config.yaml is missing"),
         ("config.yaml", "a: [", "config.yaml cannot be read"),
         ("config.yaml", "!!python/object/apply:os.system [true]", "config.yaml cannot be read"),
         ("run.json", "\x00", "run.json cannot be read"),
@@ -122,5 +122,5 @@ def test_broken_curves_are_an_error_of_their_own(tmp_path, text):
 def test_nan_in_the_file_is_not_finite(tmp_path):
     folder = write_run(tmp_path / "a")
     (folder / "metrics.json").write_text(json.dumps({"last": {"val": {"semseg": {"mIoU": float("nan")}}}}))
-    with pytest.raises(UserError, match="holds no scores"):
+    with pytest.raises(UserError, match="contains no scores"):
         read_run(folder)

@@ -95,20 +95,20 @@ def test_what_is_there_is_verified_and_never_overwritten(server, archives, place
     assert run(place, "verify=true", urls=[server.serve("a", archives["nyud"])]) == Level.DIFFERS
     assert (place / "mine").is_file()
     assert server.requests == []
-    assert f"{place} is not empty and stays as it is" in caplog.text
+    assert f"{place} is not empty, so nothing is downloaded" in caplog.text
 
 
 def test_a_root_that_is_a_file_is_refused(place):
     place.parent.mkdir()
     place.write_text("")
-    with pytest.raises(UserError, match=r"data.root=.* is no folder that can be used \(Not a directory\)"):
+    with pytest.raises(UserError, match=r"data.root=.* cannot be used as a folder \(Not a directory\)"):
         run(place)
 
 
 def test_a_place_that_cannot_be_made_is_refused(place):
     place.parent.write_text("")
     with pytest.raises(
-        UserError, match=r"is no folder that can be used \((Not a directory|File exists)\); choose another"
+        UserError, match=r"cannot be used as a folder \((Not a directory|File exists)\); choose another"
     ):
         run(place.parent / "deep" / "NYUDv2", urls=["http://unused"])
 
@@ -167,7 +167,7 @@ def test_where_all_fails_every_mirror_and_the_way_by_hand_are_named(server, plac
     message = refused(place, f"source.mirrors=[{server.url('absent')},{browser}]")
     assert f"{server.url('absent')}: HTTP 404" in message
     assert "https://share/x: needs a browser (button Download)" in message
-    assert f"get it by hand and put it at {place.parent / 'NYUDv2.tar.gz'}, or pass source.archive=FILE" in message
+    assert f"download it by hand to {place.parent / 'NYUDv2.tar.gz'}, or pass source.archive=FILE" in message
     assert len(server.requests) == 1
     assert "source.mirrors is empty" in refused(place, "source.mirrors=[]")
 
@@ -188,13 +188,13 @@ def raise_denied(path):
 
 
 def test_a_bad_file_got_by_hand_is_named(place, archives, tmp_path, monkeypatch):
-    assert "source.archive=nowhere is no file; correct it" in refused(place, "source.archive=nowhere")
+    assert "source.archive=nowhere is not a file; correct the path" in refused(place, "source.archive=nowhere")
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(b"<html>")
     assert refused(place, f"source.archive={archive}").startswith(f"{archive} is a web page instead of the archive")
     archive.write_bytes(b"nothing")
     message = refused(place, f"source.archive={archive}")
-    assert message.startswith(f"{archive} is damaged or no archive")
+    assert message.startswith(f"{archive} is damaged or not an archive")
     assert "or pass source.archive=FILE" in message
     archive.write_bytes(archives["nyud"])
     monkeypatch.setattr("mtlsi_net.data_tools.download.sha256_of", raise_denied)
@@ -208,7 +208,7 @@ def test_zips_serve_too_and_unsafe_ones_do_not(place, tmp_path):
     with zipfile.ZipFile(archive, "a") as zipped:
         zipped.writestr("../x", b"")
     message = refused(place, f"source.archive={archive}")
-    assert "is not safe to unpack: its entry '../x' leads out" in message
+    assert "is unsafe to unpack: its entry '../x' points outside" in message
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path, "NYUDv2")
     assert run(place, f"source.archive={archive}") == 0
 
@@ -216,10 +216,10 @@ def test_zips_serve_too_and_unsafe_ones_do_not(place, tmp_path):
 @pytest.mark.parametrize(
     ("mirror", "words"),
     [
-        ("ftp://x/y", "'ftp://x/y' is not understood; give a URL that starts with http:// or https://"),
-        ("file:///x/y", "for a file: source.archive=FILE"),
-        ("{url:http://x,size:3}", "is not understood; give a URL"),
-        ("{}", "is not understood"),
+        ("ftp://x/y", "'ftp://x/y' is not valid; give a URL that starts with http:// or https://"),
+        ("file:///x/y", "for a local file use source.archive=FILE"),
+        ("{url:http://x,size:3}", "is not valid; give a URL"),
+        ("{}", "is not valid"),
     ],
 )
 def test_mirrors_that_are_none_are_refused(place, mirror, words):
@@ -335,11 +335,11 @@ def test_a_redirect_from_https_to_http_is_refused(target, monkeypatch):
 
 def test_a_full_disk_ends_it_before_it_begins(server, target, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
-    with pytest.raises(UserError, match=rf"/a takes at least 1.0 MB but the disk of {target.parent} has 100 bytes fr"):
+    with pytest.raises(UserError, match=rf"/a needs at least 1.0 MB, but the disk of {target.parent} has 100 bytes fr"):
         transfer(server.serve("a", BODY), target)
     assert leftovers(target) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere/data: cannot be written \(No such file.*data.root"):
+    with pytest.raises(UserError, match=r"nowhere/data cannot be written \(No such file.*data.root"):
         transfer(server.serve("a", BODY), tmp_path / "nowhere" / "data")

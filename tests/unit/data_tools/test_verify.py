@@ -173,7 +173,7 @@ def test_broken_files_are_named(case, tmp_path):
 
 DIFFERING = {
     "far": (save("depth/0002.npy", np.full(SIZE, 1500.0, np.float32)), "depth: reaches 1500.00 m"),
-    "overlap": (lambda root: (root / "gt_sets/val.txt").write_text("0001\n"), "stand in train and in val (0001)"),
+    "overlap": (lambda root: (root / "gt_sets/val.txt").write_text("0001\n"), "are in both train and val (0001)"),
     "unknown": (lambda root: shutil.copy(root / "gt_sets/val.txt", root / "gt_sets/train.txt"), "officially 795"),
     "no task": (lambda root: shutil.rmtree(root / "edge"), "boundary: no labels (edge/0001.png, ...)"),
 }
@@ -192,7 +192,7 @@ def test_what_cannot_be_compared_is_listed(case, tmp_path):
 UNUSABLE = {
     "empty split": (lambda root: (root / "gt_sets/val.txt").write_text(" "), "val.txt lists no images"),
     "repeated id": (lambda root: (root / "gt_sets/val.txt").write_text("0001 0001"), "remove the duplicates"),
-    "no images": (lambda root: shutil.rmtree(root / "images"), "no image is there.*without images"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "the images are missing.*without images"),
     "nothing": (shutil.rmtree, "does not exist"),
 }
 

@@ -43,7 +43,7 @@ def test_floats_up_to_1_are_shares_of_255(tmp_path):
     path = saved(tmp_path, Image.fromarray((GREY / 255).astype(np.float32)), "x.tif")
     np.testing.assert_array_equal(read_image(path), GREY[..., None].repeat(3, 2))
     path = saved(tmp_path, Image.fromarray(GREY.astype(np.float32)), "y.tif")
-    with pytest.raises(UserError, match=r"y\.tif holds floats outside \[0, 1\]"):
+    with pytest.raises(UserError, match=r"y\.tif contains floats outside \[0, 1\]"):
         read_image(path)
 
 
@@ -132,7 +132,7 @@ def test_a_folder_a_glob_and_a_file(tmp_path):
     assert [path.name for path in find_images(f"{tmp_path}/a/*.jp*g")] == ["1.jpg", "2.jpeg"]
     assert [path.name for path in find_images(tmp_path / "a" / "notes.txt")] == ["notes.txt"]  # named, so tried
     (tmp_path / "void").mkdir()
-    for source, words in (("void", "holds no image"), ("nowhere", "does not exist"), ("*.bmp", "no file matches")):
+    for source, words in (("void", "contains no image"), ("nowhere", "does not exist"), ("*.bmp", "no files match")):
         with pytest.raises(UserError, match=words):
             find_images(tmp_path / source)
 
@@ -150,5 +150,5 @@ def test_what_users_hold_in_python(tmp_path):
     np.testing.assert_array_equal(as_pixels(Image.fromarray(RGB)), RGB)
     np.testing.assert_array_equal(as_pixels(saved(tmp_path, Image.fromarray(RGB))), RGB)
     for wrong in (RGB.astype(np.float32), RGB[None], RGB[..., :2], RGB[:0]):
-        with pytest.raises(UserError, match="give bytes"):
+        with pytest.raises(UserError, match="pass uint8 values"):
             as_pixels(wrong)
