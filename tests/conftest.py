@@ -23,10 +23,22 @@ def real_data() -> Path:
     return folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ``gpu`` where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
 def pytest_collection_finish() -> None:
     """Take what the imports left out of garbage collections, which would walk through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # composing a configuration makes many objects, and hardly any garbage
 
 
 def pytest_sessionfinish() -> None:
