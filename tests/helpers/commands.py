@@ -124,6 +124,14 @@ def forked_ranks(start_method: str = "forkserver") -> Iterator[None]:
         yield
 
 
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Let ``map_in_processes`` take its processes from the server."""
+    server = context()
+    with mock.patch("mtlsi_net.core.parallel.multiprocessing.get_context", return_value=server):
+        yield
+
+
 def _run(
     module: str, arguments: list[str], cwd: str, environment: dict[str, str], outputs: list[Path], fork_ranks: bool
 ) -> None:
