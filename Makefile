@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebooks test test-slow lint type clean
+.PHONY: help setup demo notebooks test test-slow coverage lint type clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ test: setup ## all fast tests
 
 test-slow: setup ## the tests that take minutes
 	$(PY) -m pytest -m slow -n auto --maxprocesses 4
+
+coverage: setup ## all fast tests, and which lines of the package they did not reach
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 lint: setup ## style, and which package may import which
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-logo --no-cache

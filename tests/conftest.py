@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,27 @@ def real_data() -> Path:
     if not (folder / "NYUDv2_mini").is_dir():
         pytest.skip(f"real photographs are not at {folder} (set MTLSI_REAL_DATA)")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ``gpu`` where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Take what the imports left out of garbage collections, which would walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # composing a configuration makes many objects, and hardly any garbage
+
+
+def pytest_sessionfinish() -> None:
+    """End the server of commands if a test has started it."""
+    if "helpers.commands" in sys.modules:
+        sys.modules["helpers.commands"].stop_server()

@@ -1,9 +1,10 @@
 """The README's files and commands, for tests that run them."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+
+from helpers.commands import run_command
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -23,6 +24,6 @@ def readme_command(beginning: str, **places: object) -> list[str]:
     return line.split()
 
 
-def run(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(cwd: Path, *arguments: str) -> "CompletedProcess[str]":
     """Run ``python -m`` in a folder."""
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return run_command(*arguments, cwd=cwd)

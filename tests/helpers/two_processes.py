@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.commands import context
 from torch import distributed, multiprocessing
 
 
 def boundary_scores(shares: list[Any], folder: Path) -> list[dict[str, float]]:
     """Return what the boundary metric computes in each process, fed with its share of (predictions, references)."""
-    multiprocessing.spawn(_score, (shares, folder), nprocs=len(shares))
+    context()
+    multiprocessing.start_processes(_score, (shares, folder), nprocs=len(shares), start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(len(shares))]
 
 

@@ -68,7 +68,15 @@ def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
     np.testing.assert_allclose(again["normals"][0], result["normals"].value.numpy(), atol=1e-4)
 
 
-def test_nan_is_a_difference(checkpoint, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def traced(checkpoint):
+    """Return the graph of one task at one size, as ``_trace`` does, for tests of what follows."""
+    size = tuple(IMAGE.shape[-2:])
+    return exporting._trace(mtlsi_net.load(checkpoint, ["depth"], device="cpu"), dynamic=False, size=size)
+
+
+def test_nan_is_a_difference(checkpoint, traced, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_trace", lambda *_, **__: traced)
     write, run = exporting._FORMATS["torch_export"]
     monkeypatch.setitem(
         exporting._FORMATS, "torch_export", (write, lambda path, image: [y * np.nan for y in run(path, image)])
@@ -113,7 +121,8 @@ def test_safetensors_is_a_folder_to_load(checkpoint, tmp_path):
     assert_close(expected(folder, IMAGE), expected(checkpoint, IMAGE))
 
 
-def test_a_graph_that_computes_something_else_is_removed(checkpoint, tmp_path, monkeypatch):
+def test_a_graph_that_computes_something_else_is_removed(checkpoint, traced, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_trace", lambda *_, **__: traced)
     run = exporting._FORMATS["torch_export"][1]
     monkeypatch.setitem(
         exporting._FORMATS,

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from helpers.commands import run_command
 from helpers.miniature import write_miniature
 
 import mtlsi_net
@@ -41,9 +40,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, command, *words):
-    done = subprocess.run(
-        [sys.executable, "-m", f"mtlsi_net.{command}", *words], capture_output=True, text=True, cwd=folder, timeout=500
-    )
+    done = run_command(f"mtlsi_net.{command}", *words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

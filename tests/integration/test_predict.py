@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.readme import README
 from helpers.saved import predicted
@@ -192,16 +191,8 @@ def test_bad_images_are_skipped_and_told_at_the_end(trained, tmp_path):
     (folder / "empty.png").touch()
     (folder / "text.jpg").write_text("no image")
     (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
-    command = [
-        sys.executable,
-        "-m",
-        "mtlsi_net.predict",
-        f"ckpt={trained.checkpoint}",
-        "input=in",
-        "out=out",
-        "tasks=[depth]",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    words = (f"ckpt={trained.checkpoint}", "input=in", "out=out", "tasks=[depth]")
+    done = run_command("mtlsi_net.predict", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.commands import forked_ranks, run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.processes import gradients
 from PIL import Image
@@ -92,7 +93,8 @@ def test_micro_batches_have_the_gradient_of_the_whole(data, tmp_path, reference)
 )
 def test_processes_have_the_gradient_of_one(data, tmp_path, reference, count, micro_batch):
     options = ("trainer=ddp_cpu", f"trainer.devices={count}", f"data.micro_batch={micro_batch}", "loss_norm=global")
-    start(gradients, without_batch_norm(data, tmp_path, *options), tmp_path / "kept.pt")
+    with forked_ranks():
+        start(gradients, without_batch_norm(data, tmp_path, *options), tmp_path / "kept.pt")
     assert_same_training(kept(tmp_path / "kept.pt"), reference)
 
 
@@ -108,7 +110,8 @@ def alone(data, tmp_path_factory):
 def evaluated(checkpoint, folder, count):
     options = ("trainer=ddp_cpu", f"trainer.devices={count}", "trainer.enable_progress_bar=false")
     where = (f"ckpt={checkpoint}", f"paths.run_dir={folder}", "pictures=2")
-    return start(evaluate_one, compose_config(*where, *options, name="evaluate"))
+    with forked_ranks():
+        return start(evaluate_one, compose_config(*where, *options, name="evaluate"))
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7))])
@@ -130,16 +133,13 @@ def test_every_number_of_processes_gives_the_same_scores(alone, tmp_path, count)
     assert len({picture.tobytes() for picture in pictures}) == 1, "the first images, whoever scored them"
 
 
-def command(data, cwd, *overrides, launcher=(sys.executable,), sweep=()):
+def command(data, cwd, *overrides, launcher=None, sweep=()):
     """Run the command line in a folder of its own."""
     short = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
-    return subprocess.run(
-        [*launcher, "-m", "mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-    )
+    words = ("mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides)
+    if launcher is None:
+        return run_command(*words, cwd=cwd, fork_ranks=True)
+    return subprocess.run([*launcher, "-m", *words], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def only_run(cwd):

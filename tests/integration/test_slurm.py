@@ -1,10 +1,9 @@
 """SLURM through submitit: what would be asked of the cluster."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from helpers.commands import run_command
 from helpers.miniature import short_overrides, write_miniature
 
 
@@ -15,10 +14,10 @@ def data(tmp_path_factory):
 
 def sweep(data, cwd, *options, path=""):
     kept = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
-    command = [sys.executable, "-m", "mtlsi_net.train", "-m", *kept, "sweep=s", "logger=csv", *options]
+    words = ("-m", *kept, "sweep=s", "logger=csv", *options)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
     environment = clean | {"OMP_NUM_THREADS": "1", "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=500)
+    return run_command("mtlsi_net.train", *words, cwd=cwd, environment=environment)
 
 
 def test_the_job_asks_for_four_gpus_and_a_task_for_each(data, tmp_path):

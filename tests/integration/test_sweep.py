@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
+from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
 from mtlsi_net.core.errors import UserError
@@ -25,10 +26,13 @@ def data(tmp_path_factory):
 def sweep(data, cwd, *overrides, threads="1"):
     """Run the command line of a sweep named ``s``; return the process and seed -> job folder."""
     kept = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
-    command = [sys.executable, "-m", "mtlsi_net.train", "-m", *kept, "sweep=s", *overrides]
+    words = ("mtlsi_net.train", "-m", *kept, "sweep=s", *overrides)
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
-    environment |= {} if threads is None else {"OMP_NUM_THREADS": threads}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=500)
+    if threads is None:  # they are counted when torch is imported
+        afresh = {"capture_output": True, "text": True, "cwd": cwd, "env": environment, "timeout": 500}
+        done = subprocess.run([sys.executable, "-m", *words], **afresh)
+    else:
+        done = run_command(*words, cwd=cwd, environment=environment | {"OMP_NUM_THREADS": threads})
     folders = (cwd / "outputs" / "nyud_overfit" / "sweep_s").glob("*/")
     jobs = {re.search(r"seed_(\d)", folder.name)[1]: folder for folder in folders if not folder.name.startswith(".")}
     return done, jobs

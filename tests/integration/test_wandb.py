@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.wandb_file import config_of, history_of, run_of, runs_of, summary_of
 from lightning.pytorch.loggers import CSVLogger
@@ -20,13 +21,7 @@ def folder(tmp_path_factory):
     """Return the run folder of a command with two ablations."""
     root = tmp_path_factory.mktemp("wandb")
     overrides = short_overrides(write_miniature(root / "data"), root / "run")
-    done = subprocess.run(
-        [sys.executable, "-m", "mtlsi_net.train", *overrides, "logger=wandb", "ablation=[no_aux,phi_elu1]"],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        timeout=300,
-    )
+    done = run_command("mtlsi_net.train", *overrides, "logger=wandb", "ablation=[no_aux,phi_elu1]", cwd=root)
     assert done.returncode == 0, done.stderr
     return root / "run"
 

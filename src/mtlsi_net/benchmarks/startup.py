@@ -1,4 +1,4 @@
-"""Startup time of a command's help, compared with importing torch."""
+"""Start-up benchmark: a command's help and the import of a network, beside importing torch alone."""
 
 import resource
 import subprocess
@@ -11,6 +11,7 @@ from mtlsi_net.benchmarks.report import Report, take_turns, timings
 COMMANDS = {
     'python -c "import torch"': ["-c", "import torch"],
     "python -m mtlsi_net.train --help": ["-m", "mtlsi_net.train", "--help"],
+    'python -c "import mtlsi_net.models.mtlsi"': ["-c", "import mtlsi_net.models.mtlsi"],
 }
 
 

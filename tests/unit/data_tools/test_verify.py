@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import forked_workers
 from helpers.miniature import SIZE, compose_config, write_miniature
 from helpers.pascal_miniature import CASES, write_pascal_miniature
 from PIL import Image
@@ -282,4 +283,6 @@ def test_processes_find_what_one_finds(tmp_path):
     reader = NYUDReader(root, {"depth": TargetSpec(1, "scalar", fill=0.0, invalid="zero")})
     ids = [*reader.ids("train"), "0099"]
     look = partial(inspect_sample, reader)
-    assert list(map_in_processes(look, ids, 2)) == list(map_in_processes(look, ids, 1))
+    with forked_workers():
+        found = list(map_in_processes(look, ids, 2))
+    assert found == list(map_in_processes(look, ids, 1))

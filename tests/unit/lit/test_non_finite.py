@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers.commands import context
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from torch import nn
 
@@ -112,7 +113,8 @@ def _stop(rank, file, out):
 
 
 def test_all_processes_name_the_images_of_one(tmp_path):
-    torch.multiprocessing.spawn(_stop, (tmp_path / "store", tmp_path), nprocs=2)
+    context()
+    torch.multiprocessing.start_processes(_stop, (tmp_path / "store", tmp_path), 2, start_method="forkserver")
     told = [(tmp_path / f"{rank}").read_text() for rank in range(2)]
     assert told[0] == told[1]
     assert told[0].startswith("loss is not finite at step 3: depth = nan; images torn. Training stopped")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.batches import TASKS, example
+from helpers.commands import context
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Reference
@@ -92,7 +93,8 @@ def _gather(rank, file, out):
 
 
 def test_two_processes_gather_all_images(tmp_path):
-    torch.multiprocessing.spawn(_gather, (tmp_path / "store", tmp_path), nprocs=2)
+    context()
+    torch.multiprocessing.start_processes(_gather, (tmp_path / "store", tmp_path), 2, start_method="forkserver")
     first, second = (read_image_sums(tmp_path / f"{rank}.npz") for rank in range(2))
     alone = fed("nyud", [0, 1]).image_sums()
     assert first.ids == second.ids == alone.ids

@@ -1,5 +1,7 @@
 """Every ablation and preset of conf/ as a network, and the controls against the stages they replace."""
 
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,20 @@ TOLERANCE = 0.02
 
 
 def network_of(*overrides, encoder=None, channels=CHANNELS):
-    cfg = compose_config("experiment=rooms_demo", "data.size=[128,160]", *overrides)
+    cfg = composed("experiment=rooms_demo", "data.size=[128,160]", *overrides)
     check_options(cfg.model, "model")
     return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=channels)
+
+
+def on_meta(*overrides, channels=CHANNELS):
+    """Return a network whose parameters have shapes only."""
+    with torch.device("meta"):
+        return network_of(*overrides, encoder=PatchEncoder(), channels=channels)
+
+
+@cache
+def composed(*overrides):
+    return compose_config(*overrides)
 
 
 def parameters(module):
@@ -49,14 +62,9 @@ def test_every_ablation_runs_and_changes_something(ablation):
     net.check_size((128, 160))
     assert measure_size(net, (128, 160))["decoder_gflop"] > 0
     step(net)
-    cfg, full = compose_config(f"ablation={ablation}"), compose_config()
+    cfg, full = composed(f"ablation={ablation}"), composed()
     same = cfg.model == full.model and cfg.task_weights == full.task_weights
     assert same == (ablation == "full")
-
-
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_ablations_are_short(ablation):
-    assert len((CONF / "ablation" / f"{ablation}.yaml").read_text().splitlines()) <= 3
 
 
 @pytest.mark.parametrize(("tasks", "width"), [(4, 64), (1, 64), (5, 320)])
@@ -78,21 +86,21 @@ def test_ablations_are_short(ablation):
 def test_convolution_controls_have_the_parameters_they_replace(ablation, stages, tasks, width):
     channels = dict.fromkeys("abcde"[:tasks], 1)
     full, control = (
-        network_of(f"ablation={name}", f"model.width={width}", channels=channels) for name in ("full", ablation)
+        on_meta(f"ablation={name}", f"model.width={width}", channels=channels) for name in ("full", ablation)
     )
     count = [sum(parameters(net.get_submodule(stage)) for stage in stages) for net in (full, control)]
     assert count[1] == pytest.approx(count[0], rel=TOLERANCE)
 
 
 def test_one_scale_thrice_has_the_parameters_of_three_scales():
-    full, single = (network_of(f"ablation={name}", "model.width=320") for name in ("full", "single_scale_matched"))
+    full, single = (on_meta(f"ablation={name}", "model.width=320") for name in ("full", "single_scale_matched"))
     assert parameters(single.fusion) == pytest.approx(parameters(full.fusion), rel=TOLERANCE)  # but at small widths
 
 
 def test_all_corners_of_the_factorial_are_of_one_size():
     nyud = {"semseg": 40, "depth": 1, "normals": 3, "boundary": 1}
     sizes = [
-        parameters(network_of(f"ablation={'full' if k == 7 else f'blocks_{k:03b}'}", channels=nyud)) for k in range(8)
+        parameters(on_meta(f"ablation={'full' if k == 7 else f'blocks_{k:03b}'}", channels=nyud)) for k in range(8)
     ]
     assert max(sizes) < (1 + TOLERANCE) * min(sizes)
 
@@ -104,8 +112,10 @@ def test_ablations_combine():
     assert cfg.model.distiller._target_.endswith("AllPositions")
 
 
-@pytest.mark.parametrize("model", BASELINES)
-@pytest.mark.parametrize("ablation", ["no_fusion", "blocks_011", "grid_tokens", "local_only", "blocks_101"])
+@pytest.mark.parametrize(
+    ("model", "ablation"),
+    list(zip(BASELINES, cycle(["no_fusion", "blocks_011", "grid_tokens", "local_only", "blocks_101"]), strict=False)),
+)
 def test_a_stage_that_a_model_lacks_cannot_be_replaced(model, ablation):
     with pytest.raises(ConfigCompositionException, match=r"Could not override 'model/(fusion|distiller|decoder)'"):
         compose_config(f"model={model}", f"ablation={ablation}")
@@ -225,7 +235,7 @@ def test_the_plus_preset_needs_two_tasks():
 @pytest.mark.parametrize(
     ("model", "backend"),
     [
-        *((model, "eager") for model in MODELS),
+        *((model, "eager") for model in MODELS if model != "mtlsi"),  # it is trained compiled in test_compile.py
         *(pytest.param(model, "inductor", marks=pytest.mark.slow) for model in ("mtlsi", "mtlsi_plus")),  # minutes each
     ],
 )

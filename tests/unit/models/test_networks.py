@@ -180,13 +180,6 @@ def test_a_checkpoint_restores_the_network(network_class):
 
 
 @ALL
-def test_encoder_parameters_are_told_by_their_prefix(network_class):
-    net = make(network_class)
-    inside = {f"encoder.{name}" for name, _ in net.encoder.named_parameters()}
-    assert {name for name, _ in net.named_parameters() if name.startswith("encoder.")} == inside
-
-
-@ALL
 def test_one_step_of_training_lowers_the_loss(network_class):
     net = make(network_class).train()
     image, wanted = torch.rand(2, 3, 64, 64), {k: torch.rand(2, c, 64, 64) for k, c in CHANNELS.items()}
