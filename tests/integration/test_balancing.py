@@ -58,7 +58,7 @@ class Trained:
             use_distributed_sampler=False,
             callbacks=[self.logged, *stopper],
         )
-        self.trainer.fit(self.module, module_data.train_dataloader(), ckpt_path=ckpt)
+        self.trainer.fit(self.module, datamodule=module_data, ckpt_path=ckpt)
 
 
 class StopAfter(L.Callback):

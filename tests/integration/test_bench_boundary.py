@@ -28,5 +28,5 @@ def test_no_rounds_are_refused(tmp_path):
 
 
 def test_missing_pictures_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"boundary.pred=nowhere\.png is no file"):
+    with pytest.raises(UserError, match=r"boundary.pred=nowhere\.png is not a file"):
         bench(compose_config("what=boundary", f"out={tmp_path}", "boundary.pred=nowhere.png", name="bench"))

@@ -126,7 +126,7 @@ def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
         (["model=external"], "models, 'model=external': model.target must be given"),
         (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
         (["mtlsi model.decoder.window=64"], "larger than the working grid"),
-        ([SHARED, SHARED], "none twice"),
+        ([SHARED, SHARED], "each once"),
         ([], "at least one model"),
         ([""], "an empty name"),
     ],

@@ -159,7 +159,7 @@ def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"out=.*file/m cannot be written"):
         exported(checkpoint, tmp_path / "file" / "m", "format=safetensors")
     for size in ("[0,5]", "512", "[1,2,3]"):
-        with pytest.raises(UserError, match=r"size=.*give \[height, width\]"):
+        with pytest.raises(UserError, match=r"size=.*pass \[height, width\]"):
             exported(checkpoint, tmp_path / "m", f"size={size}", "format=torch_export")
     for own in (checkpoint, checkpoint.parent.parent):
         with pytest.raises(UserError, match="the folder of a trained model"):

@@ -76,7 +76,7 @@ def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
     found = evaluate(evaluation(tmp_path / "evaluated", checkpoint, "trust=[helpers]"))
     ours, theirs = (json.loads(folder.metrics.read_text())["last"]["val"] for folder in (found.folder, result.folder))
     assert ours == theirs
-    with pytest.raises(UserError, match="the probe knows the parts of this suite's only"):
+    with pytest.raises(UserError, match="the probe supports only networks of this suite"):
         probe(compose_config(checkpoint, "trust=helpers", f"paths.run_dir={tmp_path / 'probed'}", name="probe"))
 
 

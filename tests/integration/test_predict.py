@@ -14,7 +14,6 @@ from helpers.saved import predicted
 from PIL import Image
 
 import mtlsi_net
-from mtlsi_net.cli.entry import tasks_as_names
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.evaluate import evaluate, restore
 from mtlsi_net.engine.score import score
@@ -404,9 +403,7 @@ def test_the_readmes_commands(trained, tmp_path, monkeypatch, words):
     words = words.replace("outputs/<experiment>/<time>", str(trained.run.root)).replace(
         "/path/to/labels", str(trained.data)
     )
-    done = predict(
-        compose_config("out=out", *tasks_as_names(words.split()), "progress=false", "device=cpu", name="predict")
-    )
+    done = predict(compose_config("out=out", *words.split(), "progress=false", "device=cpu", name="predict"))
     assert len(done.names) == 1
     assert Path("predictions" if "out=predictions" in words else "out", "index.html").is_file()
 

@@ -174,13 +174,13 @@ def test_every_resumption_is_recorded_though_its_process_was_killed(data, whole,
         run_job(job(data, run.root, "trainer=auto", "trainer.accelerator=cpu", "trainer.precision=bf16-mixed"))
     told = (
         "resuming at step 4 with other settings, not bit-exact: data.micro_batch 2 -> null, "
-        "trainer.precision auto -> bf16-mixed"
+        "trainer.precision 32-true -> bf16-mixed"
     )
     assert [text for text in caplog.messages if "not bit-exact" in text] == [told]
     assert first | last == {key: expected[key] for key in range(2, STEPS)}
     assert resumed(run) == [
         {"step": 2, "changed": {"data.micro_batch": [None, 2]}},
-        {"step": 4, "changed": {"data.micro_batch": [2, None], "trainer.precision": ["auto", "bf16-mixed"]}},
+        {"step": 4, "changed": {"data.micro_batch": [2, None], "trainer.precision": ["32-true", "bf16-mixed"]}},
     ]
     config = yaml.safe_load(run.config.read_text())
     assert (config["data"]["micro_batch"], config["trainer"]["precision"]) == (None, "bf16-mixed")

@@ -134,8 +134,9 @@ def read_run(root: Path, weights: str = "last") -> Run:
         raise UserError("unfinished: no metrics.json")
     metrics, config = _read(folder.metrics), modernize(_read(folder.config))
     record = _read(folder.record) if folder.record.is_file() else {}
-    if (config.get("trainer") or {}).get("precision") == "auto":  # earlier versions did not store what was chosen
-        config["trainer"]["precision"] = "bf16-mixed" if (record.get("hardware") or {}).get("gpus") else "32-true"
+    trainer, hardware = config.get("trainer"), record.get("hardware")
+    if isinstance(trainer, dict) and trainer.get("precision") == "auto":  # of earlier versions
+        trainer["precision"] = "bf16-mixed" if isinstance(hardware, dict) and hardware.get("gpus") else "32-true"
     of_weights = metrics.get(weights)
     if not isinstance(of_weights, dict):
         raise UserError(f"metrics.json has no scores of {weights!r} weights")

@@ -57,7 +57,7 @@ class NonFiniteGuard:
         takes, told = bool(fine), self._losses_told(step)
         if not self.skips:
             self._stop(step, told if takes else of_all_processes(told), network)
-        fate = "the scaler decides about the step" if scaled else "its gradient is finite, the step is taken"
+        fate = "the gradient scaler skips the step if needed" if scaled else "its gradient is finite, the step is taken"
         for text in told:
             log.warning("%s; %s", text, fate if takes else "the step is skipped")
         self.in_a_row = 0 if takes else self.in_a_row + 1

@@ -27,7 +27,7 @@ def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides how parameters move."""
+    """Optimizer, schedule and parameter groups of a training run."""
 
     optimizer: OptimizerFactory  # partial of a torch optimiser; takes the parameter groups
     lr: float  # base learning rate

@@ -34,13 +34,13 @@ def test_rows_of_a_comparison_are_grouped_over_what_version_01_grouped():
         "trainer.log_every_n_steps",
     }
     output_only = {"callbacks", "trainer.enable_model_summary", "trainer.profiler"}  # these had no row
-    assert set(SAME_ROW) == before | output_only
+    assert set(SAME_ROW) == before | output_only | {"max_time"}  # once trainer.max_time
 
 
 def test_job_folders_are_named_as_in_version_01():
     assert {name for name, setting in SETTINGS.items() if not setting.names_job} == {
         *("paths", "sweep", "ckpt", "logger", "data.root", "data.cache_dir", "data.decoded_dir", "data.num_workers"),
-        *("trainer.enable_progress_bar", "trainer.max_time", "checkpoint_every"),
+        *("trainer.enable_progress_bar", "trainer.max_time", "max_time", "checkpoint_every"),
     }
 
 

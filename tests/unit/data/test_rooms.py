@@ -334,7 +334,7 @@ def test_other_rooms_in_the_folder_are_refused(written, change, said):
 @pytest.mark.parametrize("text", ["{broken", "[]"])
 def test_unreadable_note_is_refused(tmp_path, text):
     (tmp_path / "rooms.json").write_text(text)
-    with pytest.raises(UserError, match=r"other rooms|cannot be read.*delete the folder"):
+    with pytest.raises(UserError, match=r"other settings|cannot be read.*delete the folder"):
         generate_rooms(tmp_path, **SMALL)
 
 

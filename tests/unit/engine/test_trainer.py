@@ -7,7 +7,7 @@ import pytest
 from helpers.miniature import compose_config
 from omegaconf import OmegaConf
 
-from mtlsi_net.cli.entry import current_choices
+from mtlsi_net.cli.entry import current_option
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.trainer import build_trainer
 
@@ -39,6 +39,6 @@ def test_lightning_gets_every_setting_of_the_trainer_as_it_stands_in_the_configu
 
 
 def test_a_time_limit_of_the_trainer_is_the_runs_now(capsys):
-    assert current_choices("trainer.max_time='00:00:01:00'") == "max_time='00:00:01:00'"
-    assert "note: trainer.max_time is now max_time" in capsys.readouterr().err
-    assert current_choices("trainer.max_steps=3") == "trainer.max_steps=3"
+    assert current_option("train", "trainer.max_time='00:00:01:00'") == "max_time='00:00:01:00'"
+    assert "trainer.max_time='00:00:01:00' is now max_time=" in capsys.readouterr().err
+    assert current_option("train", "trainer.max_steps=3") == "trainer.max_steps=3"

@@ -82,7 +82,7 @@ def small_step(guard, loss, norm, ids=("a", "b"), scaled=False):
     [
         (1.0, False, True, "its gradient is finite, the step is taken"),
         (math.nan, False, False, "the step is skipped"),
-        (math.nan, True, True, "the scaler decides about the step"),
+        (math.nan, True, True, "the gradient scaler skips the step if needed"),
     ],
 )
 def test_the_gradient_decides_about_a_step_and_the_loss_is_told(norm, scaled, taken, fate, caplog):

@@ -125,8 +125,8 @@ def test_attention_is_softmax_over_all_valid_positions_of_all_maps():
         (InvPTNet, {"heads": 3}, "heads=3 does not divide width="),
         (InvPTNet, {"width": 66}, "cannot be halved twice"),
         (BridgeNetVariant, {"heads": 0}, "heads=0 does not divide"),
-        (MLoRENet, {"top_k": 16}, "not in 1..15"),
-        (MLoRENet, {"top_k": 0}, "not in 1..15"),
+        (MLoRENet, {"top_k": 16}, "give 1 to 15"),
+        (MLoRENet, {"top_k": 0}, "give 1 to 15"),
     ],
 )
 def test_impossible_settings_are_refused(network_class, options, message):

@@ -351,7 +351,7 @@ def test_parts_that_do_not_mix_tasks_can_be_sliced():
         (SemanticDecoder, {"branches": "locale"}, "did you mean 'local'"),
         (SemanticDecoder, {"read_tokens": "dot"}, "read_tokens=dot"),
         (SemanticDecoder, {"depth": 0}, "depth=0; give at least one block"),
-        (SemanticDecoder, {"window": 1}, "window of 2 or more"),
+        (SemanticDecoder, {"window": 1}, "window of at least 2"),
     ],
 )
 def test_impossible_options_are_refused(part, options, message):

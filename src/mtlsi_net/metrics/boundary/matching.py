@@ -39,6 +39,9 @@ class SearchBuffers(NamedTuple):
     reached: Links
 
 
+Room = SearchBuffers  # numba reads this name from the compiled files of earlier versions before it replaces them
+
+
 @njit(cache=True, nogil=True)
 def _search(root: int, open_: Mask, mate: Links, buffers: SearchBuffers) -> tuple[int, int]:
     """Search breadth-first for an alternating path from the unmatched ``root`` to an unmatched pixel of the other side.
