@@ -213,7 +213,7 @@ def test_what_cannot_be_begun(trained, tmp_path):
         run(trained, tmp_path / "void", tmp_path / "out")
     with pytest.raises(UserError, match="cannot be written"):
         run(trained, tmp_path / "x.png", tmp_path / "file" / "out")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         run(trained, tmp_path / "x.png", tmp_path / "out", "labels=nowhere")
     with pytest.raises(UserError, match="contains none of the folders"):
         run(trained, tmp_path / "x.png", tmp_path / "out", f"labels={tmp_path / 'void'}")
