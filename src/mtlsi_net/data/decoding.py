@@ -1,4 +1,4 @@
-"""What stored maps mean: bytes become values, in batches on the device that needs them.
+"""Decoding of stored maps: bytes become values, in batches on the device that needs them.
 
 Loaders move bytes, a quarter of what floats take; float32 maps hold values already and pass through.
 """

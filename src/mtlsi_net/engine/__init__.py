@@ -1,1 +1,1 @@
-"""From a configuration to a trained, scored and recorded run."""
+"""Engine: training, resuming, evaluation and scoring of runs, from configuration to record."""

@@ -1,4 +1,4 @@
-"""From a configuration to tasks, data and a network, without Lightning."""
+"""Builders of tasks, data and network from a configuration, without Lightning."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A trained network from its checkpoint file alone."""
+"""Loader of a trained network from its checkpoint file alone."""
 
 import pickle
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A run that may have been started before: a finished one is kept, an interrupted one is resumed."""
+"""Runner of a job that may have been started before: a finished run is kept, an interrupted one is resumed."""
 
 import json
 import logging

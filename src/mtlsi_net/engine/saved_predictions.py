@@ -1,4 +1,4 @@
-"""Saved predictions, whoever made them: where they lie, and how they are read."""
+"""Reader of saved predictions, from any method: folders, file names and formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Scoring of saved predictions, whoever made them, against a data set's labels: from configuration to run folder."""
+"""Scoring of saved predictions, from any method, against a data set's labels."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The trainer of a configuration, with its module, callbacks, loggers and run folder; what it scores and returns."""
+"""Factory of the Lightning trainer: module, callbacks, loggers and run folder of a configuration."""
 
 import logging
 import math

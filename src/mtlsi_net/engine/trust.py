@@ -1,4 +1,4 @@
-"""Files from others: a configuration names classes, and whoever builds them runs their code."""
+"""Check of classes that a file may name: building a class from a configuration runs its code."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The trainer among several processes: which settings work, and what follows from them."""
+"""Distributed training: checks of the trainer's settings, DDP strategy, synchronised batch norm."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Loggers that need a decision before they start."""
+"""Factory of the W&B logger: online or offline, tags, and the id that a resumed run continues."""
 
 import logging
 import os

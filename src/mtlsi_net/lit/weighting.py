@@ -1,4 +1,4 @@
-"""Loss weighting: from the tasks' losses to one number."""
+"""Loss weightings, which reduce the tasks' losses to one number."""
 
 from collections.abc import Callable, Mapping, Sequence
 
