@@ -53,7 +53,7 @@ def test_a_monitor_that_is_not_logged_ends_the_run_at_its_first_validation_with_
 
 @pytest.mark.parametrize("change", ["trainer.val_check_interval=null", "trainer.val_check_interval=5"])
 def test_early_stopping_without_validations_is_refused_before_training(data, tmp_path, change):
-    with pytest.raises(UserError, match=r"early_stopping acts at validations.*during these 4 steps"):
+    with pytest.raises(UserError, match=r"early_stopping needs validations, but these 4 steps have none"):
         train(configured(data, tmp_path, "callbacks=[default,early_stopping]", change))
 
 

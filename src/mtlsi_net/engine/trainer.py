@@ -203,8 +203,8 @@ def _check_validates(trainer: DictConfig, name: str) -> None:
     never = not by_epochs and (interval is None or interval > steps)
     if never or trainer.get("limit_val_batches", 1) == 0:
         raise UserError(
-            f"callbacks.{name} acts at validations, but there is none during these {steps} steps: set "
-            f"trainer.val_check_interval (now {interval}), to fewer steps"
+            f"callbacks.{name} needs validations, but these {steps} steps have none: set trainer.val_check_interval (now "
+            f"{'null' if interval is None else interval}) to fewer steps"
         )
 
 
