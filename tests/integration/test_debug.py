@@ -36,10 +36,10 @@ def test_one_batch_goes_through_the_whole_command(data, tmp_path):
 
 def test_overfit_learns_one_batch_by_heart(data, tmp_path):
     first = train(compose_config(*words(data, tmp_path / "a", "overfit"), "trainer.max_steps=1"))
-    result = train(compose_config(*words(data, tmp_path / "b", "overfit"), "trainer.max_steps=30"))
+    result = train(compose_config(*words(data, tmp_path / "b", "overfit"), "trainer.max_steps=60"))
     before, after = (last_scores(run.folder.root, "train") for run in (first, result))
-    assert after["semseg"]["mIoU_present"] > before["semseg"]["mIoU_present"]
-    assert after["depth"]["rmse"] < before["depth"]["rmse"]
+    assert after["semseg"]["mIoU_present"] > before["semseg"]["mIoU_present"] + 0.2
+    assert after["depth"]["rmse"] < before["depth"]["rmse"] / 2
 
 
 def test_the_profile_is_in_the_run_folder(data, tmp_path):

@@ -28,7 +28,7 @@ from mtlsi_net.engine.dashboard import close, log_config, log_pictures
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
-from mtlsi_net.engine.trainer import Evaluator, RunResult, best_name, build_module, build_training, open_run
+from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.module import MultiTaskModule
@@ -215,9 +215,9 @@ def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
 def _score_best(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, last_gain: float) -> dict[str, Any]:
     """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
     stage = evaluator.data.val_stage
-    keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor is not None)
+    keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor == f"{stage}/gain")
     if keeper.best_model_score is None or last_gain >= float(keeper.best_model_score):
-        trainer.save_checkpoint(folder.checkpoints / f"{best_name(evaluator.data)}.ckpt", weights_only=True)
+        trainer.save_checkpoint(folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
         return {stage: evaluator.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)
     with other_weights(evaluator.module, saved["state_dict"]):

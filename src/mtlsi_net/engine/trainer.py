@@ -139,11 +139,6 @@ def build_trainer(
     return trainer
 
 
-def best_name(data: MultiTaskDataModule) -> str:
-    """Return the name of the best checkpoint: without a held-out part it was chosen on the test set, and says so."""
-    return "best" if data.dev_split else "best_on_test"
-
-
 ALWAYS = ("step_seeds", "best_checkpoint", "last_checkpoint")
 """Callbacks without which no run can be resumed or scored."""
 
