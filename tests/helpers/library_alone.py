@@ -65,7 +65,7 @@ def use_tasks(cfg: DictConfig) -> None:
     assert all(loss > 0 for loss in losses.values()), losses
     for name, task in tasks.items():
         metric = task.new_metric()
-        task.update(metric, task.postprocess(outputs[name].detach()), batch)
+        task.update(metric, task.postprocess(outputs[name].detach()), batch, name)
         scores = {key: float(value) for key, value in metric.compute().items()}
         assert np.isfinite(scores[task.main_key(scores)]), (name, scores)
 

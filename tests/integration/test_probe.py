@@ -192,7 +192,7 @@ def test_gradient_cosines_are_those_of_separate_backward_passes(restored):
 def test_distance_to_a_boundary_is_euclidean_and_averaged_over_cells(restored):
     _, batch = first_features(restored)
     height, width = batch["image"].shape[-2:]
-    distance, real = probe.distance_to_boundary(batch, (8, 8), 8)
+    distance, real = probe.distance_to_boundary(batch, "boundary", (8, 8), 8)
     exact = distance_transform_edt(batch["targets"]["boundary"][0, 0].numpy() != 1)
     expected = exact.reshape(height // 8, 8, width // 8, 8).mean((1, 3))
     assert np.abs(distance[0, :6] - expected).max() < 0.05 * expected.max() + 0.1
@@ -207,8 +207,8 @@ def test_the_gate_is_averaged_by_distance(restored, monkeypatch):
 
     monkeypatch.setattr(probe.Gate, "weights", weights)
     batches = probe._batches(restored, "val", 2)
-    found = probe.gate_by_distance(restored.module, batches)
-    distance, real = probe.distance_to_boundary(batches[0], (8, 8), 8)
+    found = probe.gate_by_distance(restored.module, batches, "boundary")
+    distance, real = probe.distance_to_boundary(batches[0], "boundary", (8, 8), 8)
     rows = np.broadcast_to(np.arange(8)[None, :, None] / 10, distance.shape)
     for k, (low, high) in enumerate(zip((0, *probe.DISTANCES), (*probe.DISTANCES, np.inf), strict=True)):
         inside = real & (distance >= low) & (distance < high)

@@ -33,6 +33,7 @@ from mtlsi_net.models.base import DenseNetwork
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.recorder import Intervention, hooked, record_activations
 from mtlsi_net.models.semantic_decoder import Gate
+from mtlsi_net.tasks.boundary import BoundaryTask
 from mtlsi_net.tasks.metrics import Scores, TaskMetrics, postprocess
 
 log = logging.getLogger(__name__)
@@ -98,10 +99,10 @@ def token_statistics(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
 
 
 @torch.no_grad()
-def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[str, list[float]]:
+def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch], boundary: str) -> dict[str, list[float]]:
     """Return task -> mean share of the local branch in each distance class from the nearest labelled boundary.
 
-    Classes end at ``DISTANCES``; NaN where a class holds no position. Needs the boundary task's labels.
+    Classes end at ``DISTANCES``; NaN where a class holds no position. ``boundary`` is the task whose labels are taken.
     """
     assert isinstance(module.network, DenseNetwork)
     total = np.zeros((len(module.tasks), len(DISTANCES) + 1))
@@ -110,7 +111,7 @@ def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
         with record_activations(module.network) as recorded:
             _forward(module, batch)
         weights = torch.stack(recorded.gates).mean(0).numpy()  # (B, T, h, w)
-        distance, real = distance_to_boundary(batch, weights.shape[-2:], module.network.canvas.stride)
+        distance, real = distance_to_boundary(batch, boundary, weights.shape[-2:], module.network.canvas.stride)
         kind = np.digitize(distance, DISTANCES)
         for k in range(len(count)):
             inside = (kind == k) & real
@@ -121,12 +122,15 @@ def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch]) -> dict[
     return dict(zip(module.tasks, means.tolist(), strict=True))
 
 
-def distance_to_boundary(batch: Batch, grid: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
+def distance_to_boundary(
+    batch: Batch, boundary: str, grid: tuple[int, int], stride: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean distance (B, h, w) of each cell to the nearest labelled boundary, in pixels, and which are real.
 
-    The ``grid`` (h, w) of cells, ``stride`` pixels wide, may reach beyond the image at the bottom and right: padding.
+    ``boundary`` is the task whose labels are taken. The ``grid`` (h, w) of cells, ``stride`` pixels wide, may reach beyond
+    the image at the bottom and right: padding.
     """
-    label = batch["targets"]["boundary"][:, 0]
+    label = batch["targets"][boundary][:, 0]
     distances = []
     for edge in (label == 1).numpy():
         far = np.full(edge.shape, np.float32(sum(edge.shape)))
@@ -256,10 +260,10 @@ def _measure_blocks(restored: Restored, batches: Sequence[Batch], results: dict[
         results["skipped"]["tokens"] = "this network has no semantic token distiller"
     if not any(isinstance(m, Gate) for m in network.modules()):
         results["skipped"]["gate"] = "this network has no gate"
-    elif "boundary" not in module.tasks:
-        results["skipped"]["gate"] = "the distance to boundaries needs labels of the boundary task"
+    elif not (boundaries := [name for name, task in module.tasks.items() if isinstance(task, BoundaryTask)]):
+        results["skipped"]["gate"] = "the distance to boundaries needs labels of a boundary task"
     else:
-        results["gate_by_distance"] = gate_by_distance(module, batches)
+        results["gate_by_distance"] = gate_by_distance(module, batches, boundaries[0])
         draw_gate(results["gate_by_distance"], DISTANCES, restored.folder.pictures / "gate.png")
 
 

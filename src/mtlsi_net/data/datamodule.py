@@ -49,8 +49,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
         estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
-        crop_guide: class map of ``semseg``, which the crop rule reads; loaded even when that is not trained. None: read it
-            if it is trained, otherwise take every window.
+        crop_guide: class map of ``semseg``, which the crop rule reads; loaded even when that is not trained. None: as in
+            ``guide_task``.
         pad_color: mean RGB in 0..1.
         allow_missing: an image without one task's label file contributes nothing to that task; otherwise an error.
         label_share: task -> share of the training images, in (0, 1], whose label of it is used; the others count as
@@ -209,7 +209,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
         from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
 
-        guide = GUIDE if GUIDE in self.train_specs else None
+        guide = guide_task(self.train_specs)
         pipeline = TrainPipeline(self.size, self.train_specs, guide, self.pad_color, self.extra_augmentations)
         return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
 
@@ -304,6 +304,12 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def to_device(self, batch: Batch, device: torch.device) -> Batch:
         """Return a loader's batch on a device as values, for loops outside a Trainer."""
         return self.on_after_batch_transfer(move_data_to_device(batch, device), 0)
+
+
+def guide_task(specs: Mapping[str, TargetSpec]) -> str | None:
+    """Return the task whose class map crops are chosen by: ``semseg``, or the first with classes; None: take every window."""
+    classes = (n for n, spec in specs.items() if spec.kind == "classes" and spec.invalid != "background_only")
+    return GUIDE if GUIDE in specs else next(classes, None)
 
 
 def _evenly(ids: list[str], count: int) -> list[str]:

@@ -28,7 +28,10 @@ class FixedWeights(nn.Module):
         weights = dict.fromkeys(tasks, 1.0) if weights is None else weights
         missing = [name for name in tasks if name not in weights]
         if missing:
-            raise UserError(f"no loss weight for {', '.join(missing)}: add task_weights.weights.<task>=<number>")
+            raise UserError(
+                f"no loss weight for {', '.join(missing)}: add "
+                + " ".join(f"+task_weights.weights.{name}=1" for name in missing)
+            )
         self.tasks, self.aux = tuple(tasks), aux
         self.register_buffer("factors", torch.tensor([float(weights[name]) for name in tasks]), persistent=False)
 

@@ -21,8 +21,10 @@ RAREST = 1e-4
 class Task(ABC):
     """Interface for everything that depends on what is predicted.
 
+    A task has no name: its key in the mapping of tasks is its name in batches, scores, files and logs, so that two tasks of
+    one class can be trained side by side.
+
     Attributes:
-        name: key in batches, predictions and logs.
         channels: K, outputs of the network's head.
         target: format of the label map.
         main_metric: key of ``new_metric().compute()`` that tables and gains use.
@@ -30,7 +32,6 @@ class Task(ABC):
         higher_is_better: whether that metric grows with quality; then its best value is 1, otherwise 0.
     """
 
-    name: str
     channels: int
     target: TargetSpec
     main_metric: str
@@ -55,9 +56,12 @@ class Task(ABC):
             estimate: during training, score only a subset if scoring is slow; names of its scores end in ``_subset``.
         """
 
-    def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
-        """Add a batch's post-processed predictions, (B, C, H, W) as ``postprocess`` returns them, to ``metric``."""
-        metric.update(value, batch["targets"][self.name])
+    def update(self, metric: Metric, value: Tensor, batch: Batch, name: str) -> None:
+        """Add a batch's post-processed predictions, (B, C, H, W) as ``postprocess`` returns them, to ``metric``.
+
+        ``name`` is the task's key in the batch's targets and references.
+        """
+        metric.update(value, batch["targets"][name])
 
     def main_key(self, scores: Mapping[str, float], estimate: bool = False) -> str:
         """Return the key of the main metric in ``scores``: its plain name, or that of another group of images if absent.
@@ -120,8 +124,7 @@ class Task(ABC):
         """
         if not count > 0:
             raise InputError(
-                f"task {self.name!r}: the training labels read contain no valid pixel; check the label files, or leave the "
-                "task out"
+                "the training labels read contain no valid pixel; check the label files, or leave the task out"
             )
         return count
 

@@ -29,7 +29,6 @@ class BoundaryTask(Task):
         InputError: the weight lies outside (0, 1).
     """
 
-    name = "boundary"
     channels = 1
     target = TargetSpec(channels=1, kind="binary", reference=True)
     main_metric = "odsF"
@@ -52,9 +51,9 @@ class BoundaryTask(Task):
 
         return BoundaryFMeasure(self.preset, estimate)
 
-    def update(self, metric: Metric, value: Tensor, batch: Batch) -> None:
+    def update(self, metric: Metric, value: Tensor, batch: Batch, name: str) -> None:
         """Add predictions at the size of the label files: padding is cropped, reduced images are enlarged again."""
-        references = batch["references"][self.name]
+        references = batch["references"][name]
         natives = []
         for probability, valid, reference in zip(value, batch["valid"], references, strict=True):
             cut, size = probability[:, *valid_window(valid[0])], reference.maps.shape[1:]

@@ -27,7 +27,6 @@ class DepthTask(Task):
         InputError: the range is not increasing.
     """
 
-    name = "depth"
     channels = 1
     target = TargetSpec(channels=1, kind="scalar", fill=0.0, zoom_divides=True, invalid="zero")
     main_metric = "rmse"

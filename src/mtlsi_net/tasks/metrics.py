@@ -53,7 +53,7 @@ class TaskMetrics:
         """Add post-processed values (B, C, H, W) of some or all tasks against a batch's labels and references."""
         if self._pool is None:
             for name, value in values.items():
-                self.tasks[name].update(self._metrics[name], value, batch)
+                self.tasks[name].update(self._metrics[name], value, batch, name)
             return
         for index, sample_id in enumerate(batch["id"]):
             image_values = {name: value[index : index + 1] for name, value in values.items()}

@@ -18,7 +18,6 @@ from mtlsi_net.tasks.losses import normals_loss
 class NormalsTask(Task):
     """Unit surface normals, x, y, z; x changes sign when the image is mirrored."""
 
-    name = "normals"
     channels = 3
     target = TargetSpec(channels=3, kind="vector", fill=0.0, flip_sign=(-1.0, 1.0, 1.0), invalid="short_vector")
     main_metric = "mean"

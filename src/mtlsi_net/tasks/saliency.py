@@ -18,7 +18,6 @@ from mtlsi_net.tasks.losses import balanced_cross_entropy_loss
 class SaliencyTask(Task):
     """Salient object detection as two classes: background and salient."""
 
-    name = "saliency"
     channels = 2
     target = TargetSpec(channels=1, kind="binary")
     main_metric = "maxF"

@@ -27,7 +27,6 @@ class SemsegTask(Task):
         InputError: unknown set or class name (the nearest ones are named), repeated or too few names.
     """
 
-    name = "semseg"
     main_metric = "mIoU"
     higher_is_better = True
 
@@ -92,8 +91,6 @@ class HumanPartsTask(SemsegTask):
     Raises:
         InputError: as in ``SemsegTask``.
     """
-
-    name = "human_parts"
 
     def __init__(self, classes: str | Sequence[str] = "parts7") -> None:
         super().__init__(classes)

@@ -103,9 +103,9 @@ def test_images_without_one_label_contribute_nothing_to_it_if_allowed(name, task
     once, twice = own.new_metric(), own.new_metric()
     without, labelled = (loaded(data.datasets["train_scored"], index) for index in range(2))
     shown = own.postprocess(output.detach())
-    own.update(once, shown, labelled)
-    own.update(twice, shown, labelled)
-    own.update(twice, shown, without)
+    own.update(once, shown, labelled, task)
+    own.update(twice, shown, labelled, task)
+    own.update(twice, shown, without, task)
     assert {k: float(v) for k, v in once.compute().items()} == pytest.approx(
         {k: float(v) for k, v in twice.compute().items()}, nan_ok=True
     )

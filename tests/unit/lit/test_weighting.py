@@ -26,7 +26,7 @@ def test_total_is_the_weighted_sum_and_a_weight_of_no_trained_task_is_not_used()
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_task_without_weight_is_named(method):
-    with pytest.raises(UserError, match="no loss weight for b"):
+    with pytest.raises(UserError, match=r"no loss weight for b: add \+task_weights.weights.b=1"):
         method(["a", "b"], {"a": 1.0})
 
 

@@ -33,10 +33,10 @@ def test_every_set_is_tested():
 
 
 @pytest.mark.parametrize(("name", "tasks"), SETS.items())
-def test_sets_name_each_task_as_it_names_itself(name, tasks):
+def test_sets_hold_their_tasks_in_order(name, tasks):
     built = build(f"+task_set={name}", *(["tasks.semseg.classes=[wall,oven]"] if name == "folder" else []))
     assert isinstance(built, dict)
-    assert list(built) == tasks == [task.name for task in built.values()]
+    assert list(built) == tasks
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "task").glob("*.yaml")), ids=lambda path: path.stem)

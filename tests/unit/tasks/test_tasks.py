@@ -16,8 +16,12 @@ from mtlsi_net.tasks.saliency import SaliencyTask
 from mtlsi_net.tasks.semseg import HumanPartsTask, SemsegTask
 
 TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (SemsegTask("nyud40"), HumanPartsTask(), DepthTask(), NormalsTask(), BoundaryTask(), SaliencyTask())
+    "semseg": SemsegTask("nyud40"),
+    "human_parts": HumanPartsTask(),
+    "depth": DepthTask(),
+    "normals": NormalsTask(),
+    "boundary": BoundaryTask(),
+    "saliency": SaliencyTask(),
 }
 all_tasks = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 METRIC_KEYS = {
@@ -108,7 +112,7 @@ def test_boundaries_are_scored_at_the_size_of_their_files_without_padding():
     task = BoundaryTask(preset="plain")
     native, padded, reduced = (task.new_metric() for _ in range(3))
     native.update(list(soft), [Reference(stored[None], "boundaries")])
-    task.update(padded, F.pad(soft, (3, 4, 2, 3), value=0.9), padded_boundary_batch(stored, 2, 3))
+    task.update(padded, F.pad(soft, (3, 4, 2, 3), value=0.9), padded_boundary_batch(stored, 2, 3), "boundary")
     assert padded.compute() == native.compute()
 
     enlarged = cv2.resize(stored, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
@@ -120,6 +124,7 @@ def test_boundaries_are_scored_at_the_size_of_their_files_without_padding():
             "valid": torch.ones(1, 1, 40, 48, dtype=torch.bool),
             "references": {"boundary": [Reference(enlarged[None], "boundaries")]},
         },
+        "boundary",
     )
     twice = task.new_metric()
     smooth = cv2.resize(soft[0, 0].numpy(), (96, 80), interpolation=cv2.INTER_LINEAR)
@@ -187,7 +192,7 @@ def test_statistics_of_parts_add_up(task):
 def test_invalid_labels_have_no_statistics_and_no_prior(task):
     nothing = task.statistics(torch.full((1, task.target.channels, 4, 4), 255.0))
     assert not nothing.any()
-    with pytest.raises(UserError, match=f"{task.name}.*no valid pixel.*leave the task out"):
+    with pytest.raises(UserError, match=r"no valid pixel.*leave the task out"):
         task.prior(nothing)
 
 
