@@ -30,7 +30,9 @@ def _of_backbone(backbone: Mapping[str, Any]) -> str:
         cfg = timm.get_pretrained_cfg(str(backbone["name"]))
     except RuntimeError:
         return UNSTATED
-    return str((cfg and cfg.license) or UNSTATED)
+    terms = str((cfg and cfg.license) or UNSTATED)
+    package = backbone.get("weights_package")
+    return f"{terms} (weights from the package {package})" if package else terms
 
 
 def in_words(licences: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from mtlsi_net.core.errors import InputError, nearest_names
 from mtlsi_net.core.timm_library import timm
 from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.layers.masking import pad_to_multiple
+from mtlsi_net.models.packaged_weights import load_packaged_weights
 from mtlsi_net.models.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class TimmEncoder(Encoder):
             ``weights_file`` is set.
         weights_file: weights in timm's naming (.safetensors, .pth, .bin) instead of a download. Must fit completely,
             but for a classifier, which is dropped.
+        weights_package: installed package with the weights, see ``packaged_weights``, if there is no ``weights_file``.
         image_size: (height, width) that position embeddings are made for; other sizes work too, by interpolation.
             None keeps the pretraining size.
         drop_path_rate: stochastic depth, 0..1.
@@ -69,12 +71,13 @@ class TimmEncoder(Encoder):
         drop_path_rate: float = 0.0,
         statistics: Literal["auto", "imagenet", "pretrained_cfg"] = "auto",
         trainable: Literal["all", "none"] | int = "all",
+        weights_package: str | None = None,
     ) -> None:
         super().__init__()
         _check_name(name)
         if not 0 <= drop_path_rate < 1:
             raise InputError(f"drop_path_rate={drop_path_rate} is out of range; give 0 or more and less than 1")
-        body = _load(name, pretrained, weights_file, image_size, drop_path_rate)
+        body = _load(name, pretrained, weights_file, weights_package, image_size, drop_path_rate)
         self.mean, self.std = _input_statistics(name, statistics)
         self.indices, self.specs = _choose_maps(name, body)
         body.prune_intermediate_layers(self.indices, prune_norm=True, prune_head=True)
@@ -149,7 +152,12 @@ def _check_name(name: str) -> None:
 
 
 def _load(
-    name: str, pretrained: bool, weights_file: str | Path | None, image_size: tuple[int, int] | None, drop_path: float
+    name: str,
+    pretrained: bool,
+    weights_file: str | Path | None,
+    weights_package: str | None,
+    image_size: tuple[int, int] | None,
+    drop_path: float,
 ) -> Any:  # noqa: ANN401 - timm is untyped
     """Return the whole timm model with all requested weights loaded."""
 
@@ -168,6 +176,11 @@ def _load(
             raise InputError(f"weights file {weights_file} does not fit {name}: {brief(error)}") from None
         body.pretrained_cfg.pop("state_dict")
         log.info("%s: loaded weights from %s", name, weights_file)
+        return body
+    if weights_package is not None:
+        body = build(pretrained=False, num_classes=0)
+        load_packaged_weights(body, name, weights_package)
+        log.info("%s: loaded weights from the package %s", name, weights_package)
         return body
     try:
         body = build(pretrained=True)  # with its classifier, so that timm loads strictly
