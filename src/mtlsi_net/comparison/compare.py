@@ -89,7 +89,11 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
     results = load_published() if cfg.published else []
     tables = []
     for number, (members, differs) in enumerate(split_groups(groups), start=1):
-        chosen = " chosen on the test set" if cfg.weights == "best" and members[0].first.stage == "val" else ""
+        first = members[0].first
+        tested = first.stage == "val" and (first.config.get("data") or {}).get(
+            "test_split", True
+        )  # older: not recorded
+        chosen = " chosen on the test set" if cfg.weights == "best" and tested else ""
         notes = [
             f"scores of {WEIGHTS[cfg.weights]}{chosen}; runs that differ only in {', '.join(SAME_ROW)} share a row"
         ]

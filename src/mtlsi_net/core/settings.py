@@ -55,9 +55,11 @@ SETTINGS: Mapping[str, Setting] = {
     "activation_checkpointing": Setting(_NEUTRAL, same_row=True),
     # scored at the end only, all of it with one value
     "data.max_train_scores": Setting(_NEUTRAL, same_row=True),
+    "data.test_split": Setting(_NEUTRAL, same_row=True),
     # how it is computed, but for rounding and for statistics of a device's own part of a batch
     "compile": Setting(_CONTINUES, same_row=True),
     "data.eval_batch_size": Setting(_CONTINUES, same_row=True),  # validations choose the best weights
+    "data.max_val_images": Setting(_CONTINUES, same_row=True),
     "trainer.accelerator": Setting(_CONTINUES, same_row=True),
     "trainer.devices": Setting(_CONTINUES, same_row=True),
     "trainer.num_nodes": Setting(_CONTINUES, same_row=True),

@@ -45,8 +45,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: False trains on the test pipeline (padding only).
         scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
+        test_split: whether the ids in ``val`` are the data set's test set, so that what is chosen on them is named so.
         max_train_images: train on the first so many images of the list; None: on all.
         max_train_scores: score at most that many training images, evenly spaced, at the end; None scores all.
+        max_val_images: validate on at most that many images, evenly spaced, during training; the end scores all.
         estimate_images: validation images, evenly spaced, on which slow scores are estimated during training.
         eval_batch_size: samples of one evaluation step and process; needs images of one size if above 1.
         crop_guide: class map of ``semseg``, which the crop rule reads; loaded even when that is not trained. None: as in
@@ -83,8 +85,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         augment: bool = True,
         scale: float = 1.0,
         dev_split: bool = False,
+        test_split: bool = False,
         max_train_images: int | None = None,
         max_train_scores: int | None = None,
+        max_val_images: int | None = None,
         estimate_images: int = 64,
         eval_batch_size: int = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
@@ -108,10 +112,16 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.eval_batch_size, self.num_workers = eval_batch_size, num_workers
         self.seed, self.augment, self.scale, self.dev_split = seed, augment, scale, dev_split
         self.max_train_images, self.max_train_scores = max_train_images, max_train_scores
+        self.max_val_images, self.test_split = max_val_images, test_split
         self.estimate_images = estimate_images
         if estimate_images < 1:
             raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
-        for key, most in {"max_train_images": max_train_images, "max_train_scores": max_train_scores}.items():
+        limits = {
+            "max_train_images": max_train_images,
+            "max_train_scores": max_train_scores,
+            "max_val_images": max_val_images,
+        }
+        for key, most in limits.items():
             if most is not None and most < 1:
                 raise UserError(f"data.{key}={most}; give at least 1, or null for all images")
         self.pad_color = pad_color
@@ -130,7 +140,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
-        self.scored_split = "val"  # what a Trainer's validation takes: val or train_scored
+        self.scored_split = "val"  # what a Trainer's validation takes: a key of ``datasets``
         self.counts_labels = False  # whether micro-batches carry the label counts of their step
         self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
 
@@ -149,6 +159,21 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         """Name under which validation results are reported: ``val``, or ``dev`` with a held-out part."""
         return "dev" if self.dev_split else "val"
 
+    @property
+    def scored_set(self) -> str:
+        """What the validation images are, in words."""
+        return "held-out images" if self.dev_split else "the test set" if self.test_split else "the validation set"
+
+    @property
+    def training_split(self) -> str:
+        """Key of ``datasets`` that is validated on during training."""
+        return "val" if self.max_val_images is None else "val_limited"
+
+    @property
+    def estimates(self) -> bool:
+        """Whether validations during training have more images than slow scores are estimated on."""
+        return len(self.datasets[self.training_split]) > self.estimate_images
+
     def prepare_data(self) -> None:
         """Generate or fetch the files, where the data set can; one process a node."""
         if self.prepare is not None:
@@ -157,7 +182,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
         """Read the lists, check that all files are there, build the datasets.
 
-        ``train``, ``train_plain`` (the same without augmentation), ``train_scored`` (all or some of those) and ``val``.
+        ``train``, ``train_plain`` (the same without augmentation), ``train_scored`` (all or some of those), ``val``, and,
+        with ``max_val_images``, ``val_limited``.
         """
         if self.datasets:
             return
@@ -175,6 +201,9 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             "train": self._augmented_dataset(train_ids) if self.augment else plain,
             "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
+        if self.max_val_images is not None:
+            some = _evenly(val_ids, self.max_val_images)
+            self.datasets["val_limited"] = self.scored_dataset(reader, some, pipeline, self.val_stage)
 
     def split_ids(self, reader: SampleReader) -> tuple[list[str], list[str]]:
         """Return the ids to train on and to validate on."""

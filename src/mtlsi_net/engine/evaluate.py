@@ -13,7 +13,7 @@ from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
-from mtlsi_net.engine.checkpoint import load_checkpoint, load_weights, without_downloads
+from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import print_classes, publish, write_classes
@@ -52,12 +52,13 @@ def restore(cfg: DictConfig) -> Restored:
         names = ", ".join(f"{group}=" for group, given in chosen.items() if given)
         raise UserError(f"ckpt={cfg.ckpt} holds data, tasks and model; leave out {names} (data.root=... may stay)")
     with trusting(as_list(cfg.get("trust", []))):
-        checkpoint = load_checkpoint(Path(cfg.ckpt))
+        checkpoint = load_checkpoint(find_checkpoint(Path(cfg.ckpt)))
     run = OmegaConf.create(checkpoint["config"])
     changed = {key: value for key, value in cfg.data.items() if value is not None}
     changed |= {"augment": False, "extra_augmentations": []}  # nothing is trained
     changed["decoded_dir"] = cfg.data.get("decoded_dir")  # a folder of the machine that trained
-    run = OmegaConf.merge(run, {"data": changed, "paths": cfg.paths, "logger": None})
+    paths = OmegaConf.to_container(cfg.paths, resolve=True)  # named after this command, not after the run
+    run = OmegaConf.merge(run, {"data": changed, "paths": paths, "logger": None})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
     without_downloads(run)

@@ -101,6 +101,7 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) 
     size = measure_size(network, data.size)
     log_size(size, len(tasks))
     if cfg.compile:
+        log.info("compile=true: the first steps compile the network, which takes minutes")
         network.compile()  # in place: names in checkpoints stay
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
@@ -119,23 +120,25 @@ def fit(run: Training, resume: Path | None) -> None:
 
 
 def score(run: Training) -> tuple[dict[str, Any], float]:
-    """Score the averaged, last and best weights; return the scores and the last weights' gain.
+    """Score the last, best and averaged weights, unless a validation has; return the scores and the last weights' gain.
 
     Scores of single classes and images are written for the last weights only.
     """
     module, stage, evaluator = run.module, run.data.val_stage, Evaluator(run.trainer, run.module, run.data)
-    average = next((c for c in _callbacks(run.trainer) if isinstance(c, ExponentialAverage)), None)
-    results: dict[str, Any] = {}
-    if average is not None:
-        with average.swapped_in(module.network):
-            results["ema"] = {stage: evaluator.score("val")}
-    results["last"] = {stage: evaluator.score("val"), "train": evaluator.score("train_scored")}
+    estimated = _gain_as_in_validations(run, evaluator)
+    if run.trainer.global_step not in module.complete_scores:
+        evaluator.score("val")
+    results: dict[str, Any] = {"last": {stage: module.scores[stage], "train": evaluator.score("train_scored")}}
     gain = module.gain(stage)
     if is_rank_zero():
         write_classes(module.class_scores, run.folder)
         write_image_sums(run.folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
-    results["best"] = _score_best(run.trainer, evaluator, run.folder, module.gain(stage, estimate=True))
+    results["best"] = _score_best(run, evaluator, module.gain(stage, estimate=True) if estimated is None else estimated)
+    average = next((c for c in _callbacks(run.trainer) if isinstance(c, ExponentialAverage)), None)
+    if average is not None:
+        with average.swapped_in(module.network):
+            results["ema"] = {stage: evaluator.score("val")}
     return results, gain
 
 
@@ -151,7 +154,7 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
     described = describe_scores(run.cfg, run.data, tasks, clock.seconds(), command)
     resumed = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Resumption))
     write_json(folder.record, {**described, "resumed": resumed})
-    labels = result_labels(run.cfg.name, stage)
+    labels = result_labels(run.cfg.name, run.data.scored_set)
     publish(
         {labels[key]: results[key][stage] for key in labels if key in results},
         tasks,
@@ -184,9 +187,8 @@ def resume_command(folder: RunFolder) -> str:
     return shlex.join(["python", *words, f"ckpt={folder.root}"])
 
 
-def result_labels(name: str, stage: str) -> dict[str, str]:
+def result_labels(name: str, chosen_on: str) -> dict[str, str]:
     """Return the keys of ``metrics.json`` in the table's order, and the name that each has there."""
-    chosen_on = "held-out images" if stage == "dev" else "the test set"
     return {
         "constant": "constant prediction",
         "last": f"{name}, last",
@@ -212,13 +214,28 @@ def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
     return callbacks
 
 
-def _score_best(trainer: L.Trainer, evaluator: Evaluator, folder: RunFolder, last_gain: float) -> dict[str, Any]:
+def _gain_as_in_validations(run: Training, evaluator: Evaluator) -> float | None:
+    """Return the last weights' gain on the part of the images that validations see; None if that is all of them."""
+    module, last = run.module, run.module.last_validation
+    if not module.limited:
+        return None
+    if last is not None and last[0] == run.trainer.global_step:
+        return last[1]
+    evaluator.score(run.data.training_split)
+    gain = module.gain(run.data.val_stage, estimate=True)
+    del module.constant_scores[run.data.val_stage]  # of that part; it is scored on all images, too
+    return gain
+
+
+def _score_best(run: Training, evaluator: Evaluator, last_gain: float) -> dict[str, Any]:
     """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
-    stage = evaluator.data.val_stage
+    stage, trainer = run.data.val_stage, run.trainer
     keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor == f"{stage}/gain")
     if keeper.best_model_score is None or last_gain >= float(keeper.best_model_score):
-        trainer.save_checkpoint(folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
-        return {stage: evaluator.module.scores[stage], "step": trainer.global_step}
+        trainer.save_checkpoint(run.folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
+        return {stage: run.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)
+    if saved["global_step"] in run.module.complete_scores:
+        return {stage: run.module.complete_scores[saved["global_step"]], "step": saved["global_step"]}
     with other_weights(evaluator.module, saved["state_dict"]):
         return {stage: evaluator.score("val"), "step": saved["global_step"]}

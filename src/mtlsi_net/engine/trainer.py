@@ -48,8 +48,8 @@ class Evaluator:
     data: MultiTaskDataModule
 
     def score(self, split: str) -> Scores:
-        """Return task -> metric -> value on ``val`` or ``train_scored``."""
-        self.module.stage = self.data.val_stage if split == "val" else "train"
+        """Return task -> metric -> value on ``val``, ``val_limited`` or ``train_scored``."""
+        self.module.stage = "train" if split == "train_scored" else self.data.val_stage
         self.data.scored_split = split
         self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         return self.module.scores[self.module.stage]
@@ -106,6 +106,8 @@ def build_training(
     callbacks = training_callbacks(cfg, how)
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
+    module.estimates, module.limited = data.estimates, data.max_val_images is not None
+    data.scored_split = data.training_split
     return trainer
 
 

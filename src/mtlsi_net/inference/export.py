@@ -98,9 +98,18 @@ def size_multiple(model: Model) -> int:
 
 
 def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int]) -> None:
-    wanted = choose("dynamic", str(cfg.dynamic).lower(), {"auto": (True, False), "true": (True,), "false": (False,)})
+    multiple = size_multiple(model)
+    takes = all(side % multiple == 0 and side >= LEAST * multiple for side in size)
+    auto = (True, False) if takes else (False,)
+    wanted = choose("dynamic", str(cfg.dynamic).lower(), {"auto": auto, "true": (True,), "false": (False,)})
+    if not takes and cfg.dynamic == "auto":
+        text = (
+            "a graph of dynamic sizes would take multiples of %d from %d, which %dx%d is not: exporting this size only"
+        )
+        log.info(text, multiple, LEAST * multiple, *size)
     name = model.about.get("backbone") or type(model.network).__name__
     for attempt in wanted:
+        log.info("tracing the network")
         try:
             program, facts = _trace(model, dynamic=attempt, size=size)
             break
@@ -112,7 +121,9 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
             log.warning("%s cannot be exported with dynamic sizes (%s); exporting %dx%d only", name, reason, *size)
     facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
     write, run = _FORMATS[cfg.format]
+    log.info("converting to %s", cfg.format)
     write(program, path, list(model.tasks), facts)
+    log.info("%s takes images of batch %s, height %s, width %s", path, facts["batch"], facts["height"], facts["width"])
     _check(model, path, run, facts, cfg.tolerance)
 
 

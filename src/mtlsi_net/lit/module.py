@@ -60,6 +60,10 @@ class MultiTaskModule(L.LightningModule):
         self.class_scores: dict[str, ClassScores] = {}
         self.constant_scores: dict[str, Scores] = {}
         self.image_sums: dict[str, ImageSums] = {}
+        self.estimates = True  # whether validations during training score slow metrics on a subset
+        self.limited = False  # whether they see only a part of the images
+        self.complete_scores: dict[int, Scores] = {}  # optimiser step -> scores of a validation that left nothing out
+        self.last_validation: tuple[int, float] | None = None  # step and gain of the last one during training
         self._estimated: set[str] = set()  # stages whose constant scores are estimates
         # No modules: running metric states are no part of a checkpoint.
         self._metrics = TaskMetrics({})
@@ -185,12 +189,19 @@ class MultiTaskModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start new metrics: estimates during training; the constant prediction is scored once for each stage."""
-        estimate = self.trainer.state.fn == TrainerFn.FITTING
+        estimate = not self._scores_everything()
         known = self.stage in self.constant_scores and (estimate or self.stage not in self._estimated)
         self._metrics = TaskMetrics(self.tasks, self.device, estimate, keep_images=not estimate)
         self._constant_metrics = TaskMetrics({} if known else self.tasks, self.device, estimate)
         if not known:
             (self._estimated.add if estimate else self._estimated.discard)(self.stage)
+
+    def _scores_everything(self) -> bool:
+        """Return whether a validation leaves nothing out: so does the last step's, whose weights are the run's result."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return True
+        last = self.trainer.global_step >= self.trainer.estimated_stepping_batches
+        return not self.limited and (last or not self.estimates)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Update all metrics with one batch; it is empty in a process that has no image."""
@@ -216,7 +227,12 @@ class MultiTaskModule(L.LightningModule):
             self.image_sums[self.stage] = self._metrics.image_sums()
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
         self.log_dict(flat)
-        self.log(f"{self.stage}/gain", self.gain(self.stage, estimate=True), prog_bar=True)
+        gain = self.gain(self.stage, estimate=True)
+        self.log(f"{self.stage}/gain", gain, prog_bar=True)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.last_validation = self.trainer.global_step, gain
+            if self._scores_everything():
+                self.complete_scores[self.trainer.global_step] = scores
 
     def gain(self, stage: str, estimate: bool = False) -> float:
         """Return the mean over tasks of the share of the constant prediction's error that the network removes.
