@@ -186,7 +186,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     ) -> MultiTaskDataset:
         """Return samples with references, for scoring as ``stage``; those in ``lacking`` have no prediction to score."""
         names = [name for name, spec in reader.specs.items() if spec.reference]
-        absent = {path.stem for name in names for path in reader.missing(name, ids)} | set(lacking)
+        absent = {sample_id for name in names for sample_id in reader.lacking(name, ids)} | set(lacking)
         groups = self._score_groups([i for i in ids if i not in absent], stage) | dict.fromkeys(absent, ())
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
 

@@ -21,6 +21,7 @@ from mtlsi_net.core.types import IGNORE, Batch
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.dataset import MultiTaskDataset, collate
 from mtlsi_net.data.decoding import batch_values
+from mtlsi_net.data.encoding import Encoding
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.engine.build import build_tasks, open_data
@@ -54,7 +55,7 @@ class _Predictions:
     files: dict[str, PredictionFiles]
     data: MultiTaskDataModule
     labels: MultiTaskDataset
-    one_based: bool
+    encoding: Encoding
 
     def read(self, index: int) -> tuple[dict[str, Tensor], Batch]:
         """Return one image's predictions, (1, C, H, W) of the tasks that have one, and its labels as a batch."""
@@ -65,7 +66,7 @@ class _Predictions:
 
     def _value(self, path: Path, name: str, label: Tensor) -> Tensor:
         """Return a prediction, (1, C, H, W), of a label (C, H, W)."""
-        value = read_prediction(path, self.labels.reader.specs[name], one_based=self.one_based)
+        value = read_prediction(path, self.labels.reader.specs[name], self.encoding)
         _check_size(path, value.shape, label.shape[1:], self.data.size)
         planes = torch.from_numpy(value.transpose(2, 0, 1).copy())
         bare = planes.isnan().any(dim=0) & (label != IGNORE).all(dim=0)
@@ -140,7 +141,8 @@ def _find(cfg: DictConfig) -> _Predictions:
     unpadded = TestPipeline((1, 1), data.targets)
     labels = data.scored_dataset(reader, ids, unpadded, data.val_stage, lacking=without)
     log.info("%s: %s of %d %s images of %s", root, ", ".join(own), len(ids), data.val_stage, data.root)
-    return _Predictions(own, files, data, labels, cfg.one_based)
+    encoding = Encoding(cfg.depth_scale, not cfg.one_based, None, cfg.binary_max, prefix="")
+    return _Predictions(own, files, data, labels, encoding)
 
 
 def _looked_for(task: str) -> str:

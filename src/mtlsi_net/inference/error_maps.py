@@ -12,9 +12,9 @@ from torch import Tensor
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import IGNORE
 from mtlsi_net.data.decoding import label_values
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.data.nyud import NYUDLayoutReader
 from mtlsi_net.inference.drawing import draw_cell, tile
-from mtlsi_net.inference.images import Pixels
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import INVALID_COLOR, Legend, color_scalars, scalar_legend

@@ -19,12 +19,13 @@ from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
+from mtlsi_net.data.images import Pixels, read_image
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder, draw_errors
 from mtlsi_net.inference.files import name_results, write_result
-from mtlsi_net.inference.images import Pixels, find_images, read_image
+from mtlsi_net.inference.images import find_images
 from mtlsi_net.inference.index_page import write_page
 from mtlsi_net.inference.model import Model, load
 from mtlsi_net.inference.model_card import describe_tasks
