@@ -13,8 +13,9 @@ SUFFIXES = (".npy", ".npz", ".mat")
 
 
 def read_array(path: Path, names: Sequence[str], dimensions: int = 2) -> NDArray[Any]:
-    """Return the array of a ``.npy`` file; of a ``.npz`` or ``.mat`` file the one under the first of ``names``, or its only one,
-    or its only one of so many ``dimensions``.
+    """Return the array of a ``.npy`` file, or one of those in a ``.npz`` or ``.mat`` file.
+
+    Of several it is the one under the first of ``names``, else the only one, else the only one of so many ``dimensions``.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, holds Python objects, or several arrays of other names.

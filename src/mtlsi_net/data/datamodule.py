@@ -276,13 +276,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return max(1, self.share // largest)
 
+    def check_batches(self, images: int) -> None:
+        """Raise a UserError unless so many training images fill a batch."""
+        if images < self.batch_size:
+            raise UserError(
+                f"{self.root}: {images} training images cannot fill one batch; set data.batch_size to at most that"
+            )
+
     def train_dataloader(self) -> ShareLoader:
         """Return shuffled, augmented micro-batches."""
         dataset = self.datasets["train"]
-        if len(dataset) < self.batch_size:
-            raise UserError(
-                f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
-            )
+        self.check_batches(len(dataset))
         return self._loader(dataset, process_info(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
 
     def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:

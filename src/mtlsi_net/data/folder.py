@@ -9,6 +9,9 @@ from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.encoding import Encoding, read_palette
 from mtlsi_net.data.nyud import FILES, NYUDLayoutDataModule, NYUDLayoutReader
 
+SETTINGS = ("depth_scale", "zero_based", "palette", "binary_max")
+"""Settings that say how labels are stored."""
+
 
 class FolderReader(NYUDLayoutReader):
     """Reader of one's own data; ``encodings``: task -> how its label files store values, where not as NYUDv2's do."""

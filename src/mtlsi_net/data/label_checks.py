@@ -65,6 +65,11 @@ class LabelFacts:
         """Share of invalid pixels, in [0, 1]."""
         return self.invalid / self.pixels if self.pixels else 0.0
 
+    @property
+    def median(self) -> float | None:
+        """Median of the maps' medians, of ``scalar`` maps."""
+        return float(np.median(self.medians)) if self.medians else None
+
     def add(self, other: "LabelFacts") -> None:
         """Add another image's facts."""
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
@@ -137,8 +142,7 @@ def _implausible(facts: LabelFacts, spec: TargetSpec, names: Sequence[str], enco
 
 
 def _implausible_depth(facts: LabelFacts, encoding: Encoding) -> str | None:
-    median = float(np.median(facts.medians))
-    if median <= IMPLAUSIBLE_METRES:
+    if (median := facts.median) is None or median <= IMPLAUSIBLE_METRES:
         return None
     return (
         f"the median depth is {median:.4g} m; if the files hold millimetres, set {encoding.prefix}depth_scale=0.001 "
@@ -174,5 +178,7 @@ def _implausible_classes(facts: LabelFacts, names: Sequence[str], encoding: Enco
         return f"class 0 ({names[0]}) never occurs{how}"
     if not encoding.zero_based and facts.invalid and not facts.histogram[len(names) - 1]:
         setting = "one_based=false" if not encoding.prefix else f"{encoding.prefix}zero_based=true"
-        return f"the last class ({names[-1]}) never occurs, but 0 (unlabelled) does; if files count from 0, set {setting}"
+        return (
+            f"the last class ({names[-1]}) never occurs, but 0 (unlabelled) does; if files count from 0, set {setting}"
+        )
     return None

@@ -59,6 +59,14 @@ class PredictionFiles:
         paths = (self.folder / f"{name}{self.ending}{suffix}" for name in names for suffix in self.suffixes)
         return next((path for path in paths if path.name in self.names(path.parent)), None)
 
+    def others(self, ids: Sequence[str]) -> list[str]:
+        """Return the names of files that look like predictions, but of none of ``ids``."""
+        endings = tuple(f"{self.ending}{suffix}" for suffix in self.suffixes)
+        known = {
+            f"{stem}{ending}" for i in ids for stem in (i, i.replace("/", "_"), Path(i).name) for ending in endings
+        }
+        return sorted(name for name in self.names(self.folder) if name.endswith(endings) and name not in known)
+
 
 def names_of(task: str) -> tuple[str, ...]:
     """Return the names that predictions of a task are looked for under."""

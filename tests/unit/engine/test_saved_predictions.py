@@ -67,7 +67,9 @@ def test_nothing_is_found_where_nothing_is(tmp_path):
 
 def test_two_places_are_refused(tmp_path):
     touch(tmp_path, "edge/0001.png", "0002_boundary.png")
-    with pytest.raises(UserError, match=r"predictions of boundary twice \(.*edge/<id>.png.* and .*<id>_boundary.png\)"):
+    with pytest.raises(
+        UserError, match=r"predictions of boundary twice \(.*edge/<id>.png.* and .*<id>_boundary.png.*\)"
+    ):
         find_predictions(tmp_path, "boundary", BINARY, IDS)
 
 
@@ -94,9 +96,9 @@ def test_vectors_as_floats(tmp_path):
     np.testing.assert_allclose(read_prediction(tmp_path / "a.npy", NORMALS), values, rtol=1e-6)
     np.save(tmp_path / "c.npy", values.transpose(2, 0, 1))
     np.testing.assert_allclose(read_prediction(tmp_path / "c.npy", NORMALS), values, rtol=1e-6)
-    np.save(tmp_path / "b.npy", values[..., :2])
+    np.save(tmp_path / "b.npy", np.ones((5, 4, 2)))
     with pytest.raises(
-        UserError, match=r"b.npy: expected floats of shape \(H, W, 3\), found float64 of shape \(3, 4, 2\)"
+        UserError, match=r"b.npy: expected floats of shape \(H, W, 3\), found float64 of shape \(5, 4, 2\)"
     ):
         read_prediction(tmp_path / "b.npy", NORMALS)
 
@@ -131,7 +133,7 @@ def test_metres_and_what_is_none(tmp_path):
         (
             "a.npy",
             lambda p: np.save(p, METRES.clip(0).astype(np.uint16)),
-            r"whole numbers \(uint16, up to 9\) of unknown unit; set depth_scale",
+            "of unknown unit; set depth_scale",
         ),
         ("a.npy", lambda p: np.save(p, np.ones((3, 4, 2))), r"found shape \(3, 4, 2\) of float64"),
         ("a.npy", lambda p: p.write_bytes(b"no"), "cannot be read as .npy"),
