@@ -16,6 +16,10 @@ IMPLAUSIBLE_METRES = 100.0
 """Median depth from which labels are taken for other units than metres."""
 
 
+TOWARDS_CAMERA = 0.1
+"""Least -z of a normal that counts as pointing away from the camera: 8 bits hold no 0."""
+
+
 class Level(IntEnum):
     """How bad a finding is; the worst one is the exit code of verification."""
 
@@ -94,7 +98,7 @@ def describe_values(planes: Floats, spec: TargetSpec) -> LabelFacts:
         counts = np.bincount(values.astype(int).ravel())
         facts.histogram = Counter({index: int(counts[index]) for index in np.flatnonzero(counts).tolist()})
     if spec.kind == "vector":
-        facts.away = int((values[2] < 0).sum())
+        facts.away = int((values[2] < -TOWARDS_CAMERA).sum())
     if spec.kind == "scalar" and values.size:
         facts.medians = [float(np.median(values))]
     return facts
