@@ -294,3 +294,11 @@ def test_real_boundaries_score_themselves(real_data, tmp_path):
     for path in sorted(gt.iterdir())[:3]:
         shutil.copy(path, pred / path.name)
     assert score(pred, gt, "nyud").value > 0.9
+
+
+def test_predictions_of_0_and_1_are_said_in_one_line(folders, caplog):
+    pred, gt = folders
+    for path in pred.iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 200).astype(np.uint8)).save(path)
+    score(pred, gt)
+    assert "the largest value of the first 3 predictions is 1, a share of 1/255" in caplog.text

@@ -18,6 +18,7 @@ from mtlsi_net.data.augmentation import TrainPipeline
 from mtlsi_net.data.dataset import MultiTaskDataset, collate, prepare_worker
 from mtlsi_net.data.decoding import batch_values
 from mtlsi_net.data.files import read_pixels
+from mtlsi_net.data.images import read_image
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE
@@ -65,8 +66,10 @@ def decode_alone(reader: SampleReader, sample_id: str) -> list[NDArray[Any]]:
             if path.suffix == ".npy":
                 arrays.append(np.load(path))
             elif path.suffix in (".png", ".jpg"):
-                colored = name == IMAGE or reader.specs[name].channels == 3
-                arrays.append(read_pixels(path, "RGB" if colored else "L"))
+                if name == IMAGE:
+                    arrays.append(read_image(path))
+                else:
+                    arrays.append(read_pixels(path, "RGB" if reader.specs[name].channels == 3 else "L"))
             else:
                 raise UserError(f"{path}: what=loader decodes only .png, .jpg and .npy; use data=nyud")
     return arrays

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 Map = NDArray[Any]
 
-VERSION = 2
+VERSION = 3
 """Format version; increase it whenever the same files result in other maps."""
 
 

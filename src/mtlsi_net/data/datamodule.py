@@ -215,7 +215,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     ) -> MultiTaskDataset:
         """Return samples with references, for scoring as ``stage``; those in ``lacking`` have no prediction to score."""
         names = [name for name, spec in reader.specs.items() if spec.reference]
-        absent = {path.stem for name in names for path in reader.missing(name, ids)} | set(lacking)
+        absent = {sample_id for name in names for sample_id in reader.lacking(name, ids)} | set(lacking)
         groups = self._score_groups([i for i in ids if i not in absent], stage) | dict.fromkeys(absent, ())
         return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, groups=groups)
 
@@ -305,13 +305,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             )
         return max(1, self.share // largest)
 
+    def check_batches(self, images: int) -> None:
+        """Raise a UserError unless so many training images fill a batch."""
+        if images < self.batch_size:
+            raise UserError(
+                f"{self.root}: {images} training images cannot fill one batch; set data.batch_size to at most that"
+            )
+
     def train_dataloader(self) -> ShareLoader:
         """Return shuffled, augmented micro-batches."""
         dataset = self.datasets["train"]
-        if len(dataset) < self.batch_size:
-            raise UserError(
-                f"{self.root}: {len(dataset)} training images cannot fill one batch; set data.batch_size to at most that"
-            )
+        self.check_batches(len(dataset))
         return self._loader(dataset, process_info(), shuffle=True, batch_size=self.share, parts=self.micro_batches)
 
     def eval_dataloader(self, split: str, shared: bool = True) -> ShareLoader:

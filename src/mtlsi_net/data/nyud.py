@@ -59,7 +59,7 @@ class NYUDLayoutReader(SampleReader):
 
     def read_label(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:  # noqa: ARG002 - base's signature
         """Return the label file's map."""
-        return read_target(self.files(name, sample_id)[0], self.specs[name])
+        return read_target(self.files(name, sample_id)[0], self.specs[name], self.encoding(name))
 
 
 class NYUDReader(NYUDLayoutReader):

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from mtlsi_net.core.types import Reference, TargetSpec
 from mtlsi_net.data.cache import LabelCache
 from mtlsi_net.data.datamodule import MultiTaskDataModule
-from mtlsi_net.data.files import read_pixels, read_stored_classes, read_target
+from mtlsi_net.data.encoding import Encoding
+from mtlsi_net.data.files import NO_NORMAL, read_pixels, read_target
 from mtlsi_net.data.pascal_labels import boundaries, has_normals, read_label_map, read_parts
 from mtlsi_net.data.reader import SampleReader, wrong_size
 from mtlsi_net.data.transforms import IMAGE, Array
 
 SALIENT = 128
 """Least grey value of a salient pixel."""
-NO_NORMAL = np.uint8(128)
-"""Stored in all three planes where there is no normal: a vector of length 0.007."""
+VOC = Encoding(zero_based=True)
 
 
 class PascalReader(SampleReader):
@@ -69,7 +69,7 @@ class PascalReader(SampleReader):
         """
         files = self.files(name, sample_id)
         if name == "semseg":
-            return read_stored_classes(files[0], self.specs[name])
+            return read_target(files[0], self.specs[name], VOC)
         if name == "human_parts":
             return self.cache.get(name, files, lambda: read_parts(files[0], size), size)[..., None]
         if name == "saliency":

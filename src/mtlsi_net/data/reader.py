@@ -13,7 +13,9 @@ import numpy as np
 from mtlsi_net.core.errors import UserError, nearest_names, shown
 from mtlsi_net.core.types import Reference, TargetSpec
 from mtlsi_net.data.cache import DecodedCache, MapCache
-from mtlsi_net.data.files import read_pixels
+from mtlsi_net.data.encoding import NYUD, Encoding
+from mtlsi_net.data.files import read_target
+from mtlsi_net.data.images import TURNS, read_image, stored_size
 from mtlsi_net.data.transforms import IMAGE, Array, Sample
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,14 @@ class SampleReader(ABC):
 
     def read_reference(self, name: str, sample_id: str) -> Reference:
         """Return what a task's scores compare with: boundaries as stored in the label file."""
-        return Reference(read_pixels(self.files(name, sample_id)[0], "share")[None], "boundaries")
+        return Reference(
+            read_target(self.files(name, sample_id)[0], self.specs[name], self.encoding(name))[..., 0][None],
+            "boundaries",
+        )
+
+    def encoding(self, name: str) -> Encoding:  # noqa: ARG002 - for data sets whose files differ
+        """Return how a task's label files store values."""
+        return NYUD
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of ``train`` or ``val``; a UserError if they are missing, unreadable, none, or listed twice."""
@@ -76,6 +85,11 @@ class SampleReader(ABC):
         files = (path for sample_id in ids for path in self.files(name, sample_id))
         return [path for path in files if path.name not in names(path.parent)]
 
+    def lacking(self, name: str, ids: Iterable[str]) -> list[str]:
+        """Return the ids of which a file of a task is missing; errors as ``missing``."""
+        names = cache(names_in)
+        return [i for i in ids if any(path.name not in names(path.parent) for path in self.files(name, i))]
+
     def check_files(self, ids: Sequence[str]) -> None:
         """Raise a UserError that counts and names missing files, unless every image has its file and one for each task."""
         missing = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
@@ -95,9 +109,9 @@ class SampleReader(ABC):
         return shown(os.path.relpath(path, self.root) for path in files)
 
     def read_image(self, sample_id: str) -> Array:
-        """Return the image, (H, W, 3) uint8; a UserError if it cannot be read, or is of another copy of the data set."""
+        """Return the image, (H, W, 3) uint8, upright; a UserError if it cannot be read, or is of another copy of the data set."""
         (path,) = self.files(IMAGE, sample_id)
-        return self.decoded.get(IMAGE, [path], lambda: read_pixels(path, "RGB"))
+        return self.decoded.get(IMAGE, [path], lambda: read_image(path))
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
         """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.
@@ -107,11 +121,25 @@ class SampleReader(ABC):
         spec, files = self.specs[name], self.files(name, sample_id)
         if self.allow_missing and not all(path.is_file() for path in files):
             return no_label(spec, size)
-        meaning = type(self).__qualname__, spec, size
+        meaning = type(self).__qualname__, spec, size, self.encoding(name)
         label = self.decoded.get(name, files, lambda: self.read_label(name, sample_id, size), meaning)
         if label.shape[:2] != size:
-            raise wrong_size(files[0], label.shape, size)
+            raise self._wrong_size(files[0], sample_id, label.shape, size)
         return label
+
+    def _wrong_size(self, path: Path, sample_id: str, have: Sequence[int], size: tuple[int, int]) -> UserError:
+        """Return the error of a label of another size; it names the image's EXIF orientation if that is the reason."""
+        image, error = self.files(IMAGE, sample_id)[0], wrong_size(path, have, size)
+        try:
+            stored, orientation = stored_size(image)
+        except (OSError, SyntaxError, ValueError):
+            return error
+        if orientation not in TURNS or tuple(have[:2]) != stored:
+            return error
+        return UserError(
+            f"{error}. {image.name} has an EXIF orientation ({orientation}) and is turned upright on reading, the label is "
+            "not: turn the label as viewers show the image, or remove the tag from the image"
+        )
 
     def reference(self, name: str, sample_id: str, size: tuple[int, int]) -> Reference:
         """Return the reference of one task for an image of ``size``; without annotators if its label is missing.
@@ -122,7 +150,7 @@ class SampleReader(ABC):
             return Reference(np.empty((0, *size), np.uint8), "boundaries")
         reference = self.read_reference(name, sample_id)
         if reference.maps.shape[1:] != size:
-            raise wrong_size(self.files(name, sample_id)[0], reference.maps.shape[1:], size)
+            raise self._wrong_size(self.files(name, sample_id)[0], sample_id, reference.maps.shape[1:], size)
         return reference
 
     def read(self, sample_id: str, without: Collection[str] = ()) -> Sample:

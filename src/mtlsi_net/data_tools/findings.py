@@ -1,32 +1,14 @@
 """Checks of a copy of a data set against the official one, and the findings they report."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
 from mtlsi_net.core.errors import shown
 from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.label_checks import Finding, LabelFacts, Level
 from mtlsi_net.data.official import Official, Size
-from mtlsi_net.data_tools.inspect import LabelFacts
 
 FARTHEST = 11.0
 """Upper bound of official depths, in metres."""
-
-
-class Level(IntEnum):
-    """How bad a finding is; the worst one is the exit code."""
-
-    NOTE = 0
-    DIFFERS = 1
-    BROKEN = 2
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence about the data, and its severity."""
-
-    level: Level
-    text: str
 
 
 def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[Finding]:
@@ -72,7 +54,6 @@ def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpe
         zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); the official labels have none"
         far = f"reaches {facts.high:.2f} m, but official depths are below {FARTHEST:g} m; check the unit (metres)"
         table = (
-            (facts.images and facts.invalid == facts.pixels, Level.DIFFERS, "no valid pixels"),
             (scalar and facts.invalid, Level.DIFFERS, zeros),
             (scalar and facts.high >= FARTHEST, Level.DIFFERS, far),
             (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),

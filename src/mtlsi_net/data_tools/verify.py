@@ -28,12 +28,12 @@ from mtlsi_net.data.digests import (
     read_manifest,
     text_sha256,
 )
+from mtlsi_net.data.label_checks import Finding, LabelFacts, Level, check_plausible, check_training_labels
 from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.data_tools import findings as checks
-from mtlsi_net.data_tools.findings import Finding, Level
-from mtlsi_net.data_tools.inspect import ImageFacts, LabelFacts, inspect_sample
+from mtlsi_net.data_tools.inspect import ImageFacts, inspect_sample
 from mtlsi_net.engine.build import build_tasks
 from mtlsi_net.engine.pictures import draw_grid, label_pictures
 from mtlsi_net.engine.record import describe_run, digest_cache
@@ -45,6 +45,8 @@ VERDICTS = {
     Level.BROKEN: "broken",
 }
 LINES_SHOWN = 20
+DARK = 32
+"""Largest value of images that are nearly black, as 12-bit values in 16-bit files are."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ def verify(cfg: DictConfig) -> VerifyResult:
     (folder / "manifest.sha256").write_text(manifest)
     _write_sheet(folder / "samples.png", reader, images, tasks, cfg)
 
-    labels = {name: LabelFacts() for name in reader.specs}
-    for name, label in ((name, label) for image in images for name, label in image.labels.items()):
-        labels[name].add(label)
+    labels = _sum(reader, images)
     sizes = Counter(image.size for image in images if image.size is not None)
     findings += _findings(reader, images, labels, sizes, official, cfg.image_size)
+    findings += _label_findings(reader, images, labels, {} if official else tasks)
+    findings += _training_findings(module, reader)
     if earlier is not None:
         findings.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
     findings.sort(key=lambda finding: -finding.level)
@@ -98,7 +100,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
         "images": {split: len(reader.ids(split)) for split in SPLITS},
         "sizes": {f"{height}x{width}": count for (height, width), count in sorted(sizes.items())},
         "image_types": dict(Counter(image.stored for image in images if image.stored)),
-        "labels": {name: vars(label) for name, label in labels.items()},
+        "labels": {name: _report(label) for name, label in labels.items()},
     }
     write_json(folder / "verify.json", report | {"run": describe_run(cfg.seed, {})})
     _print(report, labels, tasks, folder)
@@ -146,6 +148,47 @@ def _findings(
     findings += checks.check_ids(ids, official)
     findings += checks.check_sizes(sizes, expected, official.longest_side)
     return findings + list(checks.check_labels(labels, reader.specs))
+
+
+def _sum(reader: SampleReader, images: Sequence[ImageFacts]) -> dict[str, LabelFacts]:
+    """Return the facts of each task's labels over all images."""
+    labels = {name: LabelFacts() for name in reader.specs}
+    for name, label in ((name, label) for image in images for name, label in image.labels.items()):
+        labels[name].add(label)
+    return labels
+
+
+def _report(facts: LabelFacts) -> dict[str, Any]:
+    return {key: value for key, value in vars(facts).items() if key != "medians"} | {"median": facts.median}
+
+
+def _label_findings(
+    reader: SampleReader, images: Sequence[ImageFacts], labels: Mapping[str, LabelFacts], tasks: Mapping[str, Task]
+) -> list[Finding]:
+    """Return what training and scoring check too; ``tasks`` are those whose class lists need not fit the files."""
+    train = set(reader.ids("train"))
+    rest = _sum(reader, [image for image in images if image.sample_id not in train])
+    findings = list(check_training_labels(_sum(reader, [image for image in images if image.sample_id in train])))
+    empty = [name for name, facts in rest.items() if facts.images and facts.invalid == facts.pixels]
+    findings += [Finding(Level.DIFFERS, f"{name}: no valid pixel in the labels of val") for name in empty]
+    names = {name: task.class_names for name, task in tasks.items()}
+    findings += check_plausible(labels, reader.specs, names, {name: reader.encoding(name) for name in labels})
+    if turned := [image.sample_id for image in images if image.turned]:
+        text = f"{len(turned)} images have an EXIF orientation and are turned upright ({shown(turned)}); labels must fit that"
+        findings.append(Finding(Level.NOTE, text))
+    if any(image.brightest for image in images) and max(image.brightest for image in images) < DARK:
+        text = f"no pixel of any image is above {max(image.brightest for image in images)} of 255; check how they are stored"
+        findings.append(Finding(Level.DIFFERS, text))
+    return findings
+
+
+def _training_findings(module: MultiTaskDataModule, reader: SampleReader) -> list[Finding]:
+    """Return why training would refuse to start with the settings given."""
+    try:
+        module.check_batches(len(module.split_ids(reader)[0][: module.max_train_images]))
+    except UserError as error:
+        return [Finding(Level.DIFFERS, f"training refuses: {error}")]
+    return []
 
 
 def _write_sheet(

@@ -86,6 +86,14 @@ def _refuse(names: Collection[str], what: str, remedy: str) -> None:
         raise UserError(f"{len(names)} {what} ({shown(sorted(names))}); {remedy}")
 
 
+def check_values(predictions: Iterable[Path]) -> str | None:
+    """Return what to say of predictions that probably hold 0 and 1 instead of shares of 255, judging by the first ones."""
+    highest = [int(read_prediction(path).max()) for path, _ in zip(predictions, range(FEW), strict=False)]
+    if max(highest) != 1:
+        return None
+    return f"the largest value of the first {len(highest)} predictions is 1, a share of 1/255; store 255 times the probability"
+
+
 def check_ids(predictions: Collection[str], path: Path) -> None:
     """Raise a UserError unless ``predictions`` are those of the ids that a text file lists, separated by white space."""
     try:

@@ -1,6 +1,7 @@
 """Builders of tasks, data and network from a configuration, without Lightning."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ from torch import Tensor
 from mtlsi_net.core import ranks
 from mtlsi_net.core.config import instantiate_node, located
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.label_checks import LabelFacts, check_plausible, check_training_labels, describe_values
 from mtlsi_net.models.base import Network
 from mtlsi_net.tasks.base import Task
 
 if TYPE_CHECKING:
     from mtlsi_net.data.datamodule import MultiTaskDataModule
+
+log = logging.getLogger(__name__)
 
 MAX_PRIOR_IMAGES = 500
 """Training images read for the priors, evenly spaced (our choice: all of NYUDv2 would change the third digit)."""
@@ -75,16 +79,31 @@ def _fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[
     labelled = data.datasets["train_plain"]
     chosen = np.unique(np.linspace(0, len(labelled) - 1, MAX_PRIOR_IMAGES).round().astype(int))
 
-    def statistics(index: int) -> dict[str, Tensor]:
+    def statistics(index: int) -> tuple[dict[str, Tensor], dict[str, LabelFacts]]:
         labels = labelled.labels(int(index))
-        return {name: task.statistics(labels[name][None]) for name, task in tasks.items()}
+        facts = {name: describe_values(labels[name].numpy(), task.target) for name, task in tasks.items()}
+        return {name: task.statistics(labels[name][None]) for name, task in tasks.items()}, facts
 
     totals: dict[str, Tensor] = {}
+    facts = {name: LabelFacts() for name in tasks}
     with ThreadPoolExecutor() as pool:
-        for found in track(pool.map(statistics, chosen), "label priors", total=len(chosen), transient=True):
-            totals = {name: totals.get(name, torch.zeros_like(value)) + value for name, value in found.items()}
+        for sums, described in track(pool.map(statistics, chosen), "label priors", total=len(chosen), transient=True):
+            totals = {name: totals.get(name, torch.zeros_like(value)) + value for name, value in sums.items()}
+            for name, own in described.items():
+                facts[name].add(own)
+    _check_labels(data, tasks, facts)
     priors = {}
     for name, task in tasks.items():
         with located(f"tasks.{name}"):
             priors[name] = task.prior(totals[name])
     return priors
+
+
+def _check_labels(data: "MultiTaskDataModule", tasks: Mapping[str, Task], facts: Mapping[str, LabelFacts]) -> None:
+    """Warn of labels that are probably misread; a UserError if a task has no valid pixel. ``verify_data`` checks the same."""
+    for finding in check_training_labels(facts):
+        raise UserError(finding.text)
+    names = {} if data.official else {name: task.class_names for name, task in tasks.items()}
+    reader = data.datasets["train_plain"].reader
+    for finding in check_plausible(facts, data.targets, names, {name: reader.encoding(name) for name in tasks}):
+        log.warning("%s: %s", data.root, finding.text)

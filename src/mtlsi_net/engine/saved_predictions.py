@@ -1,22 +1,26 @@
 """Reader of saved predictions, from any method: folders, file names and formats."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import io
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import IGNORE, TargetSpec
 from mtlsi_net.data.decoding import decode
-from mtlsi_net.data.files import read_pixels, read_stored_classes, read_target
+from mtlsi_net.data.encoding import Encoding
+from mtlsi_net.data.files import read_metres, read_target, read_vectors
 from mtlsi_net.data.reader import names_in
 from mtlsi_net.data.transforms import Floats
 
-SUFFIXES = {"classes": (".png",), "binary": (".png",), "scalar": (".npy", ".mat"), "vector": (".npy", ".png")}
+SUFFIXES = {
+    "classes": (".png", ".npy"),
+    "binary": (".png", ".npy"),
+    "scalar": (".npy", ".npz", ".mat", ".png"),
+    "vector": (".npy", ".npz", ".png"),
+}
 """Kind of a task's target -> suffixes of its predictions; of several files the first one counts."""
 
 NAMES = {
@@ -28,7 +32,8 @@ NAMES = {
 }
 """Task -> what others call it in names of folders and files; its own name always serves."""
 
-MAT_KEY = "depth"
+PREDICTIONS = Encoding(zero_based=True, prefix="")
+"""What files of predictions hold unless settings say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class PredictionFiles:
     folder: Path
     ending: str
     suffixes: Sequence[str]
-    present: frozenset[str]
+    names: Callable[[Path], frozenset[str]] = field(default_factory=lambda: cache(names_in), compare=False, repr=False)
 
     @property
     def pattern(self) -> str:
@@ -46,9 +51,21 @@ class PredictionFiles:
         return str(self.folder / f"<id>{self.ending}{'|'.join(self.suffixes)}")
 
     def path(self, sample_id: str) -> Path | None:
-        """Return the prediction of one image; None if there is none."""
-        names = (f"{sample_id}{self.ending}{suffix}" for suffix in self.suffixes)
-        return next((self.folder / name for name in names if name in self.present), None)
+        """Return the prediction of one image; None if there is none.
+
+        That of ``a/1`` lies in a subfolder ``a``, or is called ``a_1``, or ``1``, as ``predict`` names its results.
+        """
+        names = dict.fromkeys((sample_id, sample_id.replace("/", "_"), Path(sample_id).name))
+        paths = (self.folder / f"{name}{self.ending}{suffix}" for name in names for suffix in self.suffixes)
+        return next((path for path in paths if path.name in self.names(path.parent)), None)
+
+    def others(self, ids: Sequence[str]) -> list[str]:
+        """Return the names of files that look like predictions, but of none of ``ids``."""
+        endings = tuple(f"{self.ending}{suffix}" for suffix in self.suffixes)
+        known = {
+            f"{stem}{ending}" for i in ids for stem in (i, i.replace("/", "_"), Path(i).name) for ending in endings
+        }
+        return sorted(name for name in self.names(self.folder) if name.endswith(endings) and name not in known)
 
 
 def names_of(task: str) -> tuple[str, ...]:
@@ -61,9 +78,9 @@ def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]
 
     Either in a folder of their own, ``<name>/<id>.png``, or with all others, ``<id>_<name>.png``; a UserError if both.
     """
-    names, suffixes, entries = names_of(task), SUFFIXES[spec.kind], names_in(root)
-    own = [PredictionFiles(root / n, "", suffixes, names_in(root / n)) for n in names if (root / n).is_dir()]
-    shared = [PredictionFiles(root, f"_{name}", suffixes, entries) for name in names]
+    names, suffixes = names_of(task), SUFFIXES[spec.kind]
+    own = [PredictionFiles(root / n, "", suffixes) for n in names if (root / n).is_dir()]
+    shared = [PredictionFiles(root, f"_{name}", suffixes) for name in names]
     found = own + [files for files in shared if any(files.path(sample_id) for sample_id in ids)]
     if len(found) > 1:
         places = " and ".join(files.pattern for files in found)
@@ -71,49 +88,19 @@ def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]
     return found[0] if found else None
 
 
-def read_prediction(path: Path, spec: TargetSpec, *, one_based: bool = False) -> Floats:
+def read_prediction(path: Path, spec: TargetSpec, encoding: Encoding = PREDICTIONS) -> Floats:
     """Return a saved prediction, (H, W, spec.channels) float32, NaN where the file holds none.
 
-    classes: PNG of 0, 1, ..., 255 none; binary: 8-bit PNG, 255 is probability 1; scalar: metres as floats, ``.npy``, or
-    ``.mat`` with a key ``depth`` or a single matrix; vector: PNG of 127.5 (n + 1), or ``.npy`` (H, W, 3) of any length.
-    ``one_based`` class maps hold 1, 2, ..., as NYUDv2's labels do, and 0 for none. A UserError for any other content.
+    Files are read as label files are, see ``files.read_target``. classes: 0, 1, ..., 255 none, or as ``encoding`` says;
+    binary: 255 is probability 1; scalar: metres as floats, or numbers with a ``depth_scale``, negative ones too; vector:
+    127.5 (n + 1) in bytes, or floats of any length. A UserError for any other content.
     """
     if spec.kind == "classes":
-        label = read_target(path, spec) if one_based else read_stored_classes(path, spec)
+        label = read_target(path, spec, encoding)
         return np.where(label == IGNORE, np.float32(np.nan), label.astype(np.float32))
     if spec.kind == "binary":
-        return decode(read_pixels(path, "share")[..., None], spec.kind)
-    if path.suffix == ".png":
-        return decode(read_target(path, spec), spec.kind)
-    return _read_floats(path, spec.channels)
-
-
-def _read_floats(path: Path, channels: int) -> Floats:
-    values = _read_array(path)
-    if channels == 1 and values.ndim == 2:
-        values = values[..., None]
-    if values.ndim != 3 or values.shape[2] != channels or values.dtype.kind != "f":
-        shape = "(H, W)" if channels == 1 else f"(H, W, {channels})"
-        raise UserError(
-            f"{path}: expected floats of shape {shape}, found {values.dtype} of shape {values.shape}; "
-            "depth is stored in metres, normals as x, y, z"
-        )
+        return decode(read_target(path, spec, encoding), spec.kind)
+    values = read_vectors(path) if spec.kind == "vector" else read_metres(path, encoding, most=0)[..., None]
+    if values.dtype == np.uint8:
+        return decode(values, spec.kind)
     return np.where(np.isfinite(values), values, np.nan).astype(np.float32)
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    """Return the array of a ``.npy`` file; of a ``.mat`` file the one under ``MAT_KEY``, or its only matrix."""
-    try:
-        stored = np.load(path, allow_pickle=False) if path.suffix == ".npy" else io.loadmat(path)
-    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, io.matlab.MatReadError) as error:
-        how = ", as version 7 or older" if path.suffix == ".mat" else ""
-        raise UserError(f"{path}: cannot be read as {path.suffix} ({error}); save it again{how}") from None
-    if isinstance(stored, np.ndarray):
-        return stored
-    matrices = {key: value for key, value in stored.items() if isinstance(value, np.ndarray) and value.ndim == 2}
-    if MAT_KEY not in matrices and len(matrices) != 1:
-        keys = ", ".join(sorted(matrices)) or "none"
-        raise UserError(
-            f"{path}: expected a key {MAT_KEY!r} or a single matrix, found {keys}; name the key {MAT_KEY!r}"
-        )
-    return matrices.get(MAT_KEY, next(iter(matrices.values())))

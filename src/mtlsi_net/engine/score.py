@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from mtlsi_net.core.types import IGNORE, Batch
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.dataset import MultiTaskDataset, collate
 from mtlsi_net.data.decoding import batch_values
+from mtlsi_net.data.encoding import Encoding
+from mtlsi_net.data.label_checks import LabelFacts, check_plausible, describe_values
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.engine.build import build_tasks, open_data
@@ -54,10 +56,11 @@ class _Predictions:
     files: dict[str, PredictionFiles]
     data: MultiTaskDataModule
     labels: MultiTaskDataset
-    one_based: bool
+    encoding: Encoding
+    skipped: list[str]
 
     def read(self, index: int) -> tuple[dict[str, Tensor], Batch]:
-        """Return one image's predictions, (1, C, H, W) of the tasks that have one, and its labels as a batch."""
+        """Return one image's predictions, (1, C, H, W) of the tasks that have one, NaN where none, and its labels as a batch."""
         specs, sample_id = self.labels.reader.specs, self.labels.ids[index]
         batch = batch_values(collate([self.labels[Draw(0, index)]], specs), specs)
         paths = {name: path for name, files in self.files.items() if (path := files.path(sample_id))}
@@ -65,7 +68,7 @@ class _Predictions:
 
     def _value(self, path: Path, name: str, label: Tensor) -> Tensor:
         """Return a prediction, (1, C, H, W), of a label (C, H, W)."""
-        value = read_prediction(path, self.labels.reader.specs[name], one_based=self.one_based)
+        value = read_prediction(path, self.labels.reader.specs[name], self.encoding)
         _check_size(path, value.shape, label.shape[1:], self.data.size)
         planes = torch.from_numpy(value.transpose(2, 0, 1).copy())
         bare = planes.isnan().any(dim=0) & (label != IGNORE).all(dim=0)
@@ -74,7 +77,7 @@ class _Predictions:
                 f"{path}: {int(bare.sum())} labelled pixels have no prediction (no class, NaN or infinite); "
                 "every pixel with a label needs one"
             )
-        return planes.nan_to_num()[None]
+        return planes[None]
 
 
 def score(cfg: DictConfig) -> ScoreResult:
@@ -95,8 +98,10 @@ def score(cfg: DictConfig) -> ScoreResult:
     metrics = TaskMetrics(predictions.tasks, keep_images=True)  # scores on threads of its own
     count = len(predictions.labels.ids)
     read = _read_ahead(predictions, count, cfg.workers or os.cpu_count() or 1)
+    check = _EncodingCheck(predictions)
     for values, batch in track(read, "scoring", count, transient=True, disable=not cfg.progress):
-        metrics.update(values, batch)
+        check.add(values, batch)
+        metrics.update({name: value.nan_to_num() for name, value in values.items()}, batch)
 
     scores, classes, stage = metrics.compute(), metrics.compute_classes(), predictions.data.val_stage
     write_json(folder.metrics, {"last": {stage: scores}})
@@ -114,7 +119,42 @@ def score(cfg: DictConfig) -> ScoreResult:
     publish({str(cfg.pred): scores}, predictions.tasks, f"{predictions.data.root} ({stage})", folder)
     if cfg.print_classes:
         print_classes(classes)
+    for text in (*check.warnings(), *predictions.skipped, *_partial(missing, count), *_unused(predictions)):
+        log.warning("%s", text)
     return ScoreResult(folder, scores)
+
+
+class _EncodingCheck:
+    """Facts of predictions and labels while they are scored, to find those that are probably misread."""
+
+    def __init__(self, predictions: _Predictions) -> None:
+        self._of = predictions
+        self._predicted, self._labels = ({name: LabelFacts() for name in predictions.tasks} for _ in range(2))
+
+    def add(self, values: Mapping[str, Tensor], batch: Batch) -> None:
+        """Add one image."""
+        for name, value in values.items():
+            spec = self._of.tasks[name].target
+            self._predicted[name].add(describe_values(value[0].numpy(), spec))
+            self._labels[name].add(describe_values(batch["targets"][name][0].numpy(), spec))
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a line for each task whose predictions, and for each whose labels, are probably misread."""
+        tasks, reader = self._of.tasks, self._of.labels.reader
+        specs = {name: task.target for name, task in tasks.items()}
+        names = {name: task.class_names for name, task in tasks.items() if task.class_names}
+        ends = {
+            name: (self._labels[name].histogram[0], self._labels[name].histogram[len(names[name]) - 1])
+            for name in names
+        }
+        both = {
+            name: own for name, own in names.items() if all(ends[name])
+        }  # a class without labels needs no prediction
+        for finding in check_plausible(self._predicted, specs, both, dict.fromkeys(tasks, self._of.encoding)):
+            yield f"predictions: {finding.text}"
+        encodings = {name: reader.encoding(name) for name in tasks}
+        for finding in check_plausible(self._labels, specs, {} if self._of.data.official else names, encodings):
+            yield f"labels: {finding.text}"
 
 
 def _find(cfg: DictConfig) -> _Predictions:
@@ -127,8 +167,7 @@ def _find(cfg: DictConfig) -> _Predictions:
     ids = everything.split_ids(everything.make_reader(everything.targets))[1]
     places = {name: find_predictions(root, name, task.target, ids) for name, task in tasks.items()}
     files = {name: place for name, place in places.items() if place is not None}
-    for name in [name for name in tasks if name not in files]:
-        log.warning("%s: no %s (looked for %s); not scored", root, name, _looked_for(name))
+    skipped = [f"{root}: no {name} (looked for {_looked_for(name)}); not scored" for name in tasks if name not in files]
     if not files:
         looked = "; ".join(map(_looked_for, tasks))
         raise UserError(f"{root} holds no predictions of this data set; looked for {looked}")
@@ -140,7 +179,8 @@ def _find(cfg: DictConfig) -> _Predictions:
     unpadded = TestPipeline((1, 1), data.targets)
     labels = data.scored_dataset(reader, ids, unpadded, data.val_stage, lacking=without)
     log.info("%s: %s of %d %s images of %s", root, ", ".join(own), len(ids), data.val_stage, data.root)
-    return _Predictions(own, files, data, labels, cfg.one_based)
+    encoding = Encoding(cfg.depth_scale, not cfg.one_based, None, cfg.binary_max, prefix="")
+    return _Predictions(own, files, data, labels, encoding, skipped)
 
 
 def _looked_for(task: str) -> str:
@@ -162,9 +202,20 @@ def _check_missing(predictions: _Predictions, *, allowed: bool) -> dict[str, lis
     if missing and not allowed:
         words = "; ".join(f"{name}: {len(ids)} of {total}, {shown(ids)}" for name, ids in missing.items())
         raise UserError(f"predictions are missing ({words}); allow_missing=true scores the images that have one")
-    for name, ids in missing.items():
-        log.warning("%s: scored on %d of %d images; without %s", name, total - len(ids), total, shown(ids))
     return missing
+
+
+def _partial(missing: Mapping[str, Sequence[str]], total: int) -> Iterator[str]:
+    """Yield a line for each task that lacks predictions of some images."""
+    for name, ids in missing.items():
+        yield f"{name}: scored on {total - len(ids)} of {total} images; without {shown(ids)}"
+
+
+def _unused(predictions: _Predictions) -> Iterator[str]:
+    """Yield a line for each task with files that belong to no scored image."""
+    for name, files in predictions.files.items():
+        if others := files.others(predictions.labels.ids):
+            yield f"{name}: {len(others)} files belong to none of the scored images and were not read ({shown(others)})"
 
 
 def _read_ahead(predictions: _Predictions, count: int, workers: int) -> Iterator[tuple[dict[str, Tensor], Batch]]:

@@ -78,6 +78,8 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
     result = BoundaryResult(name, scores[name], scores, Path(cfg.out))
     _write(result, group, tally.total[index], found, preset, cfg)
     _print(result, preset, cfg)
+    if (text := boundary_files.check_values(predictions[sample_id] for sample_id in groups)) is not None:
+        log.warning("%s: %s", cfg.pred, text)
     return result
 
 

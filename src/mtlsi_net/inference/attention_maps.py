@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.inference.drawing import draw_cell, tile
-from mtlsi_net.inference.images import Pixels
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.result import Result
 from mtlsi_net.inference.views import Viewing, predict_tta

@@ -16,8 +16,8 @@ from PIL import Image
 from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.licences import in_words
+from mtlsi_net.data.images import read_image
 from mtlsi_net.inference.files import write_result
-from mtlsi_net.inference.images import read_image
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import load_model
 from mtlsi_net.tasks.colors import Legend

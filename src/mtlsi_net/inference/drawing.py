@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtlsi_net.inference.images import Pixels
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.inference.result import Result
 from mtlsi_net.tasks.colors import Legend
 

@@ -1,23 +1,27 @@
 """Error maps: pictures of predictions against labels."""
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.errors import UserError, choose, shown
 from mtlsi_net.core.types import IGNORE
 from mtlsi_net.data.decoding import label_values
-from mtlsi_net.data.nyud import NYUDLayoutReader
+from mtlsi_net.data.folder import SETTINGS, FolderReader, build_encodings
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.inference.drawing import draw_cell, tile
-from mtlsi_net.inference.images import Pixels
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import INVALID_COLOR, Legend, color_scalars, scalar_legend
+
+log = logging.getLogger(__name__)
 
 CELL = 360
 RIGHT, WRONG = (225, 230, 235), (200, 40, 40)
@@ -26,20 +30,44 @@ ERRORS_IN_VIEW = 0.95
 
 
 class LabelFolder:
-    """User's labels for ``tasks``, in NYUDv2's layout: ``<folder of the task>/<image's stem>``.
+    """User's labels for ``tasks`` in NYUDv2's layout, and what became of them.
+
+    The label of an image is called as the image, ``<folder of the task>/<stem>``, or lies in subfolders of the same names as
+    the image's own, ``<folder of the task>/kitchens/<stem>``.
+
+    Args:
+        root: contains a folder for at least one task.
+        tasks: to read labels of.
+        encoding: settings of ``data=folder`` that say how the labels are stored, e.g. ``{depth_scale: 0.001}``.
 
     Raises:
         UserError: the folder is missing, or contains no task's folder.
     """
 
-    def __init__(self, root: Path, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, root: Path, tasks: Mapping[str, Task], encoding: Mapping[str, Any] | None = None) -> None:
         if not root.is_dir():
             raise UserError(f"labels={root} is not a folder; pass one that contains a folder of labels for each task")
-        self.reader = NYUDLayoutReader(root, {name: task.target for name, task in tasks.items()}, allow_missing=True)
-        folders = {self.reader.files(name, "x")[0].parent for name in tasks}
-        if not any(folder.is_dir() for folder in folders):
-            expected = ", ".join(sorted(folder.name for folder in folders))
+        self.root, specs, prefix = root, {name: task.target for name, task in tasks.items()}, "label_encoding."
+        settings = dict(encoding or {})
+        for name in settings:
+            choose("label_encoding", name, dict.fromkeys((*SETTINGS, "files")))
+        files = settings.pop("files", None) or {}
+        encodings = build_encodings(specs, settings, files, prefix)
+        self.reader = FolderReader(root, specs, allow_missing=True, files=files, encodings=encodings)
+        self.folders = sorted({self.reader.files(name, "x")[0].parent for name in tasks})
+        if not any(folder.is_dir() for folder in self.folders):
+            expected = ", ".join(folder.name for folder in self.folders)
             raise UserError(f"labels={root} contains none of the folders {expected}")
+        self.drawn = 0
+        self.skipped: dict[str, str] = {}
+
+    def find(self, image: Path) -> str | None:
+        """Return the id of an image's labels, its stem after as many of its folders as they have; None without any label."""
+        parts = image.resolve().with_suffix("").parts[1:]
+        ids = ("/".join(parts[-count:]) for count in range(len(parts), 0, -1))
+        return next(
+            (i for i in ids if any(self.reader.files(name, i)[0].is_file() for name in self.reader.specs)), None
+        )
 
     def read(self, stem: str, size: tuple[int, int]) -> dict[str, Tensor]:
         """Return the available labels of an image of ``size``, task -> (C, H, W), 255 invalid; a UserError for another size."""
@@ -47,9 +75,35 @@ class LabelFolder:
         labels = {name: label_values(self.reader.read_target(name, stem, size), spec) for name, spec in specs.items()}
         return {name: label for name, label in labels.items() if (label != IGNORE).any()}
 
+    def compare(self, result: Result, image: Path, path: Path) -> None:
+        """Draw the errors of one image to ``path``, called as its results; note why if there is no picture."""
+        try:
+            stem = self.find(image)
+            if stem is None:
+                expected = ", ".join(f"{folder.name}/{image.stem}.*" for folder in self.folders)
+                raise UserError(f"no label (looked for {expected})")
+            if path.stem != image.stem and stem == image.stem:
+                raise UserError(f"several images are called {stem}, so its label is ambiguous; give them unique names")
+            labels = self.read(stem, (result.image.shape[0], result.image.shape[1]))
+            if not labels:
+                raise UserError("no valid pixel in its labels")
+            draw_errors(result, labels, path)
+            self.drawn += 1
+        except UserError as error:
+            self.skipped[str(image)] = str(error)
+
+    def report(self) -> None:
+        """Warn of images without an error map: how many, and why the first ones."""
+        if self.skipped:
+            reasons = shown((f"{image}: {reason}" for image, reason in self.skipped.items()), "; ")
+            total = self.drawn + len(self.skipped)
+            log.warning(
+                "no error map drawn for %d of %d images (labels=%s): %s", len(self.skipped), total, self.root, reasons
+            )
+
 
 def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> None:
-    """Draw label, prediction and error of every task that has a label; no file without labels."""
+    """Draw label, prediction and error of every task that has a label, at least one."""
     cells: list[Image.Image] = []
     for name, label in labels.items():
         one = result[name]
@@ -60,8 +114,7 @@ def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> Non
             draw_cell(task.colorize(one.value), f"{name}: prediction", task.legend(one.value), CELL),
             draw_cell(picture, f"{name}: error", legend, CELL),
         ]
-    if cells:
-        tile(cells, 3).save(path)
+    tile(cells, 3).save(path)
 
 
 def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:

@@ -16,11 +16,12 @@ from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.resolvers import choose_precision
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.data.transforms import IMAGENET_MEAN
 from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.trust import check_targets, trusting
-from mtlsi_net.inference.images import AnyImage, Pixels, as_pixels
+from mtlsi_net.inference.images import AnyImage, as_pixels
 from mtlsi_net.inference.model_card import describe_checkpoint, model_card
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.inference.views import Maps, Viewing, predict_tta

@@ -19,12 +19,13 @@ from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
+from mtlsi_net.data.images import Pixels, read_image
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
-from mtlsi_net.inference.error_maps import LabelFolder, draw_errors
+from mtlsi_net.inference.error_maps import LabelFolder
 from mtlsi_net.inference.files import name_results, write_result
-from mtlsi_net.inference.images import Pixels, find_images, read_image
+from mtlsi_net.inference.images import find_images
 from mtlsi_net.inference.index_page import write_page
 from mtlsi_net.inference.model import Model, load
 from mtlsi_net.inference.model_card import describe_tasks
@@ -56,7 +57,7 @@ def predict(cfg: DictConfig) -> Done:
     out = Path(cfg.out)
     images = find_images(cfg.input, without=out)
     model = load_model(cfg)
-    labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks)
+    labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks, cfg.label_encoding)
     folders = {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None}
     try:
         for folder in ("", *(name for name, wanted in folders.items() if wanted)):
@@ -76,8 +77,10 @@ def predict(cfg: DictConfig) -> Done:
         if cfg.maps:
             draw_maps(model, result, out / "maps" / f"{name}.png")
         if labels is not None:
-            _compare_labels(result, labels, path, out / "errors" / f"{name}.png")
+            labels.compare(result, path, out / "errors" / f"{name}.png")
         done.names.append(name)
+    if labels is not None:
+        labels.report()
     _finish(cfg, model, out, done, time.perf_counter() - start)
     return done
 
@@ -127,19 +130,6 @@ def _read_ahead(images: Sequence[Path], ahead: int, max_megapixels: float, done:
             except UserError as error:
                 done.skipped[path] = str(error)
                 log.warning("skipped: %s", error)
-
-
-def _compare_labels(result: Result, labels: LabelFolder, image: Path, path: Path) -> None:
-    """Draw the errors of one image to ``path``; warn about labels that do not fit it."""
-    stem = image.stem
-    try:
-        if path.stem != stem:
-            raise UserError(
-                f"several images are called {stem}, so the label {stem} is ambiguous; give them unique names"
-            )
-        draw_errors(result, labels.read(stem, (result.image.shape[0], result.image.shape[1])), path)
-    except UserError as error:
-        log.warning("no error map drawn: %s", error)
 
 
 def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mtlsi_net.inference.images import Pixels
+from mtlsi_net.data.images import Pixels
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend
 

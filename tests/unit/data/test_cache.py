@@ -139,7 +139,7 @@ def test_files_are_decoded_once_and_samples_are_the_same(name, tmp_path, monkeyp
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(reader, "read_pixels", refuse)
+    monkeypatch.setattr(reader, "read_image", refuse)
     for dataset in data.datasets.values():
         monkeypatch.setattr(type(dataset.reader), "read_label", refuse)
         dataset.groups = None  # references are read from the files themselves

@@ -190,8 +190,16 @@ BAD_FILES = [
     ),
     (save("segmentation", np.zeros((10, 10), np.uint8)), "segmentation/0001.png.*10x10.*48x64", "at the image's size"),
     (save("edge", np.zeros((96, 128), np.uint8)), "edge/0001.png: label of 96x128 pixels", "at the image's size"),
-    (save("edge", np.zeros((*SIZE, 3), np.uint8)), "edge/0001.png.*single-channel.*RGB", "store one byte per pixel"),
-    (save("segmentation", np.zeros(SIZE, np.uint16)), "segmentation/0001.png.*I;16", "store one byte per pixel"),
+    (
+        save("edge", np.full((*SIZE, 3), (0, 9, 255), np.uint8)),
+        "edge/0001.png.*single-channel.*RGB",
+        "store one byte per pixel",
+    ),
+    (
+        save("segmentation", np.full(SIZE, 300, np.uint16)),
+        "segmentation/0001.png: class value 300",
+        "0 (unlabelled) to 40",
+    ),
     (save("images", np.zeros((480, 640, 3), np.uint8)), "images/0001.png: this is the 480x640 copy", GET),
     (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images", GET),
     (lambda root: (root / "gt_sets" / "val.txt").write_text(" \n"), "val.txt lists no images", GET),

@@ -244,7 +244,7 @@ BAD_FILES = [
     (png(VOC, np.full(SIZE, 21, np.uint8)), f"{VOC}: class value 21.*0 to 20", "another label set"),
     (png(VOC, np.zeros((80, 112), np.uint8)), f"{VOC}.*80x112 pixels", RESIZE),
     (
-        png("sal_distill/2008_000001.png", np.zeros((*SIZE, 3), np.uint8)),
+        png("sal_distill/2008_000001.png", np.full((*SIZE, 3), (0, 9, 255), np.uint8)),
         "sal_distill.*single-channel",
         "store one byte",
     ),

@@ -5,6 +5,7 @@ from scipy import io
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import TargetSpec
+from mtlsi_net.data.encoding import Encoding
 from mtlsi_net.engine.saved_predictions import find_predictions, read_prediction
 
 CLASSES = TargetSpec(channels=1, kind="classes", num_classes=4)
@@ -13,6 +14,7 @@ DEPTH = TargetSpec(channels=1, kind="scalar")
 NORMALS = TargetSpec(channels=3, kind="vector")
 METRES = np.linspace(-1, 9, 12, dtype=np.float32).reshape(3, 4)
 IDS = ["0001", "0002"]
+ONE_BASED = Encoding(prefix="")
 
 
 def touch(root, *names):
@@ -59,25 +61,27 @@ def test_parts_are_not_taken_for_human_parts_twice(tmp_path):
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
-    touch(tmp_path, "0001_depth.png", "0009_depth.npy")  # another kind of file, another image
+    touch(tmp_path, "0001_depth.jpg", "0009_depth.npy")  # another kind of file, another image
     assert find_predictions(tmp_path, "depth", DEPTH, IDS) is None
 
 
 def test_two_places_are_refused(tmp_path):
     touch(tmp_path, "edge/0001.png", "0002_boundary.png")
-    with pytest.raises(UserError, match=r"predictions of boundary twice \(.*edge/<id>.png and .*<id>_boundary.png\)"):
+    with pytest.raises(
+        UserError, match=r"predictions of boundary twice \(.*edge/<id>.png.* and .*<id>_boundary.png.*\)"
+    ):
         find_predictions(tmp_path, "boundary", BINARY, IDS)
 
 
 def test_class_maps_count_from_0_or_from_1(tmp_path):
     zero = read_prediction(png(tmp_path / "a.png", [[0, 3], [255, 1]]), CLASSES)[..., 0]
-    one = read_prediction(png(tmp_path / "b.png", [[1, 4], [0, 2]]), CLASSES, one_based=True)[..., 0]
+    one = read_prediction(png(tmp_path / "b.png", [[1, 4], [0, 2]]), CLASSES, ONE_BASED)[..., 0]
     for found in (zero, one):
         np.testing.assert_array_equal(found, [[0, 3], [np.nan, 1]])
     with pytest.raises(UserError, match=r"b.png: class value 4 found, but stored values go from 0 to 3"):
         read_prediction(tmp_path / "b.png", CLASSES)
     with pytest.raises(UserError, match=r"class value 255 found, but stored values go from 0 \(unlabelled\) to 4"):
-        read_prediction(tmp_path / "a.png", CLASSES, one_based=True)
+        read_prediction(tmp_path / "a.png", CLASSES, ONE_BASED)
 
 
 def test_strengths_and_vectors_in_eight_bits(tmp_path):
@@ -90,9 +94,11 @@ def test_vectors_as_floats(tmp_path):
     values = np.random.default_rng(0).normal(size=(3, 4, 3))
     np.save(tmp_path / "a.npy", values)
     np.testing.assert_allclose(read_prediction(tmp_path / "a.npy", NORMALS), values, rtol=1e-6)
-    np.save(tmp_path / "b.npy", values.transpose(2, 0, 1))
+    np.save(tmp_path / "c.npy", values.transpose(2, 0, 1))
+    np.testing.assert_allclose(read_prediction(tmp_path / "c.npy", NORMALS), values, rtol=1e-6)
+    np.save(tmp_path / "b.npy", np.ones((5, 4, 2)))
     with pytest.raises(
-        UserError, match=r"b.npy: expected floats of shape \(H, W, 3\), found float64 of shape \(3, 3, 4\)"
+        UserError, match=r"b.npy: expected floats of shape \(H, W, 3\), found float64 of shape \(5, 4, 2\)"
     ):
         read_prediction(tmp_path / "b.npy", NORMALS)
 
@@ -124,8 +130,12 @@ def test_metres_and_what_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.npy", lambda p: np.save(p, METRES.astype(np.uint16)), r"expected floats of shape \(H, W\), found uint16"),
-        ("a.npy", lambda p: np.save(p, np.ones((3, 4, 2))), r"found float64 of shape \(3, 4, 2\)"),
+        (
+            "a.npy",
+            lambda p: np.save(p, METRES.clip(0).astype(np.uint16)),
+            "of unknown unit; set depth_scale",
+        ),
+        ("a.npy", lambda p: np.save(p, np.ones((3, 4, 2))), r"found shape \(3, 4, 2\) of float64"),
         ("a.npy", lambda p: p.write_bytes(b"no"), "cannot be read as .npy"),
         ("a.mat", lambda p: p.write_bytes(b"no"), "cannot be read as .mat"),
         ("a.mat", lambda p: p.write_bytes(b""), "cannot be read as .mat"),
@@ -137,7 +147,7 @@ def test_metres_and_what_is_none(tmp_path):
         (
             "a.mat",
             lambda p: io.savemat(p, {"a": METRES, "b": METRES}),
-            "a single matrix, found a, b; name the key 'depth'",
+            "a single array, found a, b; name the key 'depth'",
         ),
         ("a.mat", lambda p: io.savemat(p, {}), "found none"),
     ],

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.images import read_image
 from mtlsi_net.inference.files import name_results
-from mtlsi_net.inference.images import as_pixels, find_images, read_image
+from mtlsi_net.inference.images import as_pixels, find_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -114,7 +115,7 @@ def test_bad_files_are_named(tmp_path):
         "text.jpg": "is not an image",
         "cut.jpg": "cannot be read .*truncated",
         "bomb.png": "pixels",
-        "none.png": "does not exist",
+        "none.png": "file is missing",
     }
     for name, words in expected.items():
         with pytest.raises(UserError, match=rf"{name}.*{words}"):
