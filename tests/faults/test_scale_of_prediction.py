@@ -167,8 +167,8 @@ def test_a_prediction_scores_as_evaluate_does_where_images_exceed_the_crops(trai
         compose_config(f"ckpt={trained.run.last}", f"paths.run_dir={tmp_path / 'e'}", *quiet, name="evaluate")
     )
     run(trained.run.root, trained.data / "images", tmp_path / "pred")
-    assert "6 images seen as in evaluation" in caplog.text
-    assert json.loads((tmp_path / "pred" / "run.json").read_text())["seen"] == {"as in evaluation": 6}
+    assert "images: 6 processed as in evaluation (settings: size=" in caplog.text
+    assert json.loads((tmp_path / "pred" / "run.json").read_text())["seen"] == {"processed as in evaluation": 6}
     settings = ("data=nyud", f"data.root={trained.data}", f"pred={tmp_path / 'pred'}", "progress=false")
     scored = score(compose_config(*settings, f"paths.run_dir={tmp_path / 's'}", name="score"))
     for task, values in scores(done.folder).items():
@@ -192,11 +192,11 @@ def test_the_command_says_what_it_did_with_how_many_images(trained, tmp_path, ca
         size = (round(LARGE[1] * factor), round(LARGE[0] * factor))
         Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 50).convert("RGB").save(tmp_path / "in" / f"{name}.png")
     run(trained.run.root, tmp_path / "in", tmp_path / "out", "mode=sliding")
-    (line,) = [record.getMessage() for record in caplog.records if "seen" in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("images: ")]
     for part in (
-        "1 images seen as in evaluation",
-        "2 images seen reduced to about 150x200 pixels, and in windows",
-        "1 images seen enlarged to about 150x200 pixels",
+        "1 processed as in evaluation",
+        "2 reduced to about 150x200 pixels, and in windows",
+        "1 enlarged to about 150x200 pixels",
         "size=",
     ):
         assert part in line
@@ -206,10 +206,10 @@ def test_python_and_the_demo_page_do_the_same(trained, tmp_path):
     image = Image.open(trained.data / "images" / "0005.png")
     model = mtlsi_net.load(trained.run.root, device="cpu")
     image.resize((3 * image.width, 3 * image.height)).save(tmp_path / "x.png")
-    assert model.predict(image).seen == "as in evaluation"
+    assert model.predict(image).seen == "processed as in evaluation"
     assert model.predict(tmp_path / "x.png").seen == "reduced to about 150x200 pixels"
     shown = demo._predict(model, str(tmp_path / "x.png"), "whole", tmp_path, flip=False)
-    assert shown[1] == "Image of 450x600 pixels, seen reduced to about 150x200 pixels."
+    assert shown[1] == "Image of 450x600 pixels, reduced to about 150x200 pixels."
 
 
 def test_a_checkpoint_without_the_record_reduces_to_its_crops_and_says_so_once(trained, tmp_path, caplog):
@@ -218,7 +218,7 @@ def test_a_checkpoint_without_the_record_reduces_to_its_crops_and_says_so_once(t
     torch.save(checkpoint, tmp_path / "old.ckpt")
     model = mtlsi_net.load(tmp_path / "old.ckpt", device="cpu")
     image = np.asarray(Image.open(trained.data / "images" / "0005.png"))
-    assert model.predict(image[: CROP[0], : CROP[1]]).seen == "as in evaluation"
+    assert model.predict(image[: CROP[0], : CROP[1]]).seen == "processed as in evaluation"
     assert "does not record" not in caplog.text
     for _ in range(2):
         assert model.predict(image).seen == "reduced to fit into the training size 48x64"

@@ -99,7 +99,7 @@ def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: boo
     folder = Path(tempfile.mkdtemp(dir=root))
     files = [str(f) for name, one in result.items() for f in write_result(one, folder / f"{Path(path).stem}_{name}")]
     before = _smaller(result.image)
-    shown: list[Any] = [files, "Image of {}x{} pixels, seen {}.".format(*result.image.shape[:2], result.seen)]
+    shown: list[Any] = [files, "Image of {}x{} pixels, {}.".format(*result.image.shape[:2], result.seen)]
     for one in result.values():
         shown += [(before, _smaller(one.pixels())), legend_html(one.legend())]
     return shown

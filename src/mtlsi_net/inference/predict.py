@@ -172,7 +172,8 @@ def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float
     if cfg.sheets:
         write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
-        log.info("%s; size= and mode= change this", ", ".join(f"{n} images seen {how}" for how, n in done.seen.items()))
+        seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
+        log.info("images: %s (settings: size=original, size=[H,W], mode=sliding)", seen)
         log.info("%d images in %.1f s; results in %s", len(done.names), seconds, out)
     if skipped:
         raise UserError(

@@ -41,7 +41,7 @@ class TaskResult:
 class Result(dict[str, TaskResult]):
     """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``.
 
-    ``seen`` says how the network saw the image, such as ``as in evaluation``.
+    ``seen`` says at which size the network saw the image: ``processed as in evaluation``, or how it was resized.
     """
 
     def __init__(self, image: Pixels, results: Mapping[str, TaskResult], seen: str) -> None:

@@ -14,7 +14,7 @@ ALIKE = 1.05
 """Factor by which an image's sides may differ from those of evaluated images (geometric mean) to be treated as one of them."""
 LONGEST = 4
 """Longest side of a resized panorama, in longest sides of an evaluated image: what would be longer is reduced further."""
-AS_EVALUATED = "as in evaluation"
+AS_EVALUATED = "processed as in evaluation"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Scale:
     Attributes:
         factor: of the image's sides.
         native: factor that evaluation applies to every image (``data.scale``).
-        words: what is done, such as ``as in evaluation``.
+        words: what is done, such as ``processed as in evaluation``.
     """
 
     factor: float
