@@ -4,6 +4,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.ranks import ProcessInfo, process_info
 from mtlsi_net.core.types import SUBSET, Batch, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 DEV_SHARE = 0.1
 GUIDE = "semseg"
+HEADERS = 8
+"""Image files that are opened at once to learn their sizes."""
 
 
 class MultiTaskDataModule(L.LightningDataModule, ABC):
@@ -209,6 +213,12 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         """Return the ids to train on and to validate on."""
         train_ids, val_ids = reader.ids("train"), reader.ids("val")
         return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
+
+    def validation_sizes(self) -> ImageSizes:
+        """Return the sizes of the validation images' files, before ``scale``; call ``setup`` first."""
+        images = self.datasets["val"]
+        with ThreadPoolExecutor(HEADERS) as pool:
+            return ImageSizes.of(pool.map(images.reader.image_size, images.ids))
 
     def scored_dataset(
         self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline, stage: str, lacking: Sequence[str] = ()

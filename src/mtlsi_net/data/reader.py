@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from mtlsi_net.core.errors import UserError, nearest_names, shown
 from mtlsi_net.core.types import Reference, TargetSpec
@@ -112,6 +113,15 @@ class SampleReader(ABC):
         """Return the image, (H, W, 3) uint8, upright; a UserError if it cannot be read, or is of another copy of the data set."""
         (path,) = self.files(IMAGE, sample_id)
         return self.decoded.get(IMAGE, [path], lambda: read_image(path))
+
+    def image_size(self, sample_id: str) -> tuple[int, int]:
+        """Return the image's height and width as stored, where possible from its header alone; errors as in ``read_image``."""
+        try:
+            with Image.open(self.files(IMAGE, sample_id)[0]) as image:
+                return image.height, image.width
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            height, width = self.read_image(sample_id).shape[:2]
+            return height, width
 
     def read_target(self, name: str, sample_id: str, size: tuple[int, int]) -> Array:
         """Return one task's label map for an image of ``size`` (height, width), (H, W, C), untransformed.

@@ -15,7 +15,8 @@ from mtlsi_net.data.images import Pixels
 from mtlsi_net.inference.drawing import draw_cell, tile
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.result import Result
-from mtlsi_net.inference.views import Viewing, predict_tta
+from mtlsi_net.inference.tta import predict_tta
+from mtlsi_net.inference.views import Viewing
 from mtlsi_net.models.base import DenseNetwork
 from mtlsi_net.models.recorder import Activations, most_focused, record_activations
 from mtlsi_net.tasks.base import valid_window
@@ -25,7 +26,7 @@ TOKENS_SHOWN = 3
 CELL = 320
 
 
-def draw_maps(model: Model, result: Result, path: Path) -> None:
+def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None = None) -> None:
     """Draw, for each task, the gate of the last block and the most focused tokens; a UserError if the network has neither."""
     network = model.network
     masks: list[Tensor] = []
@@ -33,7 +34,7 @@ def draw_maps(model: Model, result: Result, path: Path) -> None:
         record_activations(network) as recorded,
         network.register_forward_pre_hook(lambda _, args: masks.append(args[1])),
     ):
-        predict_tta(model, result.image[None], Viewing())
+        predict_tta(model, result.image[None], Viewing(size=viewing.size if viewing else None))
     if not (recorded.assignments or recorded.gates):
         raise UserError(f"maps=true: {type(network).__name__} has no semantic tokens and no gates; omit maps=true")
     assert isinstance(network, DenseNetwork)

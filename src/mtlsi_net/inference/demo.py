@@ -64,11 +64,13 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
         with gradio.Row():
             image = gradio.Image(type="filepath", label="image", height=320)
             with gradio.Column():
-                mode = gradio.Radio(["whole", "sliding"], value="whole", label="mode", info="sliding: for large images")
+                info = "sliding: large images also in windows"
+                mode = gradio.Radio(["whole", "sliding"], value="whole", label="mode", info=info)
                 flip = gradio.Checkbox(False, label="average with the mirrored image")
                 button = gradio.Button("Predict", variant="primary", elem_id="predict")
+                seen = gradio.Markdown(elem_id="seen")
                 files = gradio.Files(label="results", interactive=False)
-        outputs: list[Any] = [files]
+        outputs: list[Any] = [files, seen]
         with gradio.Row():
             for name in model.tasks:
                 with gradio.Column(min_width=420):
@@ -87,7 +89,7 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
 
 
 def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: bool) -> list[Any]:
-    """Return the files to download, and for each task a pair of pictures and a legend."""
+    """Return the files to download, how the network saw the image, and for each task a pair of pictures and a legend."""
     if path is None:
         raise UserError("upload an image first")
     result = model.predict(read_image(Path(path)), mode=mode, flip=flip)
@@ -97,7 +99,7 @@ def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: boo
     folder = Path(tempfile.mkdtemp(dir=root))
     files = [str(f) for name, one in result.items() for f in write_result(one, folder / f"{Path(path).stem}_{name}")]
     before = _smaller(result.image)
-    shown: list[Any] = [files]
+    shown: list[Any] = [files, "Image of {}x{} pixels, {}.".format(*result.image.shape[:2], result.seen)]
     for one in result.values():
         shown += [(before, _smaller(one.pixels())), legend_html(one.legend())]
     return shown

@@ -1,5 +1,6 @@
 """Trained model: one object that loads, predicts, and can be saved and shared."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mtlsi_net.core.config import as_list
 from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.resolvers import choose_precision
@@ -24,8 +26,12 @@ from mtlsi_net.engine.trust import check_targets, trusting
 from mtlsi_net.inference.images import AnyImage, as_pixels
 from mtlsi_net.inference.model_card import describe_checkpoint, model_card
 from mtlsi_net.inference.result import Result, TaskResult
-from mtlsi_net.inference.views import Maps, Viewing, predict_tta
+from mtlsi_net.inference.scale import AS_EVALUATED, view_scale
+from mtlsi_net.inference.tta import predict_tta
+from mtlsi_net.inference.views import Maps, Viewing
 from mtlsi_net.models.weights import brief
+
+log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUILT_FROM = ("model", "backbone", "tasks")
@@ -45,6 +51,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
         pad_color: mean RGB in [0, 1].
         kept: tasks that the weights contain, in the order of ``tasks``; None: all.
         about: its origin, scores and licences; see ``model_card.describe_checkpoint``.
+        evaluated: sizes of the images that it was scored on, see ``ImageSizes.record``; None if they are not known.
 
     Attributes:
         trained: names of all tasks that the network was trained on.
@@ -64,6 +71,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
         pad_color: list[float] | None = None,
         kept: list[str] | None = None,
         about: dict[str, Any] | None = None,
+        evaluated: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         parts = modernize(
@@ -75,11 +83,13 @@ class Model(nn.Module, PyTorchModelHubMixin):
         self.size, self.scale = (size[0], size[1]), scale
         self.pad_color = tuple(pad_color or IMAGENET_MEAN)
         self.about = about or {}
+        self.evaluated = None if evaluated is None else ImageSizes.load(evaluated)
         self.tasks = build_tasks(cfg)
         with quiet("mtlsi_net.models.encoder"):  # the weights are loaded afterwards
             self.network = build_network(cfg, self.tasks)
         self.trained = list(self.tasks)
         self.autocast: torch.dtype | None = None
+        self._warned = False
         if kept is not None:
             self.keep_tasks(kept)
         self.eval()
@@ -120,7 +130,7 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
         Args:
             image: a path, a PIL image, or bytes (H, W, 3) RGB or (H, W) grey; any size.
-            viewing: ``mode``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
+            viewing: ``mode``, ``size``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
 
         Raises:
             UserError: an unreadable image, an array of another shape or type, or settings that ``Viewing`` refuses.
@@ -129,9 +139,18 @@ class Model(nn.Module, PyTorchModelHubMixin):
 
     def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
         """Predict for images (H, W, 3) of one size, whole ones in one batch."""
+        scale = view_scale(self, images[0].shape[:2], viewing.size)
+        if scale.words != AS_EVALUATED and self.evaluated is None and viewing.size is None and not self._warned:
+            self._warned = True
+            log.warning(
+                "the model does not record the size of the images that it was scored on (an earlier version wrote it): images "
+                "larger than its training crops, %dx%d, are reduced to them; size=original or size=[H,W] changes that",
+                *self.size,
+            )
         values = predict_tta(self, np.stack(images), viewing)
+        words = scale.words + (", and in windows" if viewing.mode == "sliding" and scale.zoom > 1 else "")
         return [
-            Result(image, {name: TaskResult(self.tasks[name], value[name]) for name in self.tasks})
+            Result(image, {name: TaskResult(self.tasks[name], value[name]) for name in self.tasks}, words)
             for image, value in zip(images, values, strict=True)
         ]
 
@@ -204,6 +223,7 @@ def _load_checkpoint(path: Path) -> Model:
         order=list(run["tasks"]),
         pad_color=list(data.get("pad_color") or IMAGENET_MEAN),
         about=describe_checkpoint(path, checkpoint),
+        evaluated=checkpoint.get("validated_on"),
     )
     state, prefix = checkpoint["state_dict"], "network."
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -43,16 +43,18 @@ Item = tuple[Path, Pixels]
 
 @dataclass
 class Done:
-    """Names of the results, and why the other images were skipped."""
+    """Names of the results, why the other images were skipped, and how many the network saw in which way."""
 
     names: list[str] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
 
 
 def predict(cfg: DictConfig) -> Done:
     """Predict for every image of ``cfg.input`` and write results to ``cfg.out``; a UserError at the end if some were skipped."""
     check_complete(cfg)
-    viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size)
+    size = cfg.size if cfg.size is None or isinstance(cfg.size, str) else tuple(as_list(cfg.size))
+    viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size, size)
     Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked instead, before decoding
     out = Path(cfg.out)
     images = find_images(cfg.input, without=out)
@@ -75,10 +77,11 @@ def predict(cfg: DictConfig) -> Done:
         name = names[path]
         _write(result, name, out, cfg)
         if cfg.maps:
-            draw_maps(model, result, out / "maps" / f"{name}.png")
+            draw_maps(model, result, out / "maps" / f"{name}.png", viewing)
         if labels is not None:
             labels.compare(result, path, out / "errors" / f"{name}.png")
         done.names.append(name)
+        done.seen[result.seen] += 1
     if labels is not None:
         labels.report()
     _finish(cfg, model, out, done, time.perf_counter() - start)
@@ -152,10 +155,15 @@ def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
-    write_json(out / "run.json", record | {"model": model.about, "predicted": done.names, "skipped": skipped})
+    write_json(
+        out / "run.json",
+        record | {"model": model.about, "predicted": done.names, "seen": dict(done.seen), "skipped": skipped},
+    )
     if cfg.sheets:
         write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
+        seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
+        log.info("images: %s (settings: size=original, size=[H,W], mode=sliding)", seen)
         log.info("%d images in %.1f s; results in %s", len(done.names), seconds, out)
     if skipped:
         raise UserError(

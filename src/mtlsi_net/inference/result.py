@@ -39,11 +39,14 @@ class TaskResult:
 
 
 class Result(dict[str, TaskResult]):
-    """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``."""
+    """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``.
 
-    def __init__(self, image: Pixels, results: Mapping[str, TaskResult]) -> None:
+    ``seen`` says at which size the network saw the image: ``processed as in evaluation``, or how it was resized.
+    """
+
+    def __init__(self, image: Pixels, results: Mapping[str, TaskResult], seen: str) -> None:
         super().__init__(results)
-        self.image = image
+        self.image, self.seen = image, seen
 
     def to_pil(self) -> Image.Image:
         """Return the image and all predictions with their legends on one sheet."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import choose
+from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.licences import licences_of
 from mtlsi_net.core.types import Batch, Prediction, count_labels
 from mtlsi_net.lit.non_finite import NonFiniteGuard
@@ -65,9 +66,16 @@ class MultiTaskModule(L.LightningModule):
         self.complete_scores: dict[int, Scores] = {}  # optimiser step -> scores of a validation that left nothing out
         self.last_validation: tuple[int, float] | None = None  # step and gain of the last one during training
         self._estimated: set[str] = set()  # stages whose constant scores are estimates
+        self.validated_on: ImageSizes | None = None
         # No modules: running metric states are no part of a checkpoint.
         self._metrics = TaskMetrics({})
         self._constant_metrics = TaskMetrics({})
+
+    def setup(self, stage: str) -> None:
+        """Learn before training how large the validation images are; checkpoints record it, for prediction."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == TrainerFn.FITTING and data is not None and self.trainer.is_global_zero:
+            self.validated_on = data.validation_sizes()
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -249,6 +257,7 @@ class MultiTaskModule(L.LightningModule):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `evaluate` needs, the whole configuration and the priors, and the terms that the weights inherit."""
+        """Keep what `evaluate` needs, the whole configuration and the priors; what `predict` needs; the weights' terms."""
         checkpoint["licences"] = licences_of(self.config)
+        checkpoint["validated_on"] = None if self.validated_on is None else self.validated_on.record()
         checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}
