@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.signals import from_parent_only
 from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.data.decoding import label_values, padding, target_values
 from mtlsi_net.data.reader import SampleReader
@@ -84,6 +85,7 @@ class MultiTaskDataset(Dataset[Any]):
 
 def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
     """Set up a process that loads samples; DataLoader calls this in each of its workers."""
+    from_parent_only()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
