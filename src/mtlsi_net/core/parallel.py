@@ -40,7 +40,7 @@ def map_in_processes(
                 yield from outcomes
             except BaseException:  # a signal, or a consumer that stops: nobody waits for what is being computed
                 for process in list((pool._processes or {}).values()):
-                    process.terminate()
+                    process.kill()
                 raise
     except BrokenProcessPool:
         raise UserError(
