@@ -49,6 +49,7 @@ class Command:
         cwd: its working directory.
         environment: all its environment variables, by default those of this process.
         fork_ranks: ranks are forked from the command's process, where they would be started afresh.
+        own_group: it leads a process group of its own, as a shell's job does.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class Command:
         cwd: Path | None = None,
         environment: Mapping[str, str] | None = None,
         fork_ranks: bool = False,
+        own_group: bool = False,
     ) -> None:
         self.args = ["python", "-m", module, *arguments]
         self._folder = tempfile.TemporaryDirectory(prefix="mtlsi_command_")
         self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         environment = dict(os.environ if environment is None else environment)
-        words = (module, list(arguments), str(cwd or Path.cwd()), environment, self._outputs, fork_ranks)
+        words = (module, list(arguments), str(cwd or Path.cwd()), environment, self._outputs, fork_ranks, own_group)
         self._process = context().Process(target=_run, args=words)
         self._process.start()
 
@@ -133,9 +135,17 @@ def forked_workers() -> Iterator[None]:
 
 
 def _run(
-    module: str, arguments: list[str], cwd: str, environment: dict[str, str], outputs: list[Path], fork_ranks: bool
+    module: str,
+    arguments: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    outputs: list[Path],
+    fork_ranks: bool,
+    own_group: bool,
 ) -> None:
     """Become the process that ``python -m`` would have started."""
+    if own_group:
+        os.setpgrp()
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.clear()

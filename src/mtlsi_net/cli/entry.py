@@ -1,6 +1,7 @@
 """Entry point of all commands: help, renamed choices, one-line errors."""
 
 import re
+import signal
 import sys
 import textwrap
 from collections import defaultdict
@@ -15,9 +16,10 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
-from mtlsi_net.core.errors import UserError, find_user_error
+from mtlsi_net.core import signals
+from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
-from mtlsi_net.core.ranks import defer_secondary_errors, is_rank_zero, process_info
+from mtlsi_net.core.ranks import defer_secondary_errors, is_broken_connection, is_rank_zero, process_info
 from mtlsi_net.core.renamed import CHOICES, OPTIONS
 
 CONF = Path(str(resources.files("mtlsi_net.conf")))
@@ -40,6 +42,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         name: of the command and of its file in ``conf/``.
         function: its UserErrors become one line and exit code 2.
     """
+    signals.listen_until_exit(INTERRUPTED if name == "train" else None)
     words = sys.argv[1:]
     config_dirs = [after for word, after in pairwise(words) if word in CONFIG_DIR]
     config_dirs += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
@@ -57,7 +60,8 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         with user_errors():
             return function(cfg)
 
-    hydra.main(config_path="pkg://mtlsi_net.conf", config_name=name, version_base="1.3")(task)()
+    with user_errors():  # a signal may come before the task
+        hydra.main(config_path="pkg://mtlsi_net.conf", config_name=name, version_base="1.3")(task)()
 
 
 @contextmanager
@@ -69,6 +73,8 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if is_broken_connection(error):
+            _leave_by_signal()  # another rank was faster
         defer_secondary_errors(error)
         known = find_user_error(error)
         if known is None:
@@ -83,7 +89,21 @@ def user_errors() -> Iterator[None]:
     except SystemExit as ended:
         if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning's way
             _leave_interrupted()
+        if isinstance(ended, signals.Interrupted) and not ended.told:
+            _leave_by_signal()
         raise
+
+
+def _leave_by_signal() -> None:
+    """Exit as the signal asks that this process was sent; return if there was none."""
+    number, listener = signals.received(), signals.active()
+    if number is None or listener is None:
+        return
+    if number == signal.SIGINT:
+        _leave_interrupted()
+    if is_rank_zero():
+        print(f"ended by {number.name}", file=sys.stderr)
+    sys.exit(listener.exit_code(number))
 
 
 def _leave_interrupted() -> NoReturn:

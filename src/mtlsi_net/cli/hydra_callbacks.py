@@ -11,7 +11,7 @@ from omegaconf import DictConfig, read_write
 
 from mtlsi_net.cli.entry import user_errors
 from mtlsi_net.cli.sweeps import check_launcher, is_search
-from mtlsi_net.core import ranks
+from mtlsi_net.core import ranks, signals
 from mtlsi_net.core.errors import UserError, find_user_error
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import choose_folder
@@ -61,6 +61,9 @@ class CheckSweep(Callback):
         """Check before the first job."""
         with user_errors():
             check_launcher(config)
+        listener = signals.active()
+        if listener is not None and config.hydra.launcher._target_.endswith("JoblibLauncher"):
+            listener.restore()  # joblib would kill the jobs while they save; so they outlive this process
 
 
 class ListFailedTrials(Callback):

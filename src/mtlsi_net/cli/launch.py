@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,19 +20,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.cli.entry import user_errors
-from mtlsi_net.core import ranks
+from mtlsi_net.core import ranks, signals
 from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import INTERRUPTED, UserError
 
 if TYPE_CHECKING:  # a single process reads torch only once its configuration is known to be right
     from torch.multiprocessing.spawn import ProcessContext
 
-TIME_TO_SAVE = 300.0
-"""Seconds that ranks have after a signal to write a checkpoint."""
+TIME_TO_FOLLOW = 60.0
+"""Seconds that the other ranks have to end after a signal has ended the first: what is saved, they save together."""
 TIME_TO_END = 2.0
 """Seconds before the ranks of a broken run are asked to end, and again before they are killed: in all, less than
 ``ranks.GRACE``, so that errors that follow from the first are not printed."""
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> float:  # noqa: ANN401 - the function's own
@@ -101,55 +101,65 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     results = multiprocessing.get_context("spawn").SimpleQueue()
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
     os.environ |= share  # of the cores; it counts before a rank reads torch
-    shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), results, function, arguments)
-    context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
-    for name in share:
-        del os.environ[name]
-    assert context is not None
-    with _forwarding(context) as signals:
+    listener = signals.active() or signals.Listener()
+    shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), listener.code, results, function, arguments)
+    with ExitStack() as stack:
+        with signals.held():
+            context = spawn(_run_rank, shared, nprocs=count, join=False)  # type: ignore[no-untyped-call]
+            assert context is not None
+            came = stack.enter_context(_forwarding(context))
+        for name in share:
+            del os.environ[name]
         try:
             while context.sentinels:
-                wait(list(context.sentinels))  # so that ``signals`` is complete when a rank has ended
-                context.join(0, TIME_TO_SAVE if signals else TIME_TO_END)
+                wait(list(context.sentinels))  # so that ``came`` is complete when a rank has ended
+                context.join(0, TIME_TO_FOLLOW if came else TIME_TO_END)
         except ProcessRaisedException as error:
             print(error.msg.strip(), file=sys.stderr)
-            _leave(f"process {error.error_index} of {count}", 1, signals)
+            _leave(f"process {error.error_index} of {count}", 1, 0)
         except ProcessExitedException as error:
-            _leave(f"process {error.error_index} of {count}", error.exit_code, signals)
+            expected = listener.exit_code(next(iter(came))) if came else 0
+            _leave(f"process {error.error_index} of {count}", error.exit_code, expected)
     if results.empty():  # torch takes an interrupted rank for a good one
         sys.exit(128 + signal.SIGINT)
     return float(results.get())
 
 
 @contextmanager
-def _forwarding(context: "ProcessContext") -> Iterator[list[int]]:
-    """Forward signals to the ranks, yield the list of those that came; a second Ctrl-C kills the ranks."""
-    signals: list[int] = []
+def _forwarding(context: "ProcessContext") -> Iterator[dict[int, float]]:
+    """Forward signals to the ranks, yield those that came with their times, in order; a second Ctrl-C kills the ranks."""
+    came: dict[int, float] = {}
 
     def forward(number: int, _: object) -> None:
-        again = number == signal.SIGINT and number in signals
-        signals.append(number)
+        now = time.monotonic()
+        again = number == signal.SIGINT and now - came.setdefault(number, now) >= signals.AGAIN
+        came.setdefault(number, now)
+        if number == signal.SIGHUP:
+            signals.leave_terminal()
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL if again else number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        yield came
         return
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in signals.to_handle()}
     try:
-        yield signals
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _leave(failed: str, code: int, signals: list[int]) -> NoReturn:
-    """Exit with a failed rank's code, after saying how it failed, unless that was asked for or is said already."""
-    if signal.SIGINT in signals:
-        sys.exit(128 + signal.SIGINT)
-    if signals or code in (2, INTERRUPTED):
-        sys.exit(code if code > 0 else 128 - code)
+def _leave(failed: str, code: int, expected: int) -> NoReturn:
+    """Exit with a failed rank's code, after saying how it failed, unless that was asked for or is said already.
+
+    ``expected``: exit code after the signal that came, which ends ranks by force, too; 0 if none came.
+    """
+    if expected and code < 0:
+        sys.exit(expected)
+    if expected or code in (2, INTERRUPTED):
+        sys.exit(code)
     how = f"ended with code {code}, see its message above"
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
@@ -163,14 +173,13 @@ def _run_rank(
     port: int,
     argv: list[str],
     hydra: dict[str, Any],
+    code_after_signal: int | None,
     results: Any,  # noqa: ANN401 - a queue
     function: Callable[..., float],
     arguments: tuple[Any, ...],
 ) -> None:
     """Call a function as one of the ranks; should the starter be killed, torch interrupts this process."""
-    os.setsid()  # a terminal's Ctrl-C comes from the starter alone, once
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited, in the background of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()  # signals to the group come from the starter alone
     os.environ |= ranks.torchrun_variables(rank, count, port, common_store=True)
     sys.orig_argv[:] = argv  # the command that a record names
     if hydra:
@@ -180,6 +189,8 @@ def _run_rank(
             logging.config.dictConfig(hydra["job_logging"])
     ranks.quieten()
     with user_errors():
+        signals.listen_until_exit(code_after_signal)
+        signals.release()
         value = function(*arguments)
         if rank == 0:
             results.put(value)

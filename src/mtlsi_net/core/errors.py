@@ -1,6 +1,7 @@
 """User errors: exceptions whose one-line message says what is wrong, where, and what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -8,6 +9,9 @@ T = TypeVar("T")
 
 INTERRUPTED = 75
 """Exit code of training that saved a checkpoint and stopped early: EX_TEMPFAIL of sysexits.h, 'try again later'."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Numbers of operating system errors of disks that take no more."""
 
 SHOWN = 5
 """Number of items that a message lists before it only counts the others."""
@@ -53,9 +57,15 @@ def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
-    """Return the UserError behind ``error``: itself, or one that a library wrapped as its cause or context."""
+    """Return the UserError behind ``error``: itself, or one that a library wrapped as its cause or context.
+
+    An error of a disk that is full or read-only becomes one.
+    """
     while error is not None:
         if isinstance(error, UserError):
             return error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            what = error.filename or "a file"
+            return UserError(f"{what} cannot be written ({error.strerror}); free disk space, or write to another disk")
         error = error.__cause__ or error.__context__
     return None

@@ -11,6 +11,7 @@ import cv2
 from threadpoolctl import threadpool_limits
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.signals import from_parent_only, held
 
 CHUNK = 8
 
@@ -32,13 +33,25 @@ def map_in_processes(
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe with the threads of torch and OpenCV
     try:
-        with ProcessPoolExecutor(count, context, initializer=one_thread) as pool:
-            yield from pool.map(job, items, chunksize=chunk)
+        with ProcessPoolExecutor(count, context, initializer=_prepare) as pool:
+            with held():
+                outcomes = pool.map(job, items, chunksize=chunk)  # starts the processes
+            try:
+                yield from outcomes
+            except BaseException:  # a signal, or a consumer that stops: nobody waits for what is being computed
+                for process in list((pool._processes or {}).values()):
+                    process.kill()
+                raise
     except BrokenProcessPool:
         raise UserError(
             "a worker process died, probably out of memory: set workers=1; in your own script, put the call below "
             "`if __name__ == '__main__':`"
         ) from None
+
+
+def _prepare() -> None:
+    from_parent_only()
+    one_thread()
 
 
 def one_thread() -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # this module is read before torch is needed
 PATIENCE = timedelta(days=1)
 """How long others wait for the first process (it may render a data set); should it die, they are ended."""
 
+POLL = 0.02
+"""Seconds between two looks at the store while a process waits."""
+
 GRACE = 5.0
 """Seconds that a process waits before it reports an error that other processes probably share or have caused."""
 
@@ -94,6 +97,7 @@ def broadcast_from_rank_zero(key: str, make: Callable[[], T]) -> T:
         if process_info().size > 1:
             _store().set(key, pickle.dumps(value).hex())
         return value
+    _wait_for(key)
     received: T = pickle.loads(bytes.fromhex(_store().get(key).decode()))  # written by this run's rank zero
     return received
 
@@ -106,7 +110,16 @@ def rank_zero_first(key: str, job: Callable[[], None]) -> None:
     if process_info().size > 1 and _store().add(f"{key} count", 1) == process_info().size:
         _store().set(f"{key} done", "")
     if process_info().size > 1:
-        _store().wait([f"{key} done"])
+        _wait_for(f"{key} done")
+
+
+def _wait_for(key: str) -> None:
+    """Wait until the store has a key. The store's own functions would not let a signal's handler run meanwhile."""
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while not _store().check([key]):
+        if time.monotonic() >= end:
+            raise TimeoutError(f"rank zero has not set {key!r} within {PATIENCE}")
+        time.sleep(POLL)
 
 
 @cache  # cached: rank zero must keep the store open for the others
@@ -140,9 +153,13 @@ def quieten() -> None:
     logging.basicConfig(handlers=[handler], force=True)
 
 
+def is_broken_connection(error: BaseException) -> bool:
+    """Return whether an error says no more than that another rank has ended."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in BROKEN_CONNECTION)
+
+
 def defer_secondary_errors(error: BaseException) -> None:
     """Wait before reporting an error that another process may have caused or also reports: the first error ends the run."""
-    text = str(error)
-    consequence = isinstance(error, RuntimeError) and any(words in text for words in BROKEN_CONNECTION)
+    consequence = is_broken_connection(error)
     if process_info().size > 1 and (consequence or not is_rank_zero()):
         time.sleep(2 * GRACE if consequence else GRACE)

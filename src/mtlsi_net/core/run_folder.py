@@ -44,6 +44,13 @@ class RunFolder:
         """Return whether the run can be resumed, unless its checkpoints are damaged."""
         return self.last.is_file() or self.previous.is_file()
 
+    def kept(self, how: str) -> str:
+        """Return a sentence on what is left of an unfinished run; ``how`` is the instruction for resuming it."""
+        newest = next((path.name for path in (self.last, self.previous) if path.is_file()), None)
+        if newest is None:
+            return "No checkpoint was written yet; start the run again"
+        return f"{newest} is kept; {how}"
+
     def create(self, *subfolders: Path) -> None:
         """Create the folder and the given subfolders; a UserError if it is not writable."""
         try:

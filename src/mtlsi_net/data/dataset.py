@@ -1,7 +1,10 @@
 """Dataset of one split, with samples as tensors, and their collation into batches."""
 
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,11 +15,17 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.signals import from_parent_only
 from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.data.decoding import label_values, padding, target_values
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.sampling import Draw, sample_rng
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, Sample, reduce
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 600.0
+"""Seconds to wait for a data folder that is gone; training then ends with the error of the file."""
 
 Pipeline = Callable[[Sample, np.random.Generator], Sample]
 
@@ -79,11 +88,41 @@ class MultiTaskDataset(Dataset[Any]):
         return {**parts, "id": sample_id, "references": references}
 
     def _read(self, sample_id: str) -> Sample:
-        return self.reader.read(sample_id, without=[name for name, ids in self.hidden.items() if sample_id in ids])
+        without = [name for name, ids in self.hidden.items() if sample_id in ids]
+        try:
+            return self.reader.read(sample_id, without)
+        except (UserError, OSError):
+            if not wait_for_folder(self.reader.files(IMAGE, sample_id)[0].parent):
+                raise
+            return self.reader.read(sample_id, without)
+
+
+def wait_for_folder(folder: Path) -> bool:
+    """Wait up to ``PATIENCE`` seconds while a folder is missing, empty or unreadable, as where a network drive was lost.
+
+    Returns whether it was, and is back.
+    """
+    if _is_there(folder):
+        return False
+    log.warning("%s is gone; waiting up to %g s for it", folder, PATIENCE)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if _is_there(folder):
+            return True
+        time.sleep(min(1.0, PATIENCE))
+    return False
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return any(True for _ in folder.iterdir())
+    except OSError:
+        return False
 
 
 def prepare_worker(worker: int) -> None:  # noqa: ARG001 - DataLoader's signature
     """Set up a process that loads samples; DataLoader calls this in each of its workers."""
+    from_parent_only()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtlsi_net.core import signals
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Batch, count_labels, cut_batch
 from mtlsi_net.data.dataset import MultiTaskDataset
@@ -70,7 +71,9 @@ class ShareLoader(DataLoader[Batch]):
             return
         if self._own.shuffle:
             self._own.seek(self._handed // self.parts * (self.batch_size or 1))
-        for batch in super().__iter__():
+        with signals.held():  # by the workers, too
+            batches = super().__iter__()
+        for batch in batches:
             for part in self._cut(batch):
                 self._handed += 1
                 yield part
@@ -94,14 +97,20 @@ def empty_batch() -> Batch:
 
 
 @contextmanager
-def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iterator[None]:
-    """Turn the crash of a data worker, of which torch reports only the process number, into a UserError with its file."""
+def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]], kept: Callable[[], str]) -> Iterator[None]:
+    """Turn the crash of a data worker, of which torch reports only the process number, into a UserError with its file.
+
+    ``kept`` says what is left of the run. After a signal, which ends workers by force in some systems, the signal counts.
+    """
     try:
         yield
     except RuntimeError as error:
         found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
         if found is None:
             raise
+        listener, number = signals.active(), signals.received()
+        if listener is not None and number is not None:
+            raise signals.Interrupted(listener.exit_code(number)) from None
         dead = {int(number) for number in found[1].split(",")}
         samples = [
             os.fspath(dataset.reader.files(IMAGE, dataset.ids[sample])[0])
@@ -111,5 +120,5 @@ def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]]) -> Iter
         ]
         raise UserError(
             f"a data worker died at {', '.join(samples) or 'its start'} ({str(error).splitlines()[0]}). "
-            "If memory ran out, use fewer (data.num_workers=0: none); the last checkpoint is kept, resume with ckpt=last"
+            f"If memory ran out, use fewer (data.num_workers=0: none). {kept()}"
         ) from None

@@ -31,6 +31,7 @@ from mtlsi_net.engine.report import publish, write_classes
 from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
+from mtlsi_net.lit.interruption import interruptible, stop_waiting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.metrics.per_image import write_image_sums
@@ -78,12 +79,13 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     check_complete(cfg)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
-    with folder.occupied() if is_rank_zero() else nullcontext():
+    how = f"resume with {'the same command' if command else resume_command(folder)}"
+    with folder.occupied() if is_rank_zero() else nullcontext(), interruptible(lambda: folder.kept(how)):
         clock = Clock()
         prepare_folder(folder, resume)
-        run = build(cfg, folder, config, f"resume with {'the same command' if command else resume_command(folder)}")
+        run = build(cfg, folder, config, how)
         clock.next("fit")
-        fit(run, resume)
+        fit(run, resume, how)
         clock.next("evaluate")
         results, gain = score(run)
         record(run, results, gain, clock, command)
@@ -111,12 +113,13 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) 
     return Training(cfg, folder, tasks, data, module, trainer, size)
 
 
-def fit(run: Training, resume: Path | None) -> None:
+def fit(run: Training, resume: Path | None, how: str = "resume with ckpt=last") -> None:
     """Train to the end, from the start or from a checkpoint; ``last.ckpt`` is then of the last step."""
-    with report_worker_crash(run.data.readings):
+    with report_worker_crash(run.data.readings, lambda: run.folder.kept(how)):
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
     if resume is None or run.trainer.global_step > checkpoint_step(resume):
         run.trainer.save_checkpoint(run.folder.last, weights_only=False)
+    stop_waiting()
 
 
 def score(run: Training) -> tuple[dict[str, Any], float]:

@@ -138,6 +138,8 @@ def build_trainer(
         default_root_dir=str(folder.root),
     )
     check_processes(trainer)
+    # Lightning's handlers save in the middle of a step, and communicate inside a handler
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 

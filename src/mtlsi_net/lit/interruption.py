@@ -5,62 +5,58 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError
+from mtlsi_net.core.ranks import is_rank_zero
+from mtlsi_net.core.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 REQUEUED = (signal.SIGUSR1, signal.SIGUSR2)
 """Sent by SLURM before a job's time is up; after SIGTERM it requeues a preempted job itself."""
 
 SYNC_EVERY = 10
-"""Steps between two checks of whether any of several ranks was told to stop."""
-
-
-class Interrupted(SystemExit):
-    """Raised when training has saved and ends early; ``code`` is 75 (the run can be resumed), or 130 after Ctrl-C."""
+"""Steps on GPUs between two checks of whether any of several ranks was told to stop; on CPUs every step checks."""
 
 
 class StopRequest:
     """A signal or an expired time ``limit`` (seconds from now), acted on at the end of a step.
 
-    A handler that was installed before fitting (submitit's, which requeues its job) is called after saving.
+    A handler that was installed before (submitit's, which requeues its job) is called after saving.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit, self.start = limit, time.monotonic()
-        self.signal: signal.Signals | None = None
-        self.others = {number: signal.getsignal(number) for number in PREEMPTION}
+        self._stack = ExitStack()
+        self._listener: signals.Listener | None = None
 
     def listen(self) -> None:
-        """Replace Lightning's signal handlers, which would save in the middle of a step; Lightning restores them."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (*PREEMPTION, signal.SIGINT):
-                signal.signal(number, self._on_signal)
+        """Let signals wait for the end of a step."""
+        if self._listener is None:
+            self._listener = self._stack.enter_context(signals.listening(INTERRUPTED))
+        self._listener.leave()  # by a signal that came where no exception passes
+        self._listener.deferred = True
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if self.signal == signal.SIGINT:
-                signal.default_int_handler(number, frame)
-            log.info("saving after this step; Ctrl-C again ends at once")
-        self.signal = signal.Signals(number)
+    def close(self) -> None:
+        """Stop listening, unless the whole command does."""
+        self._stack.close()
+        self._listener = None
 
     def reason(self) -> str | None:
         """Return why training has to stop, None if it does not."""
-        if self.signal is not None:
-            return self.signal.name
+        if self._listener is not None and self._listener.signal is not None:
+            return self._listener.signal.name
         if self.limit is not None and time.monotonic() - self.start >= self.limit:
             return f"time limit of {timedelta(seconds=self.limit)}"
         return None
@@ -70,18 +66,45 @@ class StopRequest:
 
         ``requeues``: this rank requeues a SLURM job.
         """
-        number, self.signal = self.signal, None
-        if number is None:
+        listener = self._listener
+        try:
+            if listener is not None and listener.signal is not None:
+                if listener.handler(listener.signal) is None and requeues:
+                    requeue_after(listener.signal)
+                listener.leave()
+                return
             raise Interrupted(INTERRUPTED)
-        if number == signal.SIGINT:
-            raise Interrupted(128 + signal.SIGINT)
-        other = self.others[number]
-        if callable(other):
-            other(number, None)
-            return
-        if number in REQUEUED and requeues and "SLURM_JOB_ID" in os.environ:
-            requeue()
-        raise Interrupted(INTERRUPTED)
+        except Interrupted as ended:
+            ended.told = True
+            raise
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """End training by a signal with exit code 75 (130 after Ctrl-C), after saying what is ``kept``.
+
+    Signals end it at once, but wait while ``LastCheckpoint`` trains.
+    """
+    with signals.listening(INTERRUPTED) as listener:
+        try:
+            yield
+        except Interrupted as ended:
+            if listener.signal is not None and not ended.told:
+                log.warning("%s: stopped. %s", listener.signal.name, kept())
+                if is_rank_zero():
+                    requeue_after(listener.signal)
+                ended.told = True
+            raise
+        finally:
+            listener.deferred = False
+
+
+def stop_waiting() -> None:
+    """Act on signals at once again; on one that came since the last step, now."""
+    listener = signals.active()
+    if listener is not None:
+        listener.deferred = False
+        listener.leave()
 
 
 class LastCheckpoint(Checkpoint):
@@ -101,9 +124,17 @@ class LastCheckpoint(Checkpoint):
         self._leaving = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
-        """Listen for signals, now that Lightning has installed its own handlers."""
+        """Listen for signals."""
         self._step = trainer.global_step
         self.stop.listen()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
+        """Stop listening, after training."""
+        self.stop.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:  # noqa: ARG002 - Lightning's
+        """Stop listening, after an error."""
+        self.stop.close()
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Exit before another step, after Lightning has logged the last one."""
@@ -131,7 +162,8 @@ class LastCheckpoint(Checkpoint):
         if not self._stepped:  # in the middle of an accumulation
             return
         reason, step = self.stop.reason(), trainer.global_step
-        if trainer.world_size == 1 or step % SYNC_EVERY == 0:  # asking other ranks waits for the GPU
+        on_cpu = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
+        if on_cpu or step % SYNC_EVERY == 0:  # asking other ranks waits for the GPU
             self._leaving = trainer.strategy.reduce_boolean_decision(reason is not None, all=False)
         if self._leaving or step % self.every == 0:
             for logger in trainer.loggers:  # the curves that lead to the checkpoint come first
@@ -158,6 +190,12 @@ def seconds(text: str | None) -> float | None:
         raise UserError(f"max_time={text} is not a time; write it as DD:HH:MM:SS, in quotes")
     days, hours, minutes, rest = map(int, form.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=rest).total_seconds()
+
+
+def requeue_after(number: int) -> None:
+    """Requeue this SLURM job after a signal that SLURM does not requeue it for."""
+    if number in REQUEUED and "SLURM_JOB_ID" in os.environ:
+        requeue()
 
 
 def requeue(run: Callable[..., Any] = subprocess.run) -> None:

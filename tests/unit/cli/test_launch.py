@@ -11,6 +11,7 @@ from mtlsi_net.cli.launch import start
 from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import ProcessInfo
+from mtlsi_net.core.signals import AGAIN
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_second_interrupt_ends_ranks_that_hang(tmp_path, capfd):
     starter, pids = in_a_process(processes.hang, tmp_path)
     for _ in range(2):
         os.kill(starter.pid, signal.SIGINT)
-        time.sleep(0.5)
+        time.sleep(1.2 * AGAIN)  # within that time it is the same one, from the terminal and from a starter
     starter.join(60)
     assert starter.exitcode == 130
     assert not any(running(pid) for pid in pids)
