@@ -126,7 +126,7 @@ class ListFailedJobs(Callback):
             folder: reason for folder, (when, reason) in found.items() if self.before.get(folder) != (when, reason)
         }
         if failed:
-            log.warning("%d %s failed:", len(failed), "trials" if is_search(config.hydra) else "jobs")
+            log.warning("%d of the %s failed:", len(failed), "trials" if is_search(config.hydra) else "jobs")
         for folder, reason in failed.items():
             log.warning("  %s: %s", folder, reason)
         return len(failed)

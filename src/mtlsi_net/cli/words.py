@@ -124,7 +124,9 @@ def _quoted_path(text: str, written: bool, is_list: bool) -> str:
     if isinstance(parsed, str) and text[0] in "'\"" and not exists:
         return text  # in quotes
     if text.startswith("[") and text.endswith("]") and is_list and not exists:
-        return f"[{','.join(_quoted_path(part.strip(), written, False) for part in _split(text[1:-1]))}]"
+        inside = text[1:-1].strip()
+        parts = [inside] if os.path.lexists(inside) else _split(inside)
+        return f"[{','.join(_quoted_path(part.strip(), written, False) for part in parts)}]"
     if isinstance(parsed, list | dict) and not (exists or written):
         return text  # which the check of its kind refuses
     path = os.path.expanduser(text) if text.startswith("~") and not exists else text
