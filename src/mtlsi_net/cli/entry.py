@@ -58,6 +58,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
     from mtlsi_net.cli.failures import brief_failures, run_sweep_job
     from mtlsi_net.cli.folders import claim_run_folder
     from mtlsi_net.cli.kinds import check_command
+    from mtlsi_net.cli.sweeps import is_search
 
     @wraps(function)  # Hydra names the job, and its log file, after the function's file
     def task(cfg: DictConfig) -> object:
@@ -72,7 +73,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
 
         with user_errors():
             if job.mode == RunMode.MULTIRUN:
-                return run_sweep_job(checked, folder)
+                return run_sweep_job(checked, folder, search=is_search(job))
             with brief_failures(folder):
                 return function(cfg)
 

@@ -36,7 +36,7 @@ def brief_failures(folder: Path) -> Iterator[None]:
         sys.exit(1)
 
 
-def run_sweep_job(function: Callable[[], object], folder: Path) -> object:
+def run_sweep_job(function: Callable[[], object], folder: Path, *, search: bool = False) -> object:
     """Return a sweep's job's result; None if it failed, so that the next job starts. ``error.txt`` then says why.
 
     Raises:
@@ -60,6 +60,8 @@ def run_sweep_job(function: Callable[[], object], folder: Path) -> object:
         if ranks.process_info().size > 1:  # this process's end tells the launcher, which ends the other ranks
             raise
         reason = _write(folder, error)
+    if search:
+        raise FailedTrial(reason)
     log.error("failed: %s", reason)
     return None
 

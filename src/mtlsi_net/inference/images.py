@@ -87,10 +87,11 @@ def as_pixels(image: AnyImage) -> Pixels:
         return np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     given: object = image
     if not isinstance(given, np.ndarray):
-        advice = {
+        known: dict[type, str] = {
             list: "predict its images one by one, or pass np.asarray(..., np.uint8) of pixels",
             bytes: "pass PIL.Image.open(io.BytesIO(...)) of an encoded picture",
-        }.get(type(given), "pass a path, a PIL image, or an array (H, W, 3) or (H, W) of uint8")
+        }
+        advice = known.get(type(given), "pass a path, a PIL image, or an array (H, W, 3) or (H, W) of uint8")
         raise UserError(f"image is {'None' if given is None else f'a {type(given).__name__}'}; {advice}")
     if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2 or not image.size:
         raise UserError(
