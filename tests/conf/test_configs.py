@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.cli.sweeps import check_launcher, job_folder
 from mtlsi_net.engine.build import build_tasks
 
@@ -23,6 +24,7 @@ def choices(group):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_resolves_and_is_named_after_its_file(experiment):
     cfg = compose_config(f"experiment={experiment}")
+    check_command("train", cfg)
     assert cfg.name == experiment
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     depth_or_people = {"human_parts", "saliency"} if experiment.startswith("pascal") else {"depth"}
@@ -80,6 +82,7 @@ def test_every_choice_of_every_group_composes_alone(name, group):
             cfg = compose(name, [word])
             expected = REQUIRED.get(name, set()) | INCOMPLETE.get(word, set())
             assert OmegaConf.missing_keys(cfg) == expected, word
+            check_command(name, cfg)
             OmegaConf.resolve(cfg)
 
 

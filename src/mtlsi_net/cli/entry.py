@@ -16,6 +16,7 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
+from mtlsi_net.cli.words import hydra_words
 from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
@@ -51,14 +52,33 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         return
     with user_errors():
         check_config_dirs(config_dirs)
-    sys.argv[1:] = [current_choices(current_option(name, word)) for word in words]
+        sys.argv[1:] = hydra_words((current_choices(current_option(name, word)) for word in words), _read(name)[1])
     keep_freed_memory()
-    import hydra  # the help needs none of it
+    import hydra  # the help needs none of this
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from mtlsi_net.cli.failures import brief_failures, run_sweep_job
+    from mtlsi_net.cli.folders import claim_run_folder
+    from mtlsi_net.cli.kinds import check_command
+    from mtlsi_net.cli.sweeps import is_search
 
     @wraps(function)  # Hydra names the job, and its log file, after the function's file
     def task(cfg: DictConfig) -> object:
-        with user_errors():
+        job = HydraConfig.get()
+        folder = Path(job.runtime.output_dir)
+
+        def checked() -> object:
+            check_command(name, cfg)  # a single run is checked before its folder is made
+            if "sweep" not in cfg:
+                claim_run_folder(cfg)
             return function(cfg)
+
+        with user_errors():
+            if job.mode == RunMode.MULTIRUN:
+                return run_sweep_job(checked, folder, search=is_search(job))
+            with brief_failures(folder):
+                return function(cfg)
 
     with user_errors():  # a signal may come before the task
         hydra.main(config_path="pkg://mtlsi_net.conf", config_name=name, version_base="1.3")(task)()

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mtlsi_net.cli.entry import user_errors
 from mtlsi_net.core import ranks, signals
-from mtlsi_net.core.config import check_complete
+from mtlsi_net.core.config import check_complete, resolved
 from mtlsi_net.core.errors import INTERRUPTED, UserError
 
 if TYPE_CHECKING:  # a single process reads torch only once its configuration is known to be right
@@ -50,9 +50,8 @@ def start(function: Callable[..., float], cfg: DictConfig, *arguments: Any) -> f
     check_complete(cfg)
     if OmegaConf.is_interpolation(cfg.trainer, "precision"):
         cfg.trainer.precision = "auto"  # chosen in the ranks: asking the GPU would occupy it from this process
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # the time, for one, differs among processes
-    assert isinstance(resolved, DictConfig)
-    return _run_ranks(function, (resolved, *arguments), count)
+    same = OmegaConf.create(resolved(cfg))  # the time, for one, differs among processes
+    return _run_ranks(function, (same, *arguments), count)
 
 
 def local_processes(cfg: DictConfig) -> int:

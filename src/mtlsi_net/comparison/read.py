@@ -100,7 +100,10 @@ def find_folders(patterns: str | Sequence[str]) -> tuple[list[Path], list[Skippe
     folders: dict[Path, None] = {}
     skipped = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+        found = (
+            [pattern] if Path(pattern).is_dir() else sorted(glob.glob(pattern, recursive=True))
+        )  # [ is a letter first
+        matches = [Path(match) for match in found]
         runs = [run.resolve() for match in matches if match.is_dir() for run in _runs_inside(match)]
         if not runs:
             skipped.append(SkippedRun(pattern, "contains no run folder" if matches else "no folder matches"))

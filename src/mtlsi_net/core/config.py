@@ -6,16 +6,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import mtlsi_net.core.resolvers  # noqa: F401 - configurations use them
 from mtlsi_net.core.errors import InputError, UserError, nearest_names
+from mtlsi_net.core.io import flatten
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.renamed import modernize
+from mtlsi_net.core.values import check_values
 
 
 def find_object(name: str) -> Any:  # noqa: ANN401 - a class, a function or a value
@@ -54,6 +57,23 @@ def check_complete(cfg: DictConfig) -> None:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration's values, interpolations resolved.
+
+    Raises:
+        UserError: an interpolation has no value, or a text, such as a folder's name, holds a literal ``${``: it would be
+            taken for an interpolation where the configuration is read again.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from None
+    for key, value in flatten(plain).items():
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{key}={value}: a run cannot record a name with '${{' in it; rename that file or folder")
+    return cast(dict[str, Any], plain)
+
+
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - what a setting may be
     """Return a setting as a list; a single value without brackets becomes a list of one."""
     return list(value) if isinstance(value, Sequence | ListConfig) and not isinstance(value, str) else [value]
@@ -90,6 +110,7 @@ def instantiate_node(cfg: DictConfig, key: str, **options: Any) -> Any:  # noqa:
     """
     plain = OmegaConf.to_container(cfg[key], resolve=True)
     modern = modernize(plain)
+    check_values(modern, key, find_object)
     node = cfg[key] if modern == plain else OmegaConf.create(modern)
     try:
         made = instantiate(node, **{"_convert_": "all", **options})

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
@@ -80,21 +81,21 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         root: str,
         targets: Mapping[str, TargetSpec],
         *,
-        size: Sequence[int],
-        batch_size: int,
-        micro_batch: int | None = None,
+        size: tuple[PositiveInt, PositiveInt],
+        batch_size: PositiveInt,
+        micro_batch: PositiveInt | None = None,
         crop_guide: TargetSpec | None,
-        num_workers: int = 0,
-        seed: int = 0,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         augment: bool = True,
-        scale: float = 1.0,
+        scale: PositiveFloat = 1.0,
         dev_split: bool = False,
         test_split: bool = False,
         max_train_images: int | None = None,
         max_train_scores: int | None = None,
         max_val_images: int | None = None,
         estimate_images: int = 64,
-        eval_batch_size: int = 1,
+        eval_batch_size: PositiveInt = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         allow_missing: bool = False,
         label_share: Mapping[str, float] | None = None,

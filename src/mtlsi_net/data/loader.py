@@ -96,6 +96,15 @@ def empty_batch() -> Batch:
     return {"image": image, "valid": valid, "id": [], "targets": {}, "references": {}}
 
 
+SHARED_MEMORY_FULL = (
+    "Bus error",
+    "out of shared memory",
+    "unable to open shared memory",
+    "unable to write to file </torch",
+)
+"""What torch says where /dev/shm is full."""
+
+
 @contextmanager
 def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]], kept: Callable[[], str]) -> Iterator[None]:
     """Turn the crash of a data worker, of which torch reports only the process number, into a UserError with its file.
@@ -105,6 +114,11 @@ def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]], kept: C
     try:
         yield
     except RuntimeError as error:
+        if any(words in str(error) for words in SHARED_MEMORY_FULL):
+            raise UserError(
+                "shared memory (/dev/shm) is too small for the data workers: set data.num_workers=0, or fewer workers, or "
+                "enlarge it (docker run --shm-size=8g)"
+            ) from None
         found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
         if found is None:
             raise

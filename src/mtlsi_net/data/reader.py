@@ -68,7 +68,7 @@ class SampleReader(ABC):
         """Return the ids of ``train`` or ``val``; a UserError if they are missing, unreadable, none, or listed twice."""
         path = self.list_path(split)
         try:
-            ids = path.read_text().split()
+            ids = self._own_ids(read_lines(path))
         except (FileNotFoundError, NotADirectoryError):
             what = f"{path} is missing" if self.root.is_dir() else f"data folder {self.root} does not exist"
             raise UserError(f"{what}; {self.how_to_get}") from None
@@ -78,6 +78,26 @@ class SampleReader(ABC):
             raise UserError(f"{path} lists no images; {self.how_to_get}")
         if twice := sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1):
             raise UserError(f"{path} lists some ids more than once ({shown(twice)}); remove the duplicates")
+        return ids
+
+    def _own_ids(self, lines: Sequence[str]) -> list[str]:
+        """Return the ids as files are named, for lines with suffixes, folders, other slashes, or several ids each."""
+        names = cache(names_in)
+
+        def exists(sample_id: str) -> bool:
+            path = self.files(IMAGE, sample_id)[0]
+            return path.name in names(path.parent)
+
+        folder = os.path.relpath(self.files(IMAGE, "id")[0].parent, self.root)
+        ids: list[str] = []
+        for line in (text.removeprefix("./") for text in lines):
+            inside = line.replace("\\", "/").removeprefix(f"{folder}/")
+            forms = (line, inside, os.path.splitext(inside)[0])
+            found = next((form for form in forms if exists(form)), None)
+            several = line.split()
+            ids += (
+                [found] if found is not None else several if len(several) > 1 and all(map(exists, several)) else [line]
+            )
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:
@@ -188,6 +208,13 @@ def wrong_size(path: Path, have: Sequence[int], size: tuple[int, int]) -> UserEr
         f"{path}: label of {have[0]}x{have[1]} pixels for an image of {size[0]}x{size[1]}; "
         "labels are never resized silently, store them at the image's size"
     )
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text that are not blank, stripped, whatever the editor's line ends and byte-order mark."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return [line.strip() for line in content.decode(encoding).splitlines() if line.strip()]
 
 
 def names_in(folder: Path) -> frozenset[str]:

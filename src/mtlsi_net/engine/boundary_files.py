@@ -13,7 +13,7 @@ from mtlsi_net.core.types import Reference
 from mtlsi_net.data.files import read_pixels
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.data.pascal_labels import load_mat, read_label_map
-from mtlsi_net.data.reader import names_in
+from mtlsi_net.data.reader import names_in, read_lines
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts
@@ -95,11 +95,16 @@ def check_values(predictions: Iterable[Path]) -> str | None:
 
 
 def check_ids(predictions: Collection[str], path: Path) -> None:
-    """Raise a UserError unless ``predictions`` are those of the ids that a text file lists, separated by white space."""
+    """Raise a UserError unless ``predictions`` are those that a text file lists, an id a line, with or without suffix."""
     try:
-        ids = set(path.read_text().split())
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"ids={path} cannot be read ({error}); give a text file with one id a line") from None
+    ids: set[str] = set()
+    for line in lines:
+        stem, several = line.removesuffix(".png"), line.split()
+        ids |= {stem} if line not in predictions and stem in predictions else set()
+        ids |= set() if stem in ids else set(several) if set(several) <= set(predictions) else {line}
     if not ids:
         raise UserError(f"ids={path} lists no image; give a text file with one id a line")
     remedy = "make predictions and list agree"

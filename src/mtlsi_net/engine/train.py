@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from mtlsi_net.core.config import check_complete, located
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories
@@ -115,11 +117,26 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) 
 
 def fit(run: Training, resume: Path | None, how: str = "resume with ckpt=last") -> None:
     """Train to the end, from the start or from a checkpoint; ``last.ckpt`` is then of the last step."""
-    with report_worker_crash(run.data.readings, lambda: run.folder.kept(how)):
+    crashes = report_worker_crash(run.data.readings, lambda: run.folder.kept(how))
+    with crashes, explained_batch_norm(run.data.batch_size, run.data.size):
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
     if resume is None or run.trainer.global_step > checkpoint_step(resume):
         run.trainer.save_checkpoint(run.folder.last, weights_only=False)
     stop_waiting()
+
+
+@contextmanager
+def explained_batch_norm(batch_size: int, size: tuple[int, int]) -> Iterator[None]:
+    """Turn torch's refusal to normalise one value per channel into a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch norm has only one value per channel where a map is 1x1, with data.batch_size={batch_size} and "
+            f"data.size=[{size[0]},{size[1]}] ({error}): raise one of the two, or choose a network without batch norm"
+        ) from error
 
 
 def score(run: Training) -> tuple[dict[str, Any], float]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mtlsi_net.core import ranks
-from mtlsi_net.core.config import check_options, instantiate_node
+from mtlsi_net.core.config import check_options, instantiate_node, resolved
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_text
 from mtlsi_net.core.renamed import modernize
@@ -72,7 +72,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     if "trainer" in cfg:
         check_trainer(cfg.trainer)
         cfg.trainer.precision = choose_precision(str(cfg.trainer.precision), str(cfg.trainer.accelerator))
-    config: Any = modernize(OmegaConf.to_container(cfg, resolve=True))
+    config: Any = modernize(resolved(cfg))
     check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()

@@ -43,6 +43,14 @@ def as_pixels(image: AnyImage) -> Pixels:
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return to_rgb(image)
+    given: object = image
+    if not isinstance(given, np.ndarray):
+        known: dict[type, str] = {
+            list: "predict its images one by one, or pass np.asarray(..., np.uint8) of pixels",
+            bytes: "pass PIL.Image.open(io.BytesIO(...)) of an encoded picture",
+        }
+        advice = known.get(type(given), "pass a path, a PIL image, or an array (H, W, 3) or (H, W) of uint8")
+        raise UserError(f"image is {'None' if given is None else f'a {type(given).__name__}'}; {advice}")
     planes, bits = (image.shape[2:] if image.ndim >= 2 else None), image.dtype
     if not (bits == np.uint8 and planes in ((), (3,), (4,))) and not (bits == np.uint16 and planes == ()):
         planes = None

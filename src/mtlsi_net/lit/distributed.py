@@ -20,12 +20,26 @@ from mtlsi_net.models.size import unreached_parameters
 log = logging.getLogger(__name__)
 
 
+NOT_SUPPORTED = {
+    "overfit_batches": "debug=overfit trains on one batch",
+    "fast_dev_run": "debug=one_batch tries everything once",
+    "reload_dataloaders_every_n_epochs": "loaders stay the same",
+    "callbacks": "add them to the group callbacks, e.g. callbacks=[default,early_stopping]",
+    "plugins": "this suite sets them",
+    "default_root_dir": "set paths.run_dir",
+}
+"""Options of Lightning's trainer that do not go together with this suite's loaders and folders -> what to do instead."""
+
+
 def check_trainer(cfg: DictConfig) -> None:
     """Raise a UserError for a setting of ``trainer`` that concerns processes and does not work."""
     if cfg.get("max_time") is not None:  # Lightning's would end as if the run was finished
         raise UserError(
             f"trainer.max_time={cfg.max_time}: set max_time instead, which saves and ends with exit code 75"
         )
+    for name, remedy in NOT_SUPPORTED.items():
+        if cfg.get(name):
+            raise UserError(f"trainer.{name}={cfg[name]} is not supported: {remedy}")
     strategy = cfg.get("strategy", "auto")
     if strategy not in ("auto", "ddp"):
         raise UserError(

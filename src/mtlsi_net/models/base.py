@@ -111,6 +111,7 @@ class DenseNetwork(Network):
         Raises:
             InputError: a window is larger than the whole working grid.
         """
+        self.encoder.check_size(size)
         height, width = (-(-side // self.canvas.stride) for side in size)
         for module in self.modules():
             if isinstance(module, WindowAttention) and module.window > max(height, width):

@@ -2,11 +2,16 @@
 
 import logging
 import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mtlsi_net.core.errors import InputError, nearest_names
 from mtlsi_net.core.timm_library import timm
@@ -35,6 +40,9 @@ class Encoder(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Recompute the blocks' activations in the backward pass instead of storing them; no effect by default."""
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raise an InputError if the encoder cannot process images of (H, W); by default it can."""
 
 
 class TimmEncoder(Encoder):
@@ -75,6 +83,7 @@ class TimmEncoder(Encoder):
     ) -> None:
         super().__init__()
         _check_name(name)
+        self.name = name
         if not 0 <= drop_path_rate < 1:
             raise InputError(f"drop_path_rate={drop_path_rate} is out of range; give 0 or more and less than 1")
         body = _load(name, pretrained, weights_file, weights_package, image_size, drop_path_rate)
@@ -100,13 +109,40 @@ class TimmEncoder(Encoder):
             image: (B, 3, H, W), normalised by ``mean`` and ``std``; padded inside with zeros, the mean colour.
         """
         height, width = image.shape[-2:]
-        maps = self.body.forward_intermediates(
-            pad_to_multiple(image, self.multiple), indices=self.indices, intermediates_only=True
-        )
+        padded = pad_to_multiple(image, self.multiple)
+        if torch.compiler.is_compiling():
+            maps = self._maps(padded)
+        else:
+            with _sizes_explained(self.name, (height, width)):
+                maps = self._maps(padded)
         return [
             x[..., : -(-height // spec.stride), : -(-width // spec.stride)]
             for x, spec in zip(maps, self.specs, strict=True)
         ]
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.body.forward_intermediates(image, indices=self.indices, intermediates_only=True)
+        return maps
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Run on the meta device: some families of timm take images of one size only.
+
+        Raises:
+            InputError: names the family, the size and what to do.
+        """
+        tensors = (*self.named_parameters(), *self.named_buffers())
+        on_meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                functional_call(self, on_meta, (torch.empty(1, 3, *size, device="meta"),))
+        except InputError:
+            raise
+        except Exception as error:  # what the meta device lacks says nothing about sizes
+            log.debug("%s on the meta device (%s)", self.name, brief(error))
+        finally:
+            self.train(training)
 
     def checkpoint_activations(self) -> None:
         """Let timm store only the blocks' inputs.
@@ -210,9 +246,27 @@ def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float
     raise AssertionError("unreachable: the last attempt passes no size option")  # pragma: no cover
 
 
+@contextmanager
+def _sizes_explained(name: str, size: tuple[int, int]) -> Iterator[None]:
+    """Turn an error of timm about an image's size into an InputError that names the family, sizes and a remedy."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        about_shapes = re.search("size of tensor|shape|broadcast|must match|divisible", str(error))
+        if isinstance(error, torch.OutOfMemoryError) or not (isinstance(error, AssertionError) or about_shapes):
+            raise
+        family = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
+        made_for = "x".join(map(str, timm.get_pretrained_cfg(name).input_size[1:]))
+        reason = f" ({brief(error)})" if str(error) else ""
+        raise InputError(
+            f"backbone {name} of timm's family {family} cannot process images of {size[0]}x{size[1]}{reason}; it was made "
+            f"for {made_for}: use that size, or a family that takes any (ViT, DINOv3, Swin, ConvNeXt, ResNet)"
+        ) from error
+
+
 def _choose_maps(name: str, body: Any) -> tuple[list[int], list[FeatureSpec]]:  # noqa: ANN401
     info = list(getattr(body, "feature_info", []))
-    if len(info) < MAPS or not hasattr(body, "forward_intermediates"):
+    if len(info) < MAPS or not (hasattr(body, "forward_intermediates") and hasattr(body, "group_matcher")):
         raise InputError(f"backbone {name} does not offer {MAPS} feature maps through timm; choose another")
     plain = len({entry["reduction"] for entry in info}) == 1
     total = len(info)

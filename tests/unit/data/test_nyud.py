@@ -226,7 +226,7 @@ def test_bad_files_are_named_with_the_remedy(root, spoil, what, remedy):
 
 
 @pytest.mark.parametrize(
-    ("method", "what"), [("iterdir", "images: cannot be listed"), ("read_text", "train.txt: cannot")]
+    ("method", "what"), [("iterdir", "images: cannot be listed"), ("read_bytes", "train.txt: cannot")]
 )
 def test_folders_and_lists_without_permission_are_named(root, monkeypatch, method, what):
     def refuse(path, *_, **__):

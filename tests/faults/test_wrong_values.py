@@ -1,0 +1,104 @@
+"""Settings with values of the wrong kind."""
+
+import pytest
+from helpers.commands import run_command
+from helpers.miniature import compose_config
+
+from mtlsi_net.cli.kinds import check_command
+from mtlsi_net.core.config import instantiate_node
+from mtlsi_net.core.errors import UserError
+
+REFUSED = {
+    "seed=null": "is no value; give a whole number of at least 0 and at most 4294967295",
+    "seed=1.5": "is a number; give a whole number of at least 0",
+    "data.size=96": "is a whole number; give a list of 2 whole numbers of at least 1",
+    "data.size=[96]": "does not fit; give a list of 2 whole numbers of at least 1",
+    "data.num_workers=-1": "is out of range; give a whole number of at least 0",
+    "data.batch_size=0": "is out of range; give a whole number of at least 1",
+    "data.dev_split=1": "is a whole number; give true or false",
+    "data.label_share={normals: x}": "data.label_share.normals=x is text; give a number",
+    "optim.lr=0.001abc": "is text; give a number",
+    "optim.lr=": "is text; give a number",
+    "optim.optimizer=adam": "is text; give a node with _target_",
+    "model.fusion.scales=3": "is a whole number; give a list of whole numbers",
+    "backbone.trainable=2.5": "is a number; give all or none or a whole number",
+    "tasks.semseg.classes=5": "is a whole number; give text or a list of texts",
+    "task_weights.weights.depth=x": "is text; give a number",
+    "callbacks.last_checkpoint.every=x": "is text; give a whole number",
+    "logger.csv.save_dir=3": "is a whole number; give text",
+    "trainer.max_steps=1e3": "trainer.max_steps=1000.0 is a number; give a whole number",
+    "trainer.gradient_clip_val=[1]": "is a list; give a number or null",
+    "loss_norm=steps": "is not known; give device or global",
+    "compile=maybe": "is text; give true or false",
+    "data.root=${nope}": "data.root: Interpolation key 'nope' not found",
+    "predict input=[a.png,b.png]": "is a list; give a path",
+    "predict scales=[1,x]": "does not fit; give a number or a list of numbers",
+    "export size=96": "is a whole number; give a list of 2 whole numbers of at least 1 or null",
+    "demo port=99999": "is out of range; give a whole number of at least 1 and at most 65535 or null",
+    "compare bootstrap=1.5": "is a number; give a whole number of at least 0",
+    "boundary max_dist=x": "is text; give a number or null",
+}
+ACCEPTED = (
+    *("data.size=[96,128]", "optim.lr=1", "+optim.optimizer.betas=[0.9,0.99]", "backbone.trainable=2", "data.root='3'"),
+    *("trainer.val_check_interval=0.5", "+trainer.limit_val_batches=2", "trainer.devices=auto", "trainer.devices=[0]"),
+    *("+data.files.image=[photos,.jpg]", "tasks.semseg.classes=[a,b]", "data.max_train_images=null", "optim.lr=???"),
+    *("seed=${oc.decode:'3'}", "logger=wandb", "data.extra_augmentations=[{_target_: albumentations.GaussNoise}]"),
+    *(
+        "predict tasks=depth",
+        "predict scales=1",
+        "compare runs=[a,b]",
+        "export dynamic=true",
+        "predict max_megapixels=0.5",
+    ),
+)
+
+
+def checked(text):
+    command, word = text.split(" ", 1) if " " in text.partition("=")[0] else ("train", text)
+    check_command(command, compose_config(word, name=command))
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_value_of_the_wrong_kind_is_named_with_its_key_and_what_it_may_be(text):
+    with pytest.raises(UserError) as told:
+        checked(text)
+    message = str(told.value)
+    assert REFUSED[text] in message
+    assert message.startswith(text.partition("=")[0].split(" ")[-1])
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_other_values_pass(text):
+    checked(text)
+
+
+def test_a_value_that_overrides_a_checkpoints_is_checked_too():
+    cfg = compose_config("data.num_workers=-1")
+    with pytest.raises(UserError, match=r"data.num_workers=-1 is out of range"):
+        instantiate_node(cfg, "data")
+
+
+def test_a_command_ends_in_one_line_and_writes_nothing(tmp_path):
+    done = run_command("mtlsi_net.train", "seed=null", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: seed=null is no value; give a whole number of at least 0 and at most 4294967295"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_experiment_as_the_help_writes_it(tmp_path):
+    done = run_command("mtlsi_net.train", "experiment=null", "debug=null", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "experiment" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"), {"overfit_batches=1": "debug=overfit", "fast_dev_run=true": "debug=one"}.items()
+)
+def test_an_option_of_lightnings_trainer_that_cannot_work_is_refused_with_advice(option, remedy):
+    from mtlsi_net.lit.distributed import check_trainer
+
+    with pytest.raises(UserError, match=f"trainer.{option.partition('=')[0]}=.* is not supported: {remedy}"):
+        check_trainer(compose_config(f"+trainer.{option}").trainer)
