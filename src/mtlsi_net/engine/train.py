@@ -25,6 +25,7 @@ from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
+from mtlsi_net.engine.extend import check_extension, inherit
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
@@ -32,6 +33,7 @@ from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_t
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.lit.origin import Origin
 from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
@@ -69,19 +71,25 @@ class Training:
     size: ModelSize
 
 
-def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> RunResult:
+def train(
+    cfg: DictConfig, command: str | None = None, resume: Path | None = None, parent: RunFolder | None = None
+) -> RunResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
 
     ``command`` repeats the run, for the record (None: this process's own). What follows ``resume``, a checkpoint of this
-    run, is what would have followed without the interruption.
+    run, is what would have followed without the interruption; if it is one of ``parent``, the run extends that one.
     """
     check_complete(cfg)
+    origin = Origin()
+    if parent is not None and resume is not None:
+        origin = Origin({"extends": check_extension(parent, resume, cfg.trainer.get("max_steps", -1))})
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     with folder.occupied() if is_rank_zero() else nullcontext():
         clock = Clock()
-        prepare_folder(folder, resume)
-        run = build(cfg, folder, config, f"resume with {'the same command' if command else resume_command(folder)}")
+        prepare_folder(folder, resume, parent)
+        how = f"resume with {'the same command' if command else resume_command(folder)}"
+        run = build(cfg, folder, config, how, origin)
         clock.next("fit")
         fit(run, resume)
         clock.next("evaluate")
@@ -90,7 +98,7 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     return RunResult(folder, gain)
 
 
-def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) -> Training:
+def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, origin: Origin) -> Training:
     """Return a run's tasks, data, network and trainer; ``how`` is the instruction for resuming it."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build_tasks(cfg)
@@ -105,7 +113,7 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) 
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
     module = build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = build_training(cfg, folder, module, data, how)
+    trainer = build_training(cfg, folder, module, data, how, origin)
     log_config(trainer.loggers, config, size)
     return Training(cfg, folder, tasks, data, module, trainer, size)
 
@@ -150,7 +158,8 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
         log_pictures(loggers, samples, tasks, part)
     described = describe_scores(run.cfg, run.data, tasks, clock.seconds(), command)
     resumed = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Resumption))
-    write_json(folder.record, {**described, "resumed": resumed})
+    origin = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Origin))
+    write_json(folder.record, {**described, **origin, "resumed": resumed})
     labels = result_labels(run.cfg.name, stage)
     publish(
         {labels[key]: results[key][stage] for key in labels if key in results},
@@ -164,10 +173,12 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
     log.info("everything about this run is in %s", folder.root)
 
 
-def prepare_folder(folder: RunFolder, resume: Path | None) -> None:
-    """Prepare the folder for a new run or for the resumed one; only the first process does."""
+def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | None = None) -> None:
+    """Prepare the folder for a new run, for the resumed one, or for one that extends ``parent``; the first process does."""
     if not is_rank_zero():
         return
+    if parent is not None:
+        inherit(parent, folder)
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return

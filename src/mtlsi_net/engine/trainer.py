@@ -33,6 +33,7 @@ from mtlsi_net.lit.distributed import (
 from mtlsi_net.lit.interruption import LastCheckpoint
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.origin import Origin
 from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.tasks.base import Task
@@ -101,9 +102,13 @@ def build_training(
     module: MultiTaskModule,
     data: MultiTaskDataModule,
     how: str = "resume with ckpt=last",
+    origin: Origin | None = None,
 ) -> L.Trainer:
-    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
-    callbacks = training_callbacks(cfg, how)
+    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run.
+
+    ``origin`` records the run that this one starts from.
+    """
+    callbacks = [*training_callbacks(cfg, how), origin or Origin()]
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     return trainer
