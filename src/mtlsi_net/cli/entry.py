@@ -15,6 +15,7 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
+from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.core.errors import UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_rank_zero, process_info
@@ -48,6 +49,8 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         return
     with user_errors():
         check_config_dirs(config_dirs)
+        if name == "train":
+            words = with_settings_of_run(words)
     sys.argv[1:] = [current_choices(current_option(name, word)) for word in words]
     keep_freed_memory()
     import hydra  # the help needs none of it

@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, Setting] = {
     # where a run reads and writes, and how it is watched
     "paths": Setting(_NEUTRAL, same_row=True, names_job=False),
     "sweep": Setting(_NEUTRAL, same_row=True, names_job=False),
-    "ckpt": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "ckpt": Setting(_NEUTRAL, same_row=True, names_job=False),  # a sweep's jobs that extend runs are named by these
     "logger": Setting(_NEUTRAL, same_row=True, names_job=False),
     "data.root": Setting(_NEUTRAL, same_row=True, names_job=False),
     "data.cache_dir": Setting(_NEUTRAL, same_row=True, names_job=False),

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.io import write_json
-from mtlsi_net.core.ranks import is_rank_zero
+from mtlsi_net.core.ranks import broadcast_from_rank_zero, is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
@@ -122,7 +122,7 @@ def fit(run: Training, resume: Path | None) -> None:
     """Train to the end, from the start or from a checkpoint; ``last.ckpt`` is then of the last step."""
     with report_worker_crash(run.data.readings):
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
-    if resume is None or run.trainer.global_step > checkpoint_step(resume):
+    if broadcast_from_rank_zero("last step", lambda: saved_step(run.folder, resume)) < run.trainer.global_step:
         run.trainer.save_checkpoint(run.folder.last, weights_only=False)
 
 
@@ -171,6 +171,11 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
     folder.previous.unlink(missing_ok=True)
     close(loggers, results, gain, folder)
     log.info("everything about this run is in %s", folder.root)
+
+
+def saved_step(folder: RunFolder, resume: Path | None) -> int:
+    """Return the step of the newest checkpoint, the run's own or the one that it resumed from; -1 if there is none."""
+    return max((checkpoint_step(path) for path in (folder.last, resume) if path and path.is_file()), default=-1)
 
 
 def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | None = None) -> None:
