@@ -51,10 +51,7 @@ def _config_dirs(record: Path, words: Sequence[str]) -> list[str]:
     hydra = _read(record / "hydra.yaml", {}).get("hydra", {})
     sources = (hydra.get("runtime") or {}).get("config_sources") or []
     return [
-        word
-        for source in sources
-        if source.get("provider") == "command-line"
-        for word in (CONFIG_DIR, source["path"])
+        word for source in sources if source.get("provider") == "command-line" for word in (CONFIG_DIR, source["path"])
     ]
 
 

@@ -101,9 +101,7 @@ def setting_of(key: str) -> Setting:
 EARLY_STOPPING = "callbacks.early_stopping"
 
 
-def differing_settings(
-    old: Mapping[str, Any], new: Mapping[str, Any], *effects: Effect
-) -> dict[str, tuple[Any, Any]]:
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any], *effects: Effect) -> dict[str, tuple[Any, Any]]:
     """Return the settings of some effects that differ between two resolved configurations; ``different`` ones by default.
 
     Returns:

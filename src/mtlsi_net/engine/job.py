@@ -34,17 +34,24 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
         gain = json.loads(folder.metrics.read_text())["gain"]
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
         return float("nan") if gain is None else float(gain)
-    parent = None
-    if not folder.has_checkpoint() and is_path(cfg.get("ckpt")) and not _holds(folder, Path(cfg.ckpt)):
-        if (parent := extended_run(cfg)) is None:
-            raise UserError(
-                f"ckpt={cfg.ckpt} was trained with these settings: a job that extends it sets another trainer.max_steps"
-            )
+    parent = None if folder.has_checkpoint() else _parent(cfg, folder)
     source = folder if parent is None else parent
     resume = ranks.broadcast_from_rank_zero("checkpoint", lambda: newest_whole(_candidates(cfg, source)))
     if parent is None and resume is not None:
         log.info("%s was interrupted; resuming from its %s", folder.root, resume.name)
     return train(cfg, command=command, resume=resume, parent=parent).gain
+
+
+def _parent(cfg: DictConfig, folder: RunFolder) -> RunFolder | None:
+    """Return the run that a new one extends: another than that of ``folder``; a UserError if nothing extends it."""
+    if not is_path(cfg.get("ckpt")) or _holds(folder, Path(cfg.ckpt)):
+        return None
+    parent = extended_run(cfg)
+    if parent is None:
+        raise UserError(
+            f"ckpt={cfg.ckpt} was trained with these settings: a job that extends it sets another trainer.max_steps"
+        )
+    return parent
 
 
 def _holds(folder: RunFolder, path: Path) -> bool:
@@ -69,5 +76,8 @@ def newest_whole(paths: list[Path]) -> Path | None:
             return path
         log.warning("%s is damaged (%s) and skipped", path, problem)
     if there:
-        raise UserError(f"every checkpoint in {there[0].parent} is damaged; start a new run without ckpt, or a sweep by another name (sweep=NAME)")
+        raise UserError(
+            f"every checkpoint in {there[0].parent} is damaged; start a new run without ckpt, or a sweep by another name "
+            "(sweep=NAME)"
+        )
     return None

@@ -77,7 +77,7 @@ def _begun_extension(cfg: DictConfig) -> Path | None:
     """Return the newest unfinished run of this configuration that extends ``cfg.ckpt``, for a job that SLURM requeued."""
     parent = Path(cfg.paths.output_dir) / cfg.name
     unfinished = sorted(filter(_is_unfinished, map(RunFolder, parent.glob("*/"))), key=_age, reverse=True)
-    same = (run for run in unfinished if OmegaConf.load(run.config).get("ckpt") == cfg.ckpt)
+    same = (run for run in unfinished if OmegaConf.select(OmegaConf.load(run.config), "ckpt") == cfg.ckpt)
     return next((run.root for run in same if not differences(cfg, run)), None)
 
 
@@ -119,9 +119,7 @@ def _age(folder: RunFolder) -> float:
 OTHER_RUN = (Effect.EXTENDS, Effect.DIFFERENT)
 
 
-def differences(
-    cfg: DictConfig, folder: RunFolder, *effects: Effect
-) -> dict[str, tuple[Any, Any]]:
+def differences(cfg: DictConfig, folder: RunFolder, *effects: Effect) -> dict[str, tuple[Any, Any]]:
     """Return the settings with which ``cfg`` would be another run than the folder's: name -> (in the folder, in ``cfg``).
 
     ``effects``: of the settings; by default all that make another run.

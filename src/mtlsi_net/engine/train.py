@@ -25,10 +25,11 @@ from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
-from mtlsi_net.engine.extend import check_extension, inherit
+from mtlsi_net.engine.extend import inherit
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
+from mtlsi_net.engine.start import Start, plan_start
 from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
@@ -80,16 +81,14 @@ def train(
     run, is what would have followed without the interruption; if it is one of ``parent``, the run extends that one.
     """
     check_complete(cfg)
-    origin = Origin()
-    if parent is not None and resume is not None:
-        origin = Origin({"extends": check_extension(parent, resume, cfg.trainer.get("max_steps", -1))})
+    start = plan_start(cfg, resume, parent)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     with folder.occupied() if is_rank_zero() else nullcontext():
         clock = Clock()
         prepare_folder(folder, resume, parent)
         how = f"resume with {'the same command' if command else resume_command(folder)}"
-        run = build(cfg, folder, config, how, origin)
+        run = build(cfg, folder, config, how, start)
         clock.next("fit")
         fit(run, resume)
         clock.next("evaluate")
@@ -98,12 +97,12 @@ def train(
     return RunResult(folder, gain)
 
 
-def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, origin: Origin) -> Training:
+def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, start: Start) -> Training:
     """Return a run's tasks, data, network and trainer; ``how`` is the instruction for resuming it."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build_tasks(cfg)
     data = build_data(cfg, tasks)
-    network = build_network(cfg, tasks)
+    network = build_network(start.network_config(cfg), tasks)
     with located("model"):
         network.check_size(data.size)
     size = measure_size(network, data.size)
@@ -112,8 +111,10 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, 
         network.compile()  # in place: names in checkpoints stay
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
+    terms = start.initialise(network, tasks)
     module = build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = build_training(cfg, folder, module, data, how, origin)
+    module.inherited_terms = terms
+    trainer = build_training(cfg, folder, module, data, how, start.origin)
     log_config(trainer.loggers, config, size)
     return Training(cfg, folder, tasks, data, module, trainer, size)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -123,8 +123,10 @@ def build_trainer(
     """
     parts: dict[str, Any] = {}
     if micro_batches > 1:
-        interval = cfg.trainer.get("val_check_interval")
+        interval, limit = cfg.trainer.get("val_check_interval"), cfg.trainer.get("limit_train_batches")
         parts["accumulate_grad_batches"] = micro_batches
+        if isinstance(limit, int):
+            parts["limit_train_batches"] = limit * micro_batches
         parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
@@ -172,6 +174,7 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
             callback.how = how
         if isinstance(callback, EarlyStopping):
             _check_validates(cfg.trainer, name)
+            _check_can_stop(cfg.trainer, name, callback)
     best = callbacks["best_checkpoint"]
     if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "gain"):
         raise UserError(
@@ -184,7 +187,17 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
 
 
 def with_callbacks(cfg: DictConfig) -> DictConfig:
-    """Return a configuration with ``callbacks``; one written before they were configured gets the default ones."""
+    """Return a configuration whose ``callbacks`` also hold those of ``trainer.callbacks``, Lightning's own argument.
+
+    One written before callbacks were configured gets the default ones.
+    """
+    own = OmegaConf.select(cfg, "trainer.callbacks") or []
+    if own:
+        added = {f"trainer_callbacks_{index}": node for index, node in enumerate(own)}
+        rest = OmegaConf.merge(cfg, {"trainer": {"callbacks": None}})
+        full = OmegaConf.merge(with_callbacks(cast(DictConfig, rest)), {"callbacks": added})
+        assert isinstance(full, DictConfig)
+        return full
     if "callbacks" in cfg:
         return cfg
     files = (resources.files("mtlsi_net.conf") / f"callbacks/{n}.yaml" for n in ("default", "learning_rate_monitor"))
@@ -205,6 +218,25 @@ def _check_validates(trainer: DictConfig, name: str) -> None:
         raise UserError(
             f"callbacks.{name} needs validations, but these {steps} steps have none: set trainer.val_check_interval (now "
             f"{'null' if interval is None else interval}) to fewer steps"
+        )
+
+
+def _check_can_stop(trainer: DictConfig, name: str, callback: EarlyStopping) -> None:
+    """Raise a UserError if the last step comes before ``patience`` validations can have passed without improvement.
+
+    The first validation always improves. A threshold may stop earlier, and a single step is a test of the command.
+    """
+    interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps", -1)
+    counted = isinstance(interval, int) and trainer.get("check_val_every_n_epoch") is None
+    thresholds = (callback.stopping_threshold, callback.divergence_threshold)
+    if not counted or steps in (-1, 1) or thresholds != (None, None) or callback._check_on_train_epoch_end:
+        return
+    earliest = (max(callback.patience, 1) + 1) * interval
+    if earliest >= steps:
+        raise UserError(
+            f"callbacks.{name} cannot stop this run: with patience={callback.patience} and a validation every {interval} "
+            f"steps it acts at step {earliest} at the earliest, and training ends at step {steps}; set a smaller patience or "
+            "trainer.val_check_interval"
         )
 
 

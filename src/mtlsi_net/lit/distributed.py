@@ -1,6 +1,8 @@
 """Distributed training: checks of the trainer's settings, DDP strategy, synchronised batch norm."""
 
 import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -20,12 +22,28 @@ from mtlsi_net.models.size import unreached_parameters
 log = logging.getLogger(__name__)
 
 
+FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "logger": ((), "choose loggers with logger=csv, tensorboard, wandb or many_loggers"),
+    "plugins": ((), "checkpoints and batch norm have plugins of their own"),
+    "default_root_dir": ((), "set paths.run_dir"),
+    "enable_checkpointing": ((True,), "every run keeps last.ckpt and its best checkpoint; set checkpoint_every"),
+    "gradient_clip_algorithm": (("norm",), "gradients are clipped by norm, see trainer.gradient_clip_val"),
+    "use_distributed_sampler": ((False,), "the data module shares the samples out itself"),
+}
+"""Argument of Lightning's trainer that this suite sets itself -> values that say the same, and what to do instead."""
+
+
 def check_trainer(cfg: DictConfig) -> None:
     """Raise a UserError for a setting of ``trainer`` that concerns processes and does not work."""
     if cfg.get("max_time") is not None:  # Lightning's would end as if the run was finished
         raise UserError(
             f"trainer.max_time={cfg.max_time}: set max_time instead, which saves and ends with exit code 75"
         )
+    for name, (allowed, instead) in FIXED.items():
+        if cfg.get(name) not in (None, *allowed):
+            raise UserError(f"trainer.{name}={cfg[name]} has no effect in this suite: {instead}")
+    if not 0 <= (cfg.get("gradient_clip_val") or 0.0) < math.inf:
+        raise UserError(f"trainer.gradient_clip_val={cfg.gradient_clip_val}: give at least 0; 0 does not clip")
     strategy = cfg.get("strategy", "auto")
     if strategy not in ("auto", "ddp"):
         raise UserError(

@@ -87,8 +87,8 @@ class StopRequest:
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` between steps: after an optimiser step and the validation that belongs to it.
 
-    ``every``: optimiser steps between two; the last step has one too; ``max_time`` (DD:HH:MM:SS, from now) and signals end training after a step;
-    ``how``: the instruction for resuming.
+    ``every``: optimiser steps between two; the last step has one too. ``max_time`` (DD:HH:MM:SS, from now) and signals end
+    training after a step; ``how``: the instruction for resuming.
     """
 
     def __init__(

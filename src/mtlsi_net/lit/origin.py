@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
+from torch.optim.lr_scheduler import LambdaLR
 
 from mtlsi_net.core.errors import UserError
 
@@ -76,14 +77,15 @@ def lay_schedules(trainer: L.Trainer) -> tuple[float, float]:
     A restored optimiser has the rates of the schedule it was saved with until the end of the next step.
     """
     rates: list[tuple[float, float]] = []
-    for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    for scheduler in (each for each in schedulers if isinstance(each, LambdaLR)):
         groups = scheduler.optimizer.param_groups
         new = [
-            base * factor(scheduler.last_epoch)
+            float(base) * factor(scheduler.last_epoch)
             for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
         ]
         rates += [(float(group["lr"]), lr) for group, lr in zip(groups, new, strict=True)]
         for group, lr in zip(groups, new, strict=True):
             group["lr"] = lr
         scheduler._last_lr = new
-    return max(before for before, _ in rates), max(after for _, after in rates)
+    return max((before for before, _ in rates), default=0.0), max((after for _, after in rates), default=0.0)
