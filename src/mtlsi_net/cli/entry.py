@@ -15,6 +15,7 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
+from mtlsi_net.cli.effect import check_words
 from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.core.errors import UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
@@ -58,6 +59,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
     @wraps(function)  # Hydra names the job, and its log file, after the function's file
     def task(cfg: DictConfig) -> object:
         with user_errors():
+            check_words(name, cfg)
             return function(cfg)
 
     hydra.main(config_path="pkg://mtlsi_net.conf", config_name=name, version_base="1.3")(task)()

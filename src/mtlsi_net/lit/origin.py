@@ -87,5 +87,5 @@ def lay_schedules(trainer: L.Trainer) -> tuple[float, float]:
         rates += [(float(group["lr"]), lr) for group, lr in zip(groups, new, strict=True)]
         for group, lr in zip(groups, new, strict=True):
             group["lr"] = lr
-        scheduler._last_lr = new
+        scheduler._last_lr = list(new)
     return max((before for before, _ in rates), default=0.0), max((after for _, after in rates), default=0.0)

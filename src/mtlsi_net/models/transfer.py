@@ -116,9 +116,8 @@ class _Move:
     def __init__(self, network: Network, weights: Weights, labels: Mapping[str, Labels] | None) -> None:
         self.weights, self.names = weights, tuple(network.task_names)
         self.modules = dict(network.named_modules())
-        statistics = {
-            f"{name}.{b}" for name, m in self.modules.items() if isinstance(m, Canvas) for b in ("mean", "std")
-        }
+        canvases = [name for name, module in self.modules.items() if isinstance(module, Canvas)]
+        self.statistics = {f"{name}.{part}" for name in canvases for part in ("mean", "std")}
         state = network.state_dict()
         self.own = {key: value.clone() for key, value in state.items() if key not in self.statistics}
         self.counted = {key for key, _ in network.named_parameters()}
