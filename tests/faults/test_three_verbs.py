@@ -151,7 +151,7 @@ def test_what_is_no_extension_is_refused_before_anything_is_written(data, parent
 
 
 def test_a_parents_folder_is_not_taken_for_its_extension(data, parent):
-    with pytest.raises(UserError, match="stays as it is.*leave out paths.run_dir"):
+    with pytest.raises(UserError, match=r"stays as it is.*leave out paths.run_dir"):
         choose_folder(job(data, parent.root, f"ckpt={parent.root}", steps=6))
 
 
@@ -253,7 +253,7 @@ def test_fine_tuning_with(data, parent, tmp_path, case):
         assert told["fresh"] == []
 
 
-def test_fine_tuning_on_other_data_from_a_saved_model_or_a_file(data, parent, tmp_path):
+def test_fine_tuning_on_other_data_from_a_saved_model_or_a_file(parent, tmp_path):
     model = load(parent.root)
     model.save_pretrained(tmp_path / "saved")
     torch.save(model.network.state_dict(), tmp_path / "weights.pth")
