@@ -10,11 +10,11 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import LAST, PREVIOUS, RunFolder, histories
 
 
-def check_extension(parent: RunFolder, checkpoint: Path, max_steps: int) -> dict[str, Any]:
-    """Return the record of an extension, ``run`` (the parent's folder), ``checkpoint`` and ``step``.
+def check_resumable(checkpoint: Path) -> int:
+    """Return the step of a checkpoint.
 
     Raises:
-        UserError: the checkpoint holds weights only, or is at ``max_steps`` (-1: no limit) already.
+        UserError: it holds weights only.
     """
     saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     if "optimizer_states" not in saved:
@@ -22,7 +22,16 @@ def check_extension(parent: RunFolder, checkpoint: Path, max_steps: int) -> dict
             f"{checkpoint} holds weights only and cannot be resumed or extended: give {LAST}, or start a new run from it with "
             f"init_from={checkpoint}"
         )
-    step = int(saved["global_step"])
+    return int(saved["global_step"])
+
+
+def check_extension(parent: RunFolder, checkpoint: Path, max_steps: int) -> dict[str, Any]:
+    """Return the record of an extension, ``run`` (the parent's folder), ``checkpoint`` and ``step``.
+
+    Raises:
+        UserError: the checkpoint holds weights only, or is at ``max_steps`` (-1: no limit) already.
+    """
+    step = check_resumable(checkpoint)
     if max_steps != -1 and max_steps <= step:
         raise UserError(
             f"{parent.root} is at step {step} already: set trainer.max_steps (now {max_steps}) beyond it to extend the run"

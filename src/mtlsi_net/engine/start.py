@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.checkpoint import without_downloads
-from mtlsi_net.engine.extend import check_extension
+from mtlsi_net.engine.extend import check_extension, check_resumable
 from mtlsi_net.engine.init_from import initial_weights, start_from
 from mtlsi_net.lit.origin import Origin
 from mtlsi_net.models.base import Network
@@ -58,6 +58,7 @@ def plan_start(cfg: DictConfig, resume: Path | None, parent: RunFolder | None) -
     if resume is None:
         return Start(Origin(), weights=initial_weights(cfg))
     if parent is None:
+        check_resumable(resume)
         return Start(Origin(), resume)
     extends = check_extension(parent, resume, cfg.trainer.get("max_steps", -1))
     return Start(Origin({"extends": extends}), resume, parent)

@@ -259,7 +259,8 @@ class _Move:
 
     def result(self) -> Transfer:
         """Return what was done."""
-        of_tasks = {name: {key for key, (task, _) in self.places.items() if task in (name, "*")} for name in self.names}
+        places = {key: self.places[key][0] for key in self.own if key in self.places}
+        of_tasks = {name: [key for key, task in places.items() if task in (name, "*")] for name in self.names}
         fresh = _collapsed(self.fresh[""], self.own)
         by_layer: dict[str, list[str]] = {}
         for name in self.names:
