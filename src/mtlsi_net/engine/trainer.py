@@ -128,6 +128,8 @@ def build_trainer(
         if isinstance(limit, int):
             parts["limit_train_batches"] = limit * micro_batches
         parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
+    if cfg.trainer.get("callbacks"):  # among ``callbacks`` already
+        cfg = cast(DictConfig, OmegaConf.merge(cfg, {"trainer": {"callbacks": None}}))
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -194,7 +196,7 @@ def with_callbacks(cfg: DictConfig) -> DictConfig:
     own = OmegaConf.select(cfg, "trainer.callbacks") or []
     if own:
         added = {f"trainer_callbacks_{index}": node for index, node in enumerate(own)}
-        rest = OmegaConf.merge(cfg, {"trainer": {"callbacks": None}})
+        rest = OmegaConf.merge(OmegaConf.create(), cfg, {"trainer": {"callbacks": None}})  # not a struct
         full = OmegaConf.merge(with_callbacks(cast(DictConfig, rest)), {"callbacks": added})
         assert isinstance(full, DictConfig)
         return full
