@@ -19,7 +19,6 @@ STOPPING = (
     "_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/gain, mode: max, patience: 1, min_delta: 100"
 )
 EARLY_STOPPINGS = {
-    "an argument of Lightning's trainer": [f"+trainer.callbacks=[{{{STOPPING}}}]"],
     "a callback of one's own": [f"+callbacks.mine={{{STOPPING}}}"],
     "the choice": ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1",
                    "callbacks.early_stopping.min_delta=100"],
@@ -63,6 +62,7 @@ def test_early_stopping_that_can_only_stop_at_the_end_is_refused(data, tmp_path)
     ("setting", "message"),
     [
         ("+trainer.logger=false", "trainer.logger=False has no effect .* logger=csv"),
+        (f"+trainer.callbacks=[{{{STOPPING}}}]", "add callbacks to the group"),
         ("+trainer.plugins=[]", "trainer.plugins=.* has no effect"),
         ("+trainer.default_root_dir=x", "set paths.run_dir"),
         ("+trainer.enable_checkpointing=false", "every run keeps last.ckpt"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -128,8 +128,6 @@ def build_trainer(
         if isinstance(limit, int):
             parts["limit_train_batches"] = limit * micro_batches
         parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
-    if cfg.trainer.get("callbacks"):  # among ``callbacks`` already
-        cfg = cast(DictConfig, OmegaConf.merge(cfg, {"trainer": {"callbacks": None}}))
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -189,17 +187,7 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
 
 
 def with_callbacks(cfg: DictConfig) -> DictConfig:
-    """Return a configuration whose ``callbacks`` also hold those of ``trainer.callbacks``, Lightning's own argument.
-
-    One written before callbacks were configured gets the default ones.
-    """
-    own = OmegaConf.select(cfg, "trainer.callbacks") or []
-    if own:
-        added = {f"trainer_callbacks_{index}": node for index, node in enumerate(own)}
-        rest = OmegaConf.merge(OmegaConf.create(), cfg, {"trainer": {"callbacks": None}})  # not a struct
-        full = OmegaConf.merge(with_callbacks(cast(DictConfig, rest)), {"callbacks": added})
-        assert isinstance(full, DictConfig)
-        return full
+    """Return a configuration with ``callbacks``; one written before they were configured gets the default ones."""
     if "callbacks" in cfg:
         return cfg
     files = (resources.files("mtlsi_net.conf") / f"callbacks/{n}.yaml" for n in ("default", "learning_rate_monitor"))

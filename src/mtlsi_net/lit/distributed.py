@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 
 FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "callbacks": ((), "add callbacks to the group, +callbacks.NAME={_target_: ..., ...}"),
     "logger": ((), "choose loggers with logger=csv, tensorboard, wandb or many_loggers"),
     "plugins": ((), "checkpoints and batch norm have plugins of their own"),
     "default_root_dir": ((), "set paths.run_dir"),
