@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from mtlsi_net.core.errors import InputError as InputError, UserError as UserError
     from mtlsi_net.core.types import Prediction as Prediction, TargetSpec as TargetSpec
     from mtlsi_net.engine.build import build_network as build_network, build_tasks as build_tasks
+    from mtlsi_net.engine.init_from import init_from as init_from
     from mtlsi_net.inference.model import Model as Model, load as load
     from mtlsi_net.inference.result import Result as Result
     from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure as BoundaryFMeasure
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
         CrossWindowBlock as CrossWindowBlock,
         SemanticDecoder as SemanticDecoder,
     )
+    from mtlsi_net.models.transfer import Transfer as Transfer
     from mtlsi_net.tasks.base import Task as Task
     from mtlsi_net.tasks.boundary import BoundaryTask as BoundaryTask
     from mtlsi_net.tasks.depth import DepthTask as DepthTask
@@ -49,6 +51,7 @@ _NAMES_IN = {
     "core.errors": ["InputError", "UserError"],
     "core.types": ["Prediction", "TargetSpec"],
     "engine.build": ["build_network", "build_tasks"],
+    "engine.init_from": ["init_from"],
     "inference.model": ["Model", "load"],
     "inference.result": ["Result"],
     "metrics.boundary.metric": ["BoundaryFMeasure"],
@@ -70,6 +73,7 @@ _NAMES_IN = {
     "models.fusion": ["MultiScaleQueryFusion"],
     "models.mtlsi": ["MTLSINet"],
     "models.semantic_decoder": ["CrossWindowBlock", "SemanticDecoder"],
+    "models.transfer": ["Transfer"],
     "tasks.base": ["Task"],
     "tasks.boundary": ["BoundaryTask"],
     "tasks.depth": ["DepthTask"],

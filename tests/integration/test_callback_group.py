@@ -46,7 +46,8 @@ def test_what_others_write_is_there(data, tmp_path, capsys):
 
 
 def test_a_monitor_that_is_not_logged_ends_the_run_at_its_first_validation_with_names_that_are(data, tmp_path):
-    options = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.monitor=val/depth/rmsee")
+    stop = "callbacks.early_stopping"
+    options = ("callbacks=[default,early_stopping]", f"{stop}.patience=1", f"{stop}.monitor=val/depth/rmsee")
     with pytest.raises(UserError, match=r"early_stopping.monitor=val/depth/rmsee is not logged; .*'val/depth/rmse'"):
         train(configured(data, tmp_path, *options))
 

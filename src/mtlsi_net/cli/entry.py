@@ -16,6 +16,8 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
+from mtlsi_net.cli.effect import check_words
+from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.cli.words import hydra_words
 from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
@@ -52,6 +54,8 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         return
     with user_errors():
         check_config_dirs(config_dirs)
+        if name == "train":
+            words = with_settings_of_run(words)
         sys.argv[1:] = hydra_words((current_choices(current_option(name, word)) for word in words), _read(name)[1])
     keep_freed_memory()
     import hydra  # the help needs none of this
@@ -69,6 +73,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         folder = Path(job.runtime.output_dir)
 
         def checked() -> object:
+            check_words(name, cfg)
             check_command(name, cfg)  # a single run is checked before its folder is made
             if "sweep" not in cfg:
                 claim_run_folder(cfg)

@@ -57,8 +57,14 @@ def _setting(override: str) -> Setting:
     return setting_of(override.lstrip("+~").partition("=")[0])
 
 
+def _names_run(override: str) -> bool:
+    """Return whether an override names the run that a job extends, which tells jobs apart."""
+    key, _, value = override.partition("=")
+    return key == "ckpt" and value not in ("last", "null")
+
+
 def _folder_name(overrides: Sequence[str]) -> str:
-    kept = sorted(text for text in overrides if _setting(text).names_job)
+    kept = sorted(text for text in overrides if _setting(text).names_job or _names_run(text))
     short = [re.sub(r"^[^=]*[./~+]", "", text) for text in kept]
     readable = "-".join(re.sub(r"[^\w.]+", "_", text, flags=re.ASCII).strip("_") for text in short)[:NAME_LENGTH]
     return f"{readable or 'defaults'}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"

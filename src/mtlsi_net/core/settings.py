@@ -14,6 +14,8 @@ class Effect(Enum):
     """The run ends as it would have with this value from the beginning, bit for bit on a CPU with one thread."""
     CONTINUES = "continues"
     """The run trains on the same samples in the same steps, rounded or averaged otherwise: said and recorded."""
+    EXTENDS = "extends"
+    """The run is trained over another number of steps: it continues in a run folder of its own."""
     DIFFERENT = "different"
     """It is another run: refused."""
 
@@ -28,13 +30,13 @@ class Setting(NamedTuple):
     """Whether an override of it is part of the name of a sweep's job folder. Changing it renames existing folders."""
 
 
-_NEUTRAL, _CONTINUES, _DIFFERENT = Effect
+_NEUTRAL, _CONTINUES, _EXTENDS, _DIFFERENT = Effect
 
 SETTINGS: Mapping[str, Setting] = {
     # where a run reads and writes, and how it is watched
     "paths": Setting(_NEUTRAL, same_row=True, names_job=False),
     "sweep": Setting(_NEUTRAL, same_row=True, names_job=False),
-    "ckpt": Setting(_NEUTRAL, same_row=True, names_job=False),
+    "ckpt": Setting(_NEUTRAL, same_row=True, names_job=False),  # a sweep's jobs that extend runs are named by these
     "logger": Setting(_NEUTRAL, same_row=True, names_job=False),
     "data.root": Setting(_NEUTRAL, same_row=True, names_job=False),
     "data.cache_dir": Setting(_NEUTRAL, same_row=True, names_job=False),
@@ -69,8 +71,14 @@ SETTINGS: Mapping[str, Setting] = {
     "trainer.benchmark": Setting(_CONTINUES),
     "trainer.deterministic": Setting(_CONTINUES),
     "data.micro_batch": Setting(_CONTINUES),
+    # how long it is trained
+    "trainer.max_steps": Setting(_EXTENDS),
+    "trainer.min_steps": Setting(_EXTENDS),
+    "trainer.max_epochs": Setting(_EXTENDS),
+    "trainer.min_epochs": Setting(_EXTENDS),
+    "callbacks.early_stopping": Setting(_EXTENDS),  # and every other callback of that class
     # what is trained; settings without a row are such too
-    "callbacks.early_stopping": Setting(_DIFFERENT),
+    "init_from": Setting(_DIFFERENT),
     "seed": Setting(_DIFFERENT, same_row=True),
     "data.seed": Setting(_DIFFERENT, same_row=True),
 }
@@ -92,17 +100,34 @@ def setting_of(key: str) -> Setting:
     return SETTINGS.get(key, Setting())
 
 
-def differing_settings(
-    old: Mapping[str, Any], new: Mapping[str, Any], effect: Effect = Effect.DIFFERENT
-) -> dict[str, tuple[Any, Any]]:
-    """Return the settings of one effect that differ between two resolved configurations.
+EARLY_STOPPING = "callbacks.early_stopping"
+
+
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any], *effects: Effect) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of some effects that differ between two resolved configurations; ``different`` ones by default.
 
     Returns:
         dotted name -> (old value, new value), None where a configuration has no such setting.
     """
+    chosen = effects or (Effect.DIFFERENT,)
+    stopping = tuple(f"callbacks.{name}" for config in (old, new) for name in early_stoppings(config))
+
+    def effect_of(key: str) -> Effect:
+        return setting_of(EARLY_STOPPING if is_among(key, stopping) else key).effect
+
     flat = [
-        {key: value for key, value in flatten(config).items() if setting_of(key).effect is effect and value != {}}
+        {key: value for key, value in flatten(config).items() if effect_of(key) in chosen and value != {}}
         for config in (old, new)
     ]
     pairs = {key: (flat[0].get(key), flat[1].get(key)) for key in sorted({*flat[0], *flat[1]})}
     return {key: (before, after) for key, (before, after) in pairs.items() if before != after}
+
+
+def early_stoppings(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the callbacks in a configuration whose class is an early stopping, by the class's name."""
+    callbacks = config.get("callbacks") or {}
+    return [
+        name
+        for name, node in callbacks.items()
+        if isinstance(node, Mapping) and str(node.get("_target_")).endswith("EarlyStopping")
+    ]

@@ -57,7 +57,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def without_downloads(run: DictConfig) -> None:
     """Let a network be built without the weights that training started from: the checkpoint's own follow."""
-    for part, setting, off in (("backbone", "pretrained", False), ("model", "weights_file", None)):
+    settings = (("backbone", "pretrained", False), ("backbone", "weights_file", None), ("model", "weights_file", None))
+    for part, setting, off in settings:
         if setting in (run.get(part) or {}):
             run[part][setting] = off
 

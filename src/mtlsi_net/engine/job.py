@@ -1,4 +1,4 @@
-"""Runner of a job that may have been started before: a finished run is kept, an interrupted one is resumed."""
+"""Runner of a job that may have been started before: a finished run is kept, an interrupted one resumed, another extended."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.engine.resume import differences, refusal
+from mtlsi_net.engine.resume import differences, extended_run, is_path, refusal
 from mtlsi_net.engine.train import train
 from mtlsi_net.lit.checkpoint_io import damage
 
@@ -20,8 +20,8 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
     ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
-    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. ``command`` repeats this job of a
-    sweep alone, for its record; None: it is a single run.
+    ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. A new run extends the one that
+    ``cfg.ckpt`` names. ``command`` repeats this job of a sweep alone, for its record; None: it is a single run.
 
     Raises:
         UserError: all checkpoints are damaged, or a setting differs with which it would be another run.
@@ -34,12 +34,37 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
         gain = json.loads(folder.metrics.read_text())["gain"]
         log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
         return float("nan") if gain is None else float(gain)
-    chosen = None if cfg.get("ckpt") is None else Path(cfg.ckpt)
-    paths = [chosen] if chosen is not None and chosen.is_file() else [folder.last, folder.previous]
-    resume = ranks.broadcast_from_rank_zero("checkpoint", lambda: newest_whole(paths))
-    if resume is not None:
+    parent = None if folder.has_checkpoint() else _parent(cfg, folder)
+    source = folder if parent is None else parent
+    resume = ranks.broadcast_from_rank_zero("checkpoint", lambda: newest_whole(_candidates(cfg, source)))
+    if parent is None and resume is not None:
         log.info("%s was interrupted; resuming from its %s", folder.root, resume.name)
-    return train(cfg, command=command, resume=resume).gain
+    return train(cfg, command=command, resume=resume, parent=parent).gain
+
+
+def _parent(cfg: DictConfig, folder: RunFolder) -> RunFolder | None:
+    """Return the run that a new one extends: another than that of ``folder``; a UserError if nothing extends it."""
+    if not is_path(cfg.get("ckpt")) or _holds(folder, Path(cfg.ckpt)):
+        return None
+    parent = extended_run(cfg)
+    if parent is None:
+        raise UserError(
+            f"ckpt={cfg.ckpt} was trained with these settings: a job that extends it sets another trainer.max_steps"
+        )
+    return parent
+
+
+def _holds(folder: RunFolder, path: Path) -> bool:
+    """Return whether a path of ``ckpt`` is a run folder or inside it."""
+    return path.resolve().is_relative_to(folder.root.resolve())
+
+
+def _candidates(cfg: DictConfig, source: RunFolder) -> list[Path]:
+    """Return the checkpoints to train on from, the preferred one first."""
+    chosen = Path(cfg.ckpt) if is_path(cfg.get("ckpt")) else None
+    if chosen is not None and chosen.is_file() and _holds(source, chosen):
+        return [chosen]
+    return [source.last, source.previous]
 
 
 def newest_whole(paths: list[Path]) -> Path | None:
@@ -51,5 +76,8 @@ def newest_whole(paths: list[Path]) -> Path | None:
             return path
         log.warning("%s is damaged (%s) and skipped", path, problem)
     if there:
-        raise UserError(f"every checkpoint in {there[0].parent} is damaged; delete that run folder to start anew")
+        raise UserError(
+            f"every checkpoint in {there[0].parent} is damaged; start a new run without ckpt, or a sweep by another name "
+            "(sweep=NAME)"
+        )
     return None

@@ -1,4 +1,4 @@
-"""Choice of the run that a command resumes, made before Hydra creates the run folder."""
+"""Choice of the run that a command resumes or extends, made before Hydra creates the run folder."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import LAST, RunFolder
-from mtlsi_net.core.settings import differing_settings
+from mtlsi_net.core.settings import Effect, differing_settings
 
 
 def resumes(cfg: DictConfig) -> bool:
@@ -19,16 +19,18 @@ def resumes(cfg: DictConfig) -> bool:
 
 
 def choose_folder(cfg: DictConfig) -> Path | None:
-    """Return the folder of the run to resume, None to start one in ``cfg.paths.run_dir``.
+    """Return the folder of the run to resume, None to start one in ``cfg.paths.run_dir``, which may extend another.
 
     ``ckpt=last``, or a job that SLURM has requeued: the command's own run folder if it has a checkpoint, else the
-    newest unfinished run of this experiment and configuration. ``ckpt=PATH``: that run's, by folder or checkpoint. A
-    UserError if there is none.
+    newest unfinished run of this experiment and configuration. ``ckpt=PATH``: that run's, by folder or checkpoint.
+
+    Raises:
+        UserError: there is no such run, or its settings are others.
     """
     if not resumes(cfg):
         return None
-    if cfg.ckpt not in (None, "last"):
-        return _named(Path(cfg.ckpt))
+    if is_path(cfg.ckpt):
+        return _choose_named(cfg, RunFolder(_named(Path(cfg.ckpt))))
     own = RunFolder(Path(cfg.paths.run_dir))
     if own.has_checkpoint() or own.metrics.is_file():
         return own.root
@@ -47,8 +49,52 @@ def choose_folder(cfg: DictConfig) -> Path | None:
             "resumes another)"
         )
     raise UserError(
-        f"ckpt=last: neither {parent} nor {own.root} has an unfinished run with a checkpoint; leave ckpt out"
+        f"ckpt=last: neither {parent} nor {own.root} has an unfinished run with a checkpoint; leave ckpt out, or extend a "
+        "finished run with ckpt=RUN_FOLDER and a larger trainer.max_steps"
     )
+
+
+def is_path(ckpt: str | None) -> bool:
+    """Return whether ``ckpt`` names a run by its path."""
+    return ckpt not in (None, "last")
+
+
+def _choose_named(cfg: DictConfig, run: RunFolder) -> Path | None:
+    """Return the folder of the run that ``cfg.ckpt`` names to resume it, None to extend it in ``cfg.paths.run_dir``."""
+    own = RunFolder(Path(cfg.paths.run_dir))
+    if extended_run(cfg) is None:
+        return run.root
+    if own.root.resolve() == run.root.resolve():
+        raise UserError(
+            f"{run.root} stays as it is: the run that extends it needs another folder, leave out paths.run_dir"
+        )
+    if cfg.get("ckpt") is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
+        return _begun_extension(cfg)
+    return None
+
+
+def _begun_extension(cfg: DictConfig) -> Path | None:
+    """Return the newest unfinished run of this configuration that extends ``cfg.ckpt``, for a job that SLURM requeued."""
+    parent = Path(cfg.paths.output_dir) / cfg.name
+    unfinished = sorted(filter(_is_unfinished, map(RunFolder, parent.glob("*/"))), key=_age, reverse=True)
+    same = (run for run in unfinished if OmegaConf.select(OmegaConf.load(run.config), "ckpt") == cfg.ckpt)
+    return next((run.root for run in same if not differences(cfg, run)), None)
+
+
+def extended_run(cfg: DictConfig) -> RunFolder | None:
+    """Return the run that ``cfg`` trains over another number of steps; None if it is the run that ``cfg.ckpt`` names.
+
+    Raises:
+        UserError: there is no such run, or other settings differ than its length.
+    """
+    if not is_path(cfg.get("ckpt")):
+        return None
+    run = RunFolder(_named(Path(cfg.ckpt)))
+    if not differences(cfg, run):
+        return None
+    if differences(cfg, run, Effect.DIFFERENT):
+        raise UserError(refusal(differences(cfg, run), run))
+    return run
 
 
 def _named(path: Path) -> Path:
@@ -70,17 +116,26 @@ def _age(folder: RunFolder) -> float:
     return max(path.stat().st_mtime for path in (folder.last, folder.previous) if path.is_file())
 
 
-def differences(cfg: DictConfig, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return the settings with which ``cfg`` would be another run than the folder's: name -> (in the folder, in ``cfg``)."""
+OTHER_RUN = (Effect.EXTENDS, Effect.DIFFERENT)
+
+
+def differences(cfg: DictConfig, folder: RunFolder, *effects: Effect) -> dict[str, tuple[Any, Any]]:
+    """Return the settings with which ``cfg`` would be another run than the folder's: name -> (in the folder, in ``cfg``).
+
+    ``effects``: of the settings; by default all that make another run.
+    """
     stored = OmegaConf.load(folder.config) if folder.config.is_file() else OmegaConf.create()
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     old, new = modernize(OmegaConf.to_container(stored)), modernize(OmegaConf.to_container(plain, resolve=True))
-    return differing_settings(old, new)
+    return differing_settings(old, new, *(effects or OTHER_RUN))
 
 
 def refusal(different: Mapping[str, tuple[Any, Any]], folder: RunFolder, sweep: bool = False) -> str:
     """Return why a folder's run is not resumed with ``different`` settings, and what to do; ``sweep``: as a sweep's job."""
-    advice = "Resume with the run's own settings, or leave ckpt out to start a new run"
+    advice = (
+        "Resume with the run's own settings, extend it with another trainer.max_steps alone, or start a new run: from its "
+        f"weights with init_from={folder.root} instead of ckpt, or without either"
+    )
     if sweep:
         advice = "Use the sweep's own settings, or give the sweep another name with sweep=NAME"
     where = f"this sweep's folder {folder.root}" if sweep else str(folder.root)

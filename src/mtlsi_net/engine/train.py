@@ -21,20 +21,23 @@ from omegaconf import DictConfig
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_json
-from mtlsi_net.core.ranks import is_rank_zero
+from mtlsi_net.core.ranks import broadcast_from_rank_zero, is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
 from mtlsi_net.engine.dashboard import close, log_config, log_pictures
+from mtlsi_net.engine.extend import inherit
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
+from mtlsi_net.engine.start import Start, plan_start
 from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.interruption import interruptible, stop_waiting
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.lit.origin import Origin
 from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.models.size import ModelSize, measure_size
@@ -72,20 +75,23 @@ class Training:
     size: ModelSize
 
 
-def train(cfg: DictConfig, command: str | None = None, resume: Path | None = None) -> RunResult:
+def train(
+    cfg: DictConfig, command: str | None = None, resume: Path | None = None, parent: RunFolder | None = None
+) -> RunResult:
     """Train as configured; leave checkpoints, scores, pictures and a record in ``cfg.paths.run_dir``.
 
     ``command`` repeats the run, for the record (None: this process's own). What follows ``resume``, a checkpoint of this
-    run, is what would have followed without the interruption.
+    run, is what would have followed without the interruption; if it is one of ``parent``, the run extends that one.
     """
     check_complete(cfg)
+    start = plan_start(cfg, resume, parent)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)
     how = f"resume with {'the same command' if command else resume_command(folder)}"
     with folder.occupied() if is_rank_zero() else nullcontext(), interruptible(lambda: folder.kept(how)):
         clock = Clock()
-        prepare_folder(folder, resume)
-        run = build(cfg, folder, config, how)
+        prepare_folder(folder, resume, parent)
+        run = build(cfg, folder, config, how, start)
         clock.next("fit")
         fit(run, resume, how)
         clock.next("evaluate")
@@ -94,12 +100,12 @@ def train(cfg: DictConfig, command: str | None = None, resume: Path | None = Non
     return RunResult(folder, gain)
 
 
-def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) -> Training:
+def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, start: Start) -> Training:
     """Return a run's tasks, data, network and trainer; ``how`` is the instruction for resuming it."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build_tasks(cfg)
     data = build_data(cfg, tasks)
-    network = build_network(cfg, tasks)
+    network = build_network(start.network_config(cfg), tasks)
     with located("model"):
         network.check_size(data.size)
     size = measure_size(network, data.size)
@@ -109,8 +115,10 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str) 
         network.compile()  # in place: names in checkpoints stay
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
+    terms = start.initialise(network, tasks)
     module = build_module(cfg, network, tasks, priors=priors, config=config)
-    trainer = build_training(cfg, folder, module, data, how)
+    module.inherited_terms = terms
+    trainer = build_training(cfg, folder, module, data, how, start.origin)
     log_config(trainer.loggers, config, size)
     return Training(cfg, folder, tasks, data, module, trainer, size)
 
@@ -120,7 +128,7 @@ def fit(run: Training, resume: Path | None, how: str = "resume with ckpt=last") 
     crashes = report_worker_crash(run.data.readings, lambda: run.folder.kept(how))
     with crashes, explained_batch_norm(run.data.batch_size, run.data.size):
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
-    if resume is None or run.trainer.global_step > checkpoint_step(resume):
+    if broadcast_from_rank_zero("last step", lambda: saved_step(run.folder, resume)) < run.trainer.global_step:
         run.trainer.save_checkpoint(run.folder.last, weights_only=False)
     stop_waiting()
 
@@ -173,7 +181,8 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
         log_pictures(loggers, samples, tasks, part)
     described = describe_scores(run.cfg, run.data, tasks, clock.seconds(), command)
     resumed = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Resumption))
-    write_json(folder.record, {**described, "resumed": resumed})
+    origin = next(c.record for c in _callbacks(run.trainer) if isinstance(c, Origin))
+    write_json(folder.record, {**described, **origin, "resumed": resumed})
     labels = result_labels(run.cfg.name, run.data.scored_set)
     publish(
         {labels[key]: results[key][stage] for key in labels if key in results},
@@ -187,10 +196,17 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
     log.info("everything about this run is in %s", folder.root)
 
 
-def prepare_folder(folder: RunFolder, resume: Path | None) -> None:
-    """Prepare the folder for a new run or for the resumed one; only the first process does."""
+def saved_step(folder: RunFolder, resume: Path | None) -> int:
+    """Return the step of the newest checkpoint, the run's own or the one that it resumed from; -1 if there is none."""
+    return max((checkpoint_step(path) for path in (folder.last, resume) if path and path.is_file()), default=-1)
+
+
+def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | None = None) -> None:
+    """Prepare the folder for a new run, for the resumed one, or for one that extends ``parent``; the first process does."""
     if not is_rank_zero():
         return
+    if parent is not None:
+        inherit(parent, folder)
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return

@@ -33,6 +33,7 @@ from mtlsi_net.lit.distributed import (
 from mtlsi_net.lit.interruption import LastCheckpoint
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.optim import Recipe
+from mtlsi_net.lit.origin import Origin
 from mtlsi_net.lit.resumption import Resumption
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.tasks.base import Task
@@ -101,9 +102,13 @@ def build_training(
     module: MultiTaskModule,
     data: MultiTaskDataModule,
     how: str = "resume with ckpt=last",
+    origin: Origin | None = None,
 ) -> L.Trainer:
-    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run."""
-    callbacks = training_callbacks(cfg, how)
+    """Return the trainer that trains ``module`` on ``data``; ``how`` is the instruction for resuming an interrupted run.
+
+    ``origin`` records the run that this one starts from.
+    """
+    callbacks = [*training_callbacks(cfg, how), origin or Origin()]
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     module.estimates, module.limited = data.estimates, data.max_val_images is not None
@@ -120,8 +125,10 @@ def build_trainer(
     """
     parts: dict[str, Any] = {}
     if micro_batches > 1:
-        interval = cfg.trainer.get("val_check_interval")
+        interval, limit = cfg.trainer.get("val_check_interval"), cfg.trainer.get("limit_train_batches")
         parts["accumulate_grad_batches"] = micro_batches
+        if isinstance(limit, int):
+            parts["limit_train_batches"] = limit * micro_batches
         parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
@@ -171,6 +178,7 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
             callback.how = how
         if isinstance(callback, EarlyStopping):
             _check_validates(cfg.trainer, name)
+            _check_can_stop(cfg.trainer, name, callback)
     best = callbacks["best_checkpoint"]
     if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "gain"):
         raise UserError(
@@ -204,6 +212,25 @@ def _check_validates(trainer: DictConfig, name: str) -> None:
         raise UserError(
             f"callbacks.{name} needs validations, but these {steps} steps have none: set trainer.val_check_interval (now "
             f"{'null' if interval is None else interval}) to fewer steps"
+        )
+
+
+def _check_can_stop(trainer: DictConfig, name: str, callback: EarlyStopping) -> None:
+    """Raise a UserError if the last step comes before ``patience`` validations can have passed without improvement.
+
+    The first validation always improves. A threshold may stop earlier, and a single step is a test of the command.
+    """
+    interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps", -1)
+    counted = isinstance(interval, int) and trainer.get("check_val_every_n_epoch") is None
+    thresholds = (callback.stopping_threshold, callback.divergence_threshold)
+    if not counted or steps in (-1, 1) or thresholds != (None, None) or callback._check_on_train_epoch_end:
+        return
+    earliest = (max(callback.patience, 1) + 1) * interval
+    if earliest >= steps:
+        raise UserError(
+            f"callbacks.{name} cannot stop this run: with patience={callback.patience} and a validation every {interval} "
+            f"steps it acts at step {earliest} at the earliest, and training ends at step {steps}; set a smaller patience or "
+            "trainer.val_check_interval"
         )
 
 

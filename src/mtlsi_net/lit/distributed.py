@@ -1,6 +1,8 @@
 """Distributed training: checks of the trainer's settings, DDP strategy, synchronised batch norm."""
 
 import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -20,15 +22,19 @@ from mtlsi_net.models.size import unreached_parameters
 log = logging.getLogger(__name__)
 
 
-NOT_SUPPORTED = {
-    "overfit_batches": "debug=overfit trains on one batch",
-    "fast_dev_run": "debug=one_batch tries everything once",
-    "reload_dataloaders_every_n_epochs": "loaders stay the same",
-    "callbacks": "add them to the group callbacks, e.g. callbacks=[default,early_stopping]",
-    "plugins": "this suite sets them",
-    "default_root_dir": "set paths.run_dir",
+FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "callbacks": ((), "add callbacks to the group, +callbacks.NAME={_target_: ..., ...}"),
+    "overfit_batches": ((0, 0.0), "debug=overfit trains on one batch"),
+    "fast_dev_run": ((False, 0), "debug=one_batch tries everything once"),
+    "reload_dataloaders_every_n_epochs": ((0,), "loaders stay the same"),
+    "logger": ((), "choose loggers with logger=csv, tensorboard, wandb or many_loggers"),
+    "plugins": ((), "checkpoints and batch norm have plugins of their own"),
+    "default_root_dir": ((), "set paths.run_dir"),
+    "enable_checkpointing": ((True,), "every run keeps last.ckpt and its best checkpoint; set checkpoint_every"),
+    "gradient_clip_algorithm": (("norm",), "gradients are clipped by norm, see trainer.gradient_clip_val"),
+    "use_distributed_sampler": ((False,), "the data module shares the samples out itself"),
 }
-"""Options of Lightning's trainer that do not go together with this suite's loaders and folders -> what to do instead."""
+"""Argument of Lightning's trainer that this suite sets itself -> values that say the same, and what to do instead."""
 
 
 def check_trainer(cfg: DictConfig) -> None:
@@ -37,9 +43,11 @@ def check_trainer(cfg: DictConfig) -> None:
         raise UserError(
             f"trainer.max_time={cfg.max_time}: set max_time instead, which saves and ends with exit code 75"
         )
-    for name, remedy in NOT_SUPPORTED.items():
-        if cfg.get(name):
-            raise UserError(f"trainer.{name}={cfg[name]} is not supported: {remedy}")
+    for name, (allowed, instead) in FIXED.items():
+        if cfg.get(name) not in (None, *allowed):
+            raise UserError(f"trainer.{name}={cfg[name]} has no effect in this suite: {instead}")
+    if not 0 <= (cfg.get("gradient_clip_val") or 0.0) < math.inf:
+        raise UserError(f"trainer.gradient_clip_val={cfg.gradient_clip_val}: give at least 0; 0 does not clip")
     strategy = cfg.get("strategy", "auto")
     if strategy not in ("auto", "ddp"):
         raise UserError(

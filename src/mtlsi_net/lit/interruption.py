@@ -110,8 +110,8 @@ def stop_waiting() -> None:
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` between steps: after an optimiser step and the validation that belongs to it.
 
-    ``every``: optimiser steps between two; ``max_time`` (DD:HH:MM:SS, from now) and signals end training after a step;
-    ``how``: the instruction for resuming.
+    ``every``: optimiser steps between two; the last step has one too. ``max_time`` (DD:HH:MM:SS, from now) and signals end
+    training after a step; ``how``: the instruction for resuming.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class LastCheckpoint(Checkpoint):
         on_cpu = trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"
         if on_cpu or step % SYNC_EVERY == 0:  # asking other ranks waits for the GPU
             self._leaving = trainer.strategy.reduce_boolean_decision(reason is not None, all=False)
-        if self._leaving or step % self.every == 0:
+        if self._leaving or step % self.every == 0 or ends(trainer):
             for logger in trainer.loggers:  # the curves that lead to the checkpoint come first
                 logger.save()
             trainer.save_checkpoint(self.path, weights_only=False)
@@ -179,6 +179,15 @@ class LastCheckpoint(Checkpoint):
         """
         for count in hook[-1]["loops"]["fit_loop"]["epoch_progress"].values():
             count["ready"] = count["started"] = count["processed"] + 1
+
+
+def ends(trainer: L.Trainer) -> bool:
+    """Return whether training ends after the step just taken; a checkpoint of it, unlike one after fitting, resumes exactly."""
+    loop = trainer.fit_loop
+    last_batch = loop.epoch_loop.batch_progress.is_last_batch
+    last_epoch = (trainer.max_epochs or -1) > 0 and trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+    stopped = trainer.should_stop and loop._can_stop_early
+    return stopped or trainer.global_step == trainer.max_steps or (last_batch and last_epoch)
 
 
 def seconds(text: str | None) -> float | None:

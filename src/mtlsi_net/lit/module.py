@@ -54,6 +54,7 @@ class MultiTaskModule(L.LightningModule):
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
+        self.inherited_terms: dict[str, str] = {}  # of the weights that training started from
         self._step_values: list[Tensor] = []  # to log, of the step's micro-batches
         self._last_batch: tuple[Batch, Tensor] | None = None  # and its losses, for a weighting that learns from steps
         self.stage = "val"
@@ -258,6 +259,11 @@ class MultiTaskModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what `evaluate` needs, the whole configuration and the priors; what `predict` needs; the weights' terms."""
-        checkpoint["licences"] = licences_of(self.config)
+        checkpoint["licences"] = licences_of(self.config) | self.inherited_terms
         checkpoint["validated_on"] = None if self.validated_on is None else self.validated_on.record()
         checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the terms of the weights that training once started from."""
+        terms = checkpoint.get("licences") or {}
+        self.inherited_terms = {part: text for part, text in terms.items() if part == "init_from"}

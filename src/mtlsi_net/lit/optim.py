@@ -1,6 +1,7 @@
 """Optimiser and learning-rate schedule: parameter groups, warm-up, polynomial decay."""
 
 import inspect
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,10 +10,18 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from mtlsi_net.core.errors import InputError
+
 NOT_DECAYED = ("bias", "scale", "logits", "task_embedding", "position_bias")
 ENCODER_PREFIX = "encoder."
 FUSED_ON = {"cpu", "cuda"}
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
+
+
+def check_at_least_zero(name: str, value: float) -> None:
+    """Raise an InputError if an argument is negative or not finite."""
+    if not 0 <= value < math.inf:
+        raise InputError(f"{name}={value} is out of range; give a number of at least 0")
 
 
 def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: int = 0) -> float:
@@ -38,6 +47,17 @@ class Recipe:
     layer_decay: float = 1.0  # factor of the learning rate from one encoder block to the one below it; 1.0 is none
     decay_all: bool = True  # whether norms, biases, scales and embeddings are decayed too (the lineage does)
     ema_decay: float | None = None  # of a running average of the weights, reported beside the raw ones; None is none
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            InputError: one is out of its range.
+        """
+        for name in ("lr", "weight_decay", "power", "warmup_steps", "decoder_lr_factor", "layer_decay"):
+            check_at_least_zero(name, getattr(self, name))
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay={self.ema_decay} is out of range; give at least 0 and less than 1, or null")
 
     def parameter_groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Return groups of equal learning rate and decay; one single group where nothing differs."""

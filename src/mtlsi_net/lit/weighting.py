@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.lit.optim import check_at_least_zero
 
 EPSILON = 1e-8
 """Added to a loss before its logarithm (protocol page, section 3, MTM)."""
@@ -32,6 +33,9 @@ class FixedWeights(nn.Module):
                 f"no loss weight for {', '.join(missing)}: add "
                 + " ".join(f"+task_weights.weights.{name}=1" for name in missing)
             )
+        check_at_least_zero("aux", aux)
+        for name in tasks:
+            check_at_least_zero(f"weights.{name}", float(weights[name]))
         self.tasks, self.aux = tuple(tasks), aux
         self.register_buffer("factors", torch.tensor([float(weights[name]) for name in tasks]), persistent=False)
 
@@ -81,6 +85,7 @@ class UncertaintyWeights(FixedWeights):
         self, tasks: Sequence[str], weights: Mapping[str, float] | None = None, aux: float = 1.0, lr: float = 1e-2
     ) -> None:
         super().__init__(tasks, weights, aux)
+        check_at_least_zero("lr", lr)
         self.lr = lr
         self.log_variances = nn.Parameter(torch.zeros(len(self.tasks)))
 
@@ -183,6 +188,8 @@ class Famo(FixedWeights):
         decay: float = 1e-3,
     ) -> None:
         super().__init__(tasks, weights, aux)
+        check_at_least_zero("lr", lr)
+        check_at_least_zero("decay", decay)
         self.lr, self.decay = lr, decay
         for name in ("logits", "mean", "square"):
             self.register_buffer(name, torch.zeros(len(self.tasks)))

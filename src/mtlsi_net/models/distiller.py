@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mtlsi_net.core.errors import InputError, choose
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import align, valid_coordinates
+from mtlsi_net.models.layers.subset import TaskLayer
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -86,7 +87,7 @@ def over_slots(logits: Tensor, valid: Tensor | None) -> Tensor:
 ASSIGNMENTS = {"positions": over_positions, "slot": over_slots}
 
 
-class SemanticTokenDistiller(Recomputed):
+class SemanticTokenDistiller(Recomputed, TaskLayer):
     """Pools M tokens per task by learned soft assignment of positions, then lets the tokens of all tasks mix.
 
     Args:
@@ -103,6 +104,8 @@ class SemanticTokenDistiller(Recomputed):
         InputError: an option that does not exist, or no token.
     """
 
+    per_task = "scale", "task_embedding"
+
     def __init__(
         self,
         tasks: int,
@@ -118,6 +121,7 @@ class SemanticTokenDistiller(Recomputed):
         super().__init__()
         if tokens < 1:
             raise InputError(f"tokens={tokens}; give at least 1")
+        self.tasks = tasks
         self.normalise_logits = choose("assign", assign, ASSIGNMENTS)
         self.sets = choose("mix", mix, {"all": 1, "own": tasks})
         self.norm = norm(width, tasks)

@@ -53,11 +53,10 @@ class TimmEncoder(Encoder):
 
     Args:
         name: of timm, with or without the weights' tag.
-        pretrained: load weights; False starts from random ones (a checkpoint of the whole network may follow), even if
-            ``weights_file`` is set.
-        weights_file: weights in timm's naming (.safetensors, .pth, .bin) instead of a download. Must fit completely,
-            but for a classifier, which is dropped.
-        weights_package: installed package with the weights, see ``packaged_weights``, if there is no ``weights_file``.
+        pretrained: download timm's weights; False starts from random ones (a checkpoint of the whole network may follow).
+        weights_file: weights in timm's naming (.safetensors, .pth, .bin), taken whatever ``pretrained`` says. Must fit
+            completely, but for a classifier, which is dropped.
+        weights_package: installed package with the weights, see ``packaged_weights``, instead of a download.
         image_size: (height, width) that position embeddings are made for; other sizes work too, by interpolation.
             None keeps the pretraining size.
         drop_path_rate: stochastic depth, 0..1.
@@ -200,7 +199,7 @@ def _load(
     def build(**options: Any) -> Any:  # noqa: ANN401
         return _create(name, image_size, drop_path, **options)
 
-    if not pretrained:
+    if not pretrained and weights_file is None:
         log.info("%s: no pretrained weights loaded (pretrained=false)", name)
         return build(pretrained=False, num_classes=0)
     if weights_file is not None:

@@ -12,7 +12,7 @@ from mtlsi_net.core.errors import choose
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import zero_invalid
-from mtlsi_net.models.layers.subset import PerTaskStage, TaskLayer, keep_parameters
+from mtlsi_net.models.layers.subset import CrossTaskLayer, PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
 
 Activation = Callable[[Tensor], Tensor]
@@ -49,13 +49,15 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
         return x
 
 
-class Feedback(nn.Module):
+class Feedback(TaskLayer, CrossTaskLayer):
     """Adds activated preliminary predictions to each task's features, through a 1x1 that starts at zero.
 
     Args:
         activations: task -> function from raw outputs to values; identity where a task has none.
         of_all: every task reads the concatenated predictions of all tasks instead of only its own.
     """
+
+    per_task = ("layers",)
 
     def __init__(
         self,
@@ -65,7 +67,8 @@ class Feedback(nn.Module):
         of_all: bool = False,
     ) -> None:
         super().__init__()
-        self.activations, self.of_all = dict(activations), of_all
+        self.activations, self.of_all, self.between_tasks = dict(activations), of_all, of_all
+        self.tasks = len(task_channels)
         total = sum(task_channels.values())
         self.layers = nn.ModuleList(nn.Conv2d(total if of_all else k, width, 1) for k in task_channels.values())
         for parameter in self.layers.parameters():

@@ -21,14 +21,31 @@ def read_weights(setting: str, path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, damaged or has other content.
     """
+    return tensors_of(read_file(setting, path), path)
+
+
+def read_file(setting: str, path: Path) -> Any:  # noqa: ANN401 - whatever was saved
+    """Return the content of a .safetensors or torch file; nothing in it is executed. Errors name the ``setting``.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise InputError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
         raise InputError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
+
+
+def tensors_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - whatever was saved
+    """Return the state_dict in a file's content: itself, or what it holds under ``state_dict`` or ``model``.
+
+    Raises:
+        InputError: there is none.
+    """
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, Mapping) else content
     if (

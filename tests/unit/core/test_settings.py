@@ -12,9 +12,9 @@ from mtlsi_net.core.settings import SAME_ROW, SETTINGS, Effect, differing_settin
         ("paths.output_dir", Effect.NEUTRAL),
         ("logger.wandb.project", Effect.NEUTRAL),
         ("callbacks.model_summary._target_", Effect.NEUTRAL),
-        ("callbacks.early_stopping.patience", Effect.DIFFERENT),
+        ("callbacks.early_stopping.patience", Effect.EXTENDS),
         ("trainer.devices", Effect.CONTINUES),
-        ("trainer.max_steps", Effect.DIFFERENT),
+        ("trainer.max_steps", Effect.EXTENDS),
         ("data.root_color", Effect.DIFFERENT),
         ("data", Effect.DIFFERENT),
         ("optim.lr", Effect.DIFFERENT),
@@ -50,3 +50,10 @@ def test_differences_are_those_of_one_effect():
     assert differing_settings(old, new) == {"tasks.depth.weight": (1.0, None)}
     assert differing_settings(old, new, Effect.CONTINUES) == {"compile": (None, False), "data.micro_batch": (None, 2)}
     assert differing_settings(old, new, Effect.NEUTRAL) == {"data.root": ("/a", "/b")}
+
+
+def test_a_callback_is_an_early_stopping_by_its_class_not_its_name():
+    old = {"callbacks": {"mine": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "patience": 3}}}
+    new = {"callbacks": {"mine": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "patience": 5}}}
+    assert differing_settings(old, new, Effect.NEUTRAL) == {}
+    assert differing_settings(old, new, Effect.EXTENDS) == {"callbacks.mine.patience": (3, 5)}

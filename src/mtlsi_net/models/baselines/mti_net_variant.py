@@ -31,6 +31,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers, PlainHead
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_mean, masked_resize, valid_at
+from mtlsi_net.models.layers.subset import CrossTaskLayer
 from mtlsi_net.models.layers.task_layers import (
     RESIDUAL_GAIN,
     ChannelNorm,
@@ -80,7 +81,7 @@ class InitialDecoders(Recomputed):
         return x, self.output(self.norm(x))
 
 
-class FeaturePropagation(Recomputed):
+class FeaturePropagation(Recomputed, CrossTaskLayer):
     """Features passed to the next finer scale: every task's features, plus gated channels of a map common to all tasks."""
 
     def __init__(self, tasks: int, width: int, norm: NormLayer = ChannelNorm) -> None:
@@ -102,7 +103,7 @@ class FeaturePropagation(Recomputed):
         return x_BTChw + gates[:, :, 0, :, None, None] * common
 
 
-class Distillation(Recomputed):
+class Distillation(Recomputed, CrossTaskLayer):
     """x_t + sum over s != t of sigmoid(A_ts x_s) * M_ts x_s: gated messages of all other tasks.
 
     Args:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers.masking import align
+from mtlsi_net.models.layers.subset import CrossTaskLayer
 from mtlsi_net.models.layers.task_layers import TaskLinear
 
 EPS = 1.0e-6
@@ -111,7 +112,7 @@ class KeysValues(nn.Module):
         return self.key(x_BTChw), self.value(x_BTChw)
 
 
-class ConcatenatedKeysValues(KeysValues):
+class ConcatenatedKeysValues(KeysValues, CrossTaskLayer):
     """Keys and values from all tasks' features at a position together: one source, whatever the number of tasks."""
 
     def forward(self, x_BTChw: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +136,7 @@ class PerTaskContext(nn.Module):
         return context, total
 
 
-class MixedContext(nn.Module):
+class MixedContext(CrossTaskLayer):
     """Every task reads its own mean of the tasks' contexts; the learned weights are a task affinity matrix."""
 
     def __init__(self, tasks: int) -> None:

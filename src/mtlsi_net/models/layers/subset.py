@@ -19,6 +19,16 @@ class TaskLayer(nn.Module):
     tasks: int
 
 
+class CrossTaskLayer(nn.Module):
+    """A layer whose parameters relate tasks to each other: of use only to the same tasks in the same order.
+
+    Attributes:
+        between_tasks: whether its parameters do.
+    """
+
+    between_tasks: bool = True
+
+
 class PerTaskStage(nn.Module):
     """A stage in which tasks do not interact: a task's output depends only on its own features and parameters."""
 
