@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.miniature import compose_config, short_overrides
 from helpers.pascal_miniature import write_pascal_miniature
 from helpers.readme import readme_command, run
 from helpers.saved import save_as_ours, save_as_peers
