@@ -3,9 +3,14 @@
 import gc
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from helpers.trained import Trained
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -21,6 +26,40 @@ def real_data() -> Path:
     if not (folder / "NYUDv2_mini").is_dir():
         pytest.skip(f"real photographs are not at {folder} (set MTLSI_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Trained"]:
+    """Return a trained run that tests read, and never write to; it is trained once for all processes of a test run."""
+    from helpers.trained import train_once
+
+    found = train_once(tmp_path_factory)
+    before = found.files()
+    yield found
+    assert found.files() == before, "a test wrote into the shared run; let it train its own"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sizes_measured_once() -> Iterator[None]:
+    """Let training and evaluation count the operations of networks that are printed alike only once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mtlsi_net.engine.train", "mtlsi_net.engine.evaluate"):
+            if name in sys.modules:  # not for tests that need no network
+                patch.setattr(f"{name}.measure_size", _remembered(sys.modules["mtlsi_net.models.size"].measure_size))
+        yield
+
+
+def _remembered(measure: Callable[..., Any]) -> Callable[..., Any]:
+    sizes: dict[tuple[object, ...], Any] = {}
+
+    def measure_size(network: Any, image_size: tuple[int, int]) -> Any:
+        trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+        key = str(network), trainable, tuple(image_size)
+        if key not in sizes:
+            sizes[key] = measure(network, image_size)
+        return dict(sizes[key])
+
+    return measure_size
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,8 @@ def test_every_command_composes(module, words):
     names = {own.key_or_group for own in swept}
     launcher = "hydra"  # its own settings are composed with the launchers
     plain = [word for word in words if word.partition("=")[0] not in names and not word.startswith(launcher)]
-    for chosen in product(*(choices(own) for own in swept)):
-        compose_config(*plain, *chosen, name=module)
+    for number in {0, -1} if swept else {0}:  # all first choices together, and all last ones
+        compose_config(*plain, *(choices(own)[number] for own in swept), name=module)
 
 
 def choices(own: Override):

@@ -54,7 +54,7 @@ def short_overrides(root: Path, run_dir: Path, steps: int = 2) -> list[str]:
         "model.head_dim=32",
         f"trainer.max_steps={steps}",
         "trainer.enable_progress_bar=false",
-        "pictures=1",
+        "pictures=0",
         f"paths.run_dir={run_dir}",
     ]
 

@@ -151,8 +151,9 @@ def test_an_installed_command_prints_its_help_without_loading_torch(site, name, 
     assert f"mtlsi_net.{name}" in done.stdout
 
 
-def test_an_installed_command_trains_two_steps_outside_the_checkout(site, tmp_path):
+def test_an_installed_command_trains_two_steps_outside_the_checkout_without_importing_wandb(site, tmp_path):
     data = write_miniature(tmp_path / "data")
-    done = installed_command(site, "train", *short_overrides(data, tmp_path / "run"), cwd=tmp_path)
+    words = (*short_overrides(data, tmp_path / "run"), "logger=csv")
+    done = installed_command(site, "train", *words, after="sys.exit('wandb' in sys.modules)", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "metrics.json").is_file()

@@ -1,10 +1,9 @@
 """The choices of ``debug``, each as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.run_folders import last_scores
 
@@ -22,8 +21,9 @@ def words(data, folder, choice):
 
 
 def test_one_batch_goes_through_the_whole_command(data, tmp_path):
-    command = [sys.executable, "-m", "mtlsi_net.train", *words(data, tmp_path / "run", "one_batch"), "name=short"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    done = run_command(
+        "mtlsi_net.train", *words(data, tmp_path / "run", "one_batch"), "name=short", "pictures=1", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"last", "best", "constant"} <= metrics.keys()

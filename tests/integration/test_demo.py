@@ -4,12 +4,11 @@ import sys
 
 import pytest
 from helpers.browser import BROWSER, open_page
-from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.miniature import compose_config
 from PIL import Image
 
 import mtlsi_net
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.engine.train import train
 from mtlsi_net.inference import demo
 
 LEGEND = "document.querySelector('#legend-depth').innerText.includes(' m')"
@@ -17,10 +16,8 @@ PICTURES = "[...document.querySelectorAll('img')].filter(i => i.naturalWidth == 
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    data = write_miniature(folder / "data")
-    return train(compose_config(*short_overrides(data, folder / "run"))).folder.last
+def checkpoint(trained):
+    return trained.checkpoint
 
 
 def upload_until(tab, path, done):

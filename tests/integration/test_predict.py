@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import run_command
-from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.miniature import compose_config
 from helpers.readme import README
 from helpers.saved import predicted
 from PIL import Image
@@ -17,29 +17,12 @@ import mtlsi_net
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.evaluate import evaluate, restore
 from mtlsi_net.engine.score import score
-from mtlsi_net.engine.train import train
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.drawing import MARGIN
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import predict
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
-
-
-class Trained:
-    """A miniature run whose training size is larger than its images."""
-
-    def __init__(self, folder):
-        self.data = write_miniature(folder / "data")
-        options = short_overrides(self.data, folder / "run", steps=20)
-        larger = ("data.size=[64,80]", "trainer.val_check_interval=20")
-        self.run = train(compose_config(*options, *larger)).folder
-        self.checkpoint = self.run.last
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return Trained(tmp_path_factory.mktemp("predict"))
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +94,11 @@ def test_fewer_tasks_give_the_same_results(trained, model, image, options):
         mtlsi_net.load(trained.checkpoint, tasks=[])
 
 
-SIZES = [(97, 131), (131, 97), (64, 80), (65, 81), (33, 500), (240, 320), (427, 640), (1, 1), (1024, 768), (2000, 3000)]
+SIZES = [(97, 131), (131, 97), (64, 80), (65, 81), (33, 500), (240, 320), (427, 640), (1, 1), (1024, 768)]
+LARGE = (2000, 3000)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, (2000, 300), pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_every_size_comes_back_as_it_was(model, size):
     picture = Image.effect_mandelbrot(size[::-1], (-2, -1.5, 1, 1.5), 50).convert("RGB")
     modes = ("whole", "sliding") if size[0] * size[1] < 50_000 else ("whole",)
@@ -133,7 +117,7 @@ def test_every_size_comes_back_as_it_was(model, size):
 @pytest.mark.slow
 def test_real_photographs_of_every_kind(model, real_data, tmp_path):
     photograph = Image.open(next((real_data / "NYUDv2_mini" / "images").glob("*.png"))).convert("RGB")
-    for height, width in SIZES:
+    for height, width in (*SIZES, LARGE):
         photograph.resize((width, height)).save(tmp_path / f"{height}x{width}.png")
     photograph.convert("L").save(tmp_path / "grey.png")
     photograph.convert("RGBA").save(tmp_path / "alpha.png")

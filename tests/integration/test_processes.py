@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from helpers.processes import gradients
 from PIL import Image
 
 from mtlsi_net.cli.launch import start
-from mtlsi_net.engine.train import train
 from mtlsi_net.evaluate import evaluate_one
 from mtlsi_net.metrics.per_image import read_image_sums
 
@@ -99,25 +96,24 @@ def test_processes_have_the_gradient_of_one(data, tmp_path, reference, count, mi
 
 
 @pytest.fixture(scope="module")
-def alone(data, tmp_path_factory):
-    """A trained run, and its checkpoint evaluated by one process."""
-    trained = train(compose_config(*short_overrides(data, tmp_path_factory.mktemp("run"))))
-    checkpoint, folder = trained.folder.checkpoints / "last.ckpt", tmp_path_factory.mktemp("alone")
-    evaluated(checkpoint, folder, 1)
-    return checkpoint, folder
+def alone(data, trained, tmp_path_factory):
+    """The folder of a checkpoint evaluated by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    evaluated(trained.checkpoint, data, folder, 1)
+    return folder
 
 
-def evaluated(checkpoint, folder, count):
+def evaluated(checkpoint, data, folder, count):
     options = ("trainer=ddp_cpu", f"trainer.devices={count}", "trainer.enable_progress_bar=false")
-    where = (f"ckpt={checkpoint}", f"paths.run_dir={folder}", "pictures=2")
+    where = (f"ckpt={checkpoint}", f"data.root={data}", f"paths.run_dir={folder}")
     with forked_ranks():
         return start(evaluate_one, compose_config(*where, *options, name="evaluate"))
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7))])
-def test_every_number_of_processes_gives_the_same_scores(alone, tmp_path, count):
-    checkpoint, folder = alone
-    evaluated(checkpoint, tmp_path, count)  # of five images; seven processes are more than there are
+def test_every_number_of_processes_gives_the_same_scores(data, trained, alone, tmp_path, count):
+    folder = alone
+    evaluated(trained.checkpoint, data, tmp_path, count)  # of five images; seven processes are more than there are
     ours, theirs = (json.loads((path / "metrics.json").read_text()) for path in (tmp_path, folder))
     for kind in ("last", "constant"):
         for task, scores in theirs[kind]["val"].items():
@@ -133,13 +129,11 @@ def test_every_number_of_processes_gives_the_same_scores(alone, tmp_path, count)
     assert len({picture.tobytes() for picture in pictures}) == 1, "the first images, whoever scored them"
 
 
-def command(data, cwd, *overrides, launcher=None, sweep=()):
+def command(data, cwd, *overrides, launcher=(), sweep=()):
     """Run the command line in a folder of its own."""
     short = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
     words = ("mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides)
-    if launcher is None:
-        return run_command(*words, cwd=cwd, fork_ranks=True)
-    return subprocess.run([*launcher, "-m", *words], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return run_command(*launcher, *words, cwd=cwd, fork_ranks=not launcher)
 
 
 def only_run(cwd):
@@ -179,7 +173,7 @@ def test_one_command_trains_in_two_processes_and_leaves_one_folder(data, tmp_pat
 
 
 def test_ranks_of_torchrun_share_one_folder(data, tmp_path):
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     done = command(data, tmp_path, EVERY_STEP, launcher=torchrun)
     assert_one_complete_run(only_run(tmp_path), done)
 

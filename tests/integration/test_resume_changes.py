@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers.killing import start
+from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
 from mtlsi_net.core.io import read_history
@@ -188,11 +188,10 @@ def test_every_resumption_is_recorded_though_its_process_was_killed(data, whole,
 
 def test_a_run_continues_in_two_processes(data, whole, tmp_path):
     run = interrupted(whole[0], tmp_path / "run", 3)
-    out, err = (
-        process := start([*options(data, run.root), "logger=csv", "trainer=ddp_cpu", f"ckpt={run.root}"], tmp_path)
-    ).communicate()
-    assert process.returncode == 0, out + err
-    assert out.count("not bit-exact: trainer.devices 1 -> 2, trainer.strategy auto -> ddp") == 1
+    words = (*options(data, run.root), "logger=csv", "trainer=ddp_cpu", f"ckpt={run.root}")
+    done = run_command("mtlsi_net.train", *words, cwd=tmp_path, fork_ranks=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("not bit-exact: trainer.devices 1 -> 2, trainer.strategy auto -> ddp") == 1
     assert resumed(run) == [{"step": 3, "changed": {"trainer.devices": [1, 2], "trainer.strategy": ["auto", "ddp"]}}]
     assert curves(run.root, "lr-SGD") == curves(whole[0], "lr-SGD")
     for name in ("train/loss", "val/gain"):

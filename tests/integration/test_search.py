@@ -1,11 +1,10 @@
 """A search by Optuna as a user starts and repeats it."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import yaml
+from helpers.commands import run_command
 from helpers.miniature import short_overrides, write_miniature
 
 from mtlsi_net import train
@@ -17,8 +16,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 def search(data, cwd, *options):
     words = [word for word in short_overrides(data, cwd, steps=1) if not word.startswith("paths.run_dir")]
     settings = ("hparams_search=optuna", "sweep=s", *options)
-    command = [sys.executable, "-m", "mtlsi_net.train", "-m", *words, *settings]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
+    return run_command("mtlsi_net.train", "-m", *words, *settings, cwd=cwd)
 
 
 def jobs(cwd):

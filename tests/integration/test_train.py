@@ -28,8 +28,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    return train(compose_config(*short_overrides(data, folder), "trainer.val_check_interval=1", "task_weights.aux=1.0"))
+    options = ("trainer.val_check_interval=1", "task_weights.aux=1.0", "pictures=1")
+    return train(compose_config(*short_overrides(data, tmp_path_factory.mktemp("run")), *options))
 
 
 def short_run(data, folder, *overrides):
@@ -154,7 +154,8 @@ def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path
 @pytest.mark.parametrize("model", BASELINES)
 def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model):
     overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.head_dim")]
-    result = train(compose_config(*overrides, f"model={model}", "task_weights.aux=1.0"))
+    two_tasks = ("~tasks.normals", "~tasks.boundary", "backbone.name=test_convnext")
+    result = train(compose_config(*overrides, f"model={model}", "task_weights.aux=1.0", *two_tasks))
     checkpoint = result.folder.checkpoints / "last.ckpt"
     cfg = compose_config(f"ckpt={checkpoint}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
     assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-4)

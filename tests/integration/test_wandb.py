@@ -21,7 +21,9 @@ def folder(tmp_path_factory):
     """Return the run folder of a command with two ablations."""
     root = tmp_path_factory.mktemp("wandb")
     overrides = short_overrides(write_miniature(root / "data"), root / "run")
-    done = run_command("mtlsi_net.train", *overrides, "logger=wandb", "ablation=[no_aux,phi_elu1]", cwd=root)
+    done = run_command(
+        "mtlsi_net.train", *overrides, "logger=wandb", "pictures=1", "ablation=[no_aux,phi_elu1]", cwd=root
+    )
     assert done.returncode == 0, done.stderr
     return root / "run"
 

@@ -48,6 +48,11 @@ class TargetSpec:
             foreground class is unlabelled as a whole: human parts).
         reference: whether scores compare with the label files themselves, at their own size, instead of the transformed
             label map (boundaries: a protocol's truth is not the training label).
+
+    Example:
+        >>> depth = TargetSpec(channels=1, kind="scalar", fill=0.0, zoom_divides=True, invalid="zero")
+        >>> depth.channels, depth.kind
+        (1, 'scalar')
     """
 
     channels: int

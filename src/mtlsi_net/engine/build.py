@@ -52,7 +52,18 @@ def build_data(cfg: DictConfig, tasks: Mapping[str, Task]) -> "MultiTaskDataModu
 
 
 def build_network(cfg: DictConfig, tasks: Mapping[str, Task]) -> Network:
-    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own."""
+    """Return the network with its encoder's weights loaded; one that takes no encoder brings its own.
+
+    Example:
+        >>> from hydra import compose, initialize_config_module
+        >>> from mtlsi_net import build_network, build_tasks
+        >>> with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
+        ...     cfg = compose("train", ["data=nyud", "backbone.name=test_convnext", "model.width=32", "model.head_dim=32"])
+        >>> tasks = build_tasks(cfg)
+        >>> network = build_network(cfg, tasks)
+        >>> list(tasks), type(network).__name__
+        (['semseg', 'depth', 'normals', 'boundary'], 'MTLSINet')
+    """
     factory = instantiate_node(cfg, "model")
     parts: dict[str, Any] = {
         "task_channels": {name: task.channels for name, task in tasks.items()},

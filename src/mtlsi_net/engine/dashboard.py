@@ -43,7 +43,7 @@ def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, fo
 
 def log_pictures(loggers: Sequence[Logger], samples: Sequence[Sample], tasks: Mapping[str, Task], stage: str) -> None:
     """Show each task's labels and predictions; W&B gets classes as masks that can be switched on and off over the image."""
-    for logger in _writing(loggers):
+    for logger in _writing(loggers) if samples else []:
         if isinstance(logger, TensorBoardLogger):
             for sample, (name, task) in ((s, item) for s in samples for item in tasks.items()):
                 key = f"pictures_{stage}/{name}/{sample.sample_id}"

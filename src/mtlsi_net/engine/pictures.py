@@ -45,7 +45,9 @@ def predict_samples(module: MultiTaskModule, data: MultiTaskDataModule, split: s
 
 
 def write_grid(samples: Sequence[Sample], tasks: Mapping[str, Task], path: Path) -> None:
-    """Write samples, one row each: image, label and prediction of every task."""
+    """Write samples, one row each: image, label and prediction of every task; no file without samples."""
+    if not samples:
+        return
     titles = ["image", *(f"{name} {what}" for name in tasks for what in ("label", "prediction"))]
     draw_grid([_row(sample, tasks) for sample in samples], titles, path)
 

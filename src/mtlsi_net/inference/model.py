@@ -190,6 +190,20 @@ def load(
 
     Raises:
         UserError: a missing, damaged, incompatible or foreign file, or tasks that it does not have.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> import mtlsi_net
+        >>> network = {"_target_": "mtlsi_net.models.mtlsi.MTLSINet", "_partial_": True, "width": 32, "head_dim": 32}
+        >>> backbone = {"_target_": "mtlsi_net.models.encoder.TimmEncoder", "name": "test_convnext", "pretrained": False}
+        >>> depth = {"_target_": "mtlsi_net.tasks.depth.DepthTask"}
+        >>> model = mtlsi_net.Model(network, backbone, {"depth": depth}, size=[64, 96])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     model = mtlsi_net.load(folder, device="cpu")
+        >>> result = model.predict(np.zeros((50, 70, 3), np.uint8))
+        >>> {name: tuple(task_result.value.shape) for name, task_result in result.items()}
+        {'depth': (1, 50, 70)}
     """
     path = Path(path)
     with trusting(as_list(trust)):

@@ -38,6 +38,14 @@ class DepthMetric(PooledMetric):
 
     rmse and sq_rel in metres, delta as fractions, the others without unit (paper: rmse; the others are usual in the
     field). All are NaN while no valid pixel was seen.
+
+    Example:
+        >>> import torch
+        >>> metric = DepthMetric()
+        >>> metric.update(torch.tensor([[[[1.0, 2.0, 9.0]]]]), torch.tensor([[[[1.0, 4.0, 255.0]]]]))  # 255: no label
+        >>> scores = metric.compute()
+        >>> round(scores["rmse"].item(), 4), scores["abs_rel"].item(), scores["delta1"].item()
+        (1.4142, 0.25, 0.5)
     """
 
     pooling = "root_ratio"

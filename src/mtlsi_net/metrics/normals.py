@@ -49,6 +49,16 @@ class NormalsMetric(PooledMetric):
     A pixel is valid if none of its three target channels is 255. Angles below the limit count as within. The median is
     exact to 0.005 degree. All are NaN while no valid pixel was seen. (Paper: mean; the others are the field's usual
     ones.)
+
+    Example:
+        >>> import torch
+        >>> metric = NormalsMetric()
+        >>> up, right = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
+        >>> prediction, target = (torch.stack(vectors, 1)[None, :, None] for vectors in ([up, up], [up, right]))
+        >>> metric.update(prediction, target)
+        >>> scores = metric.compute()
+        >>> round(scores["mean"].item(), 3), scores["within_11.25"].item()
+        (45.0, 0.5)
     """
 
     pooling = "ratio"

@@ -32,6 +32,13 @@ class SaliencyMetric(PooledMetric):
 
     maxF is the paper's protocol, corrected. maxF_invpt passes the probability through a second sigmoid first, as InvPT,
     TaskPrompter, MLoRE and MTMamba do: only for comparison with their published numbers.
+
+    Example:
+        >>> import torch
+        >>> metric = SaliencyMetric()
+        >>> metric.update(torch.tensor([[[[0.9, 0.8, 0.1]]]]), torch.tensor([[[[1.0, 1.0, 0.0]]]]))
+        >>> metric.compute()["maxF"].item()
+        1.0
     """
 
     higher_is_better = True

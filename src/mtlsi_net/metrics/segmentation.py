@@ -52,6 +52,14 @@ class SegmentationMetric(PooledMetric):
     Args:
         num_classes: K.
         scored: indices of the classes that mIoU averages; all if None.
+
+    Example:
+        >>> import torch
+        >>> metric = SegmentationMetric(num_classes=3)
+        >>> metric.update(torch.tensor([[[[0, 1, 1, 2]]]]), torch.tensor([[[[0, 0, 1, 255]]]]))  # 255: no label
+        >>> scores = metric.compute()
+        >>> round(scores["mIoU"].item(), 4), scores["mIoU_present"].item()  # class 2 is absent: 0 in mIoU
+        (0.3333, 0.5)
     """
 
     higher_is_better = True

@@ -102,6 +102,13 @@ class SemanticTokenDistiller(Recomputed, TaskLayer):
 
     Raises:
         InputError: an option that does not exist, or no token.
+
+    Example:
+        >>> import torch
+        >>> distiller = SemanticTokenDistiller(tasks=3, width=64, head_dim=32, tokens=16)
+        >>> tokens = distiller(torch.rand(2, 3, 64, 8, 12), valid=None)
+        >>> tuple(tokens.shape)  # one set of 3 x 16 tokens, which every task reads
+        (2, 1, 48, 64)
     """
 
     per_task = "scale", "task_embedding"

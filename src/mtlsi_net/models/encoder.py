@@ -67,6 +67,15 @@ class TimmEncoder(Encoder):
     Raises:
         InputError: unknown backbone or option, or weights that are unavailable or do not fit: a backbone is never
             left at random weights silently.
+
+    Example:
+        >>> import torch
+        >>> encoder = TimmEncoder("test_convnext", pretrained=False)
+        >>> [spec.stride for spec in encoder.specs]
+        [4, 8, 16, 32]
+        >>> maps = encoder(torch.rand(1, 3, 64, 96))
+        >>> [tuple(map.shape[2:]) for map in maps]
+        [(16, 24), (8, 12), (4, 6), (2, 3)]
     """
 
     def __init__(

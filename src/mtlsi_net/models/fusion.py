@@ -229,6 +229,13 @@ class MultiScaleQueryFusion(nn.Module):
 
     Raises:
         InputError: an option that does not exist, or heads that do not fit.
+
+    Example:
+        >>> import torch
+        >>> fusion = MultiScaleQueryFusion(tasks=3, width=64, head_dim=32, scales=(1, 3))
+        >>> features = torch.rand(2, 3, 64, 8, 12)  # (B, T, C, h, w)
+        >>> tuple(fusion(features, valid=None).shape)
+        (2, 3, 64, 8, 12)
     """
 
     def __init__(

@@ -41,6 +41,15 @@ class MTLSINet(SharedMapNetwork):
         norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
         activations: task -> function from raw outputs to values, for feedback into features.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
+
+    Example:
+        >>> import torch
+        >>> from mtlsi_net import MTLSINet, TimmEncoder
+        >>> encoder = TimmEncoder("test_vit", pretrained=False)
+        >>> network = MTLSINet(encoder, {"semseg": 40, "depth": 1}, width=64, head_dim=32)
+        >>> prediction = network(torch.rand(1, 3, 64, 96))
+        >>> {name: tuple(map.shape) for name, map in prediction.final.items()}
+        {'semseg': (1, 40, 64, 96), 'depth': (1, 1, 64, 96)}
     """
 
     last_stages = "decoder", "head"

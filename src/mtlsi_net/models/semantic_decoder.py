@@ -162,6 +162,13 @@ class SemanticDecoder(PerTaskStage):
 
     Raises:
         InputError: an unknown option, or a depth below 1.
+
+    Example:
+        >>> import torch
+        >>> decoder = SemanticDecoder(tasks=3, width=64, head_dim=32, window=4)
+        >>> features, tokens = torch.rand(2, 3, 64, 8, 12), torch.rand(2, 3, 48, 64)
+        >>> tuple(decoder(features, tokens, valid=None).shape)
+        (2, 3, 64, 8, 12)
     """
 
     def __init__(

@@ -21,7 +21,13 @@ def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:
 
 
 def cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy of (B, K, H, W) logits against (B, 1, H, W) classes 0..K-1 as floats."""
+    """Return the mean cross-entropy of (B, K, H, W) logits against (B, 1, H, W) classes 0..K-1 as floats.
+
+    Example:
+        >>> logits, target = torch.zeros(1, 4, 1, 2), torch.tensor([[[[3.0, 255.0]]]])  # the second pixel has no label
+        >>> round(cross_entropy_loss(logits, target).item(), 4)  # log 4
+        1.3863
+    """
     classes = target[:, 0].long()
     total = F.cross_entropy(logits.float(), classes, ignore_index=IGNORE, reduction="sum")
     return total / _pixels(classes != IGNORE, labelled)
@@ -37,6 +43,11 @@ def balanced_cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor
         logits: (B, 2, H, W), negative and positive.
         target: (B, 1, H, W) in [0, 1], positive above 0.5.
         labelled: see above.
+
+    Example:
+        >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]])
+        >>> round(balanced_cross_entropy_loss(logits, target).item(), 4)  # (0.75 + 3 * 0.25) * log 2 / 4
+        0.2599
     """
     valid = target[:, 0] != IGNORE
     positive = (target[:, 0] > 0.5) & valid
@@ -57,6 +68,11 @@ def boundary_loss(logits: Tensor, target: Tensor, positive_weight: float, labell
         target: (B, 1, H, W) in [0, 1] (values between are soft labels).
         positive_weight: w in (0, 1).
         labelled: see above.
+
+    Example:
+        >>> logits, target = torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> round(boundary_loss(logits, target, positive_weight=0.95).item(), 4)  # (0.95 + 0.05) * log 2 / 2
+        0.3466
     """
     logits = logits.float()
     valid = target != IGNORE
@@ -67,7 +83,12 @@ def boundary_loss(logits: Tensor, target: Tensor, positive_weight: float, labell
 
 
 def l1_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Return the mean absolute error of (B, 1, H, W) in the target's unit (depth: metres)."""
+    """Return the mean absolute error of (B, 1, H, W) in the target's unit (depth: metres).
+
+    Example:
+        >>> l1_loss(torch.tensor([[[[1.0, 7.0]]]]), torch.tensor([[[[3.0, 255.0]]]])).item()
+        2.0
+    """
     valid = target != IGNORE
     error = (output.float() - torch.where(valid, target, 0.0)).abs()
     return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)
@@ -80,6 +101,11 @@ def normals_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None)
         output: (B, 3, H, W), of any length (normalised here, lengths below 1e-12 stay short).
         target: (B, 3, H, W) unit vectors, used as they are; a pixel with 255 in any channel is invalid.
         labelled: see above.
+
+    Example:
+        >>> output, target = torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0.0, 1.0, 0.0])
+        >>> normals_loss(output.view(1, 3, 1, 1), target.view(1, 3, 1, 1)).item()  # 0 + 1 + 1
+        2.0
     """
     valid = (target != IGNORE).all(dim=1, keepdim=True)
     unit = unit_vectors(output.float())

@@ -1,5 +1,6 @@
 """Every ablation and preset of conf/ as a network, and the controls against the stages they replace."""
 
+import copy
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -10,6 +11,7 @@ from helpers.miniature import compose_config
 from helpers.modules import BASELINES, CHANNELS, MODELS, PatchEncoder, randomise
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from mtlsi_net.cli.entry import user_errors
@@ -18,7 +20,6 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.ablations import AllPositions, GridTokens, IdentityStage, MatchedConvs, count_parameters
 from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
-from mtlsi_net.models.size import measure_size
 
 CONF = Path(__file__).parents[3] / "conf"
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
@@ -46,6 +47,14 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
+def ablated(ablation, width=64):
+    """Return the network of an ablation on its own, narrow unless its width is what it changes."""
+    cfg = copy.deepcopy(composed(f"ablation={ablation}"))
+    if "width" not in ablation:
+        cfg.model.width = width
+    return instantiate(cfg.model, _convert_="all")(encoder=PatchEncoder(), task_channels=CHANNELS)
+
+
 def step(net, size=(45, 61)):
     valid = torch.ones(2, 1, *size, dtype=torch.bool)
     valid[1, ..., 40:] = False
@@ -58,13 +67,15 @@ def step(net, size=(45, 61)):
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_ablation_runs_and_changes_something(ablation):
-    net = network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"]))
-    net.check_size((128, 160))
-    assert measure_size(net, (128, 160))["decoder_gflop"] > 0
-    step(net)
     cfg, full = composed(f"ablation={ablation}"), composed()
+    assert not OmegaConf.missing_keys(cfg)
+    OmegaConf.resolve(copy.deepcopy(cfg))
+    check_options(cfg.model, "model")
     same = cfg.model == full.model and cfg.task_weights == full.task_weights
     assert same == (ablation == "full")
+    net = ablated(ablation)
+    net.check_size((128, 160))
+    step(net)
 
 
 @pytest.mark.parametrize(("tasks", "width"), [(4, 64), (1, 64), (5, 320)])
@@ -186,8 +197,7 @@ def test_grid_tokens_are_means_over_cells_of_the_valid_part():
 
 @pytest.mark.parametrize("ablation", [name for name in ABLATIONS if name not in ("no_padding_mask", "batch_norm")])
 def test_more_padding_changes_nothing_with_any_ablation(ablation):
-    overrides = [] if "width" in ablation else ["model.width=64"]
-    net = randomise(network_of(f"ablation={ablation}", *overrides).double()).eval()
+    net = randomise(ablated(ablation).double()).eval()
     image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     margins = (128, 32, 128, 64)  # left and top by whole windows, so that the windows' grid stays in place
     canvas, valid = (F.pad(t, margins) for t in (image, torch.ones(1, 1, 64, 96, dtype=torch.bool)))
@@ -259,11 +269,7 @@ def test_models_export(model):
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_ablation_predicts_the_same_for_fewer_tasks(ablation):
-    net = (
-        randomise(network_of(f"ablation={ablation}", *([] if "width" in ablation else ["model.width=64"])))
-        .double()
-        .eval()
-    )
+    net = randomise(ablated(ablation)).double().eval()
     image, kept = torch.rand(1, 3, 70, 140, dtype=torch.float64), ["normals"]
     with torch.no_grad():
         whole = net(image).final

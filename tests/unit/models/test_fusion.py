@@ -17,11 +17,11 @@ HEADS = WIDTH // HEAD
 SCALES = (1, 3, 5)
 
 
-def make_attention(dtype=torch.float64):
+def make_attention(dtype=torch.float64, tasks=T):
     torch.manual_seed(0)
-    attention = SharedContextAttention(T, WIDTH, HEAD, SCALES).to(dtype)
+    attention = SharedContextAttention(tasks, WIDTH, HEAD, SCALES).to(dtype)
     torch.nn.init.normal_(attention.keys_values.key.bias)
-    return attention, torch.randn(B, T, WIDTH, 5, 6, dtype=dtype)
+    return attention, torch.randn(B, tasks, WIDTH, 5, 6, dtype=dtype)
 
 
 def quadratic(attention, x, valid):
@@ -32,12 +32,12 @@ def quadratic(attention, x, valid):
 
     k, v = (rows(y) for y in (attention.keys_values.key(x).relu(), attention.keys_values.value(x)))
     valid = torch.ones(B, 1, *x.shape[-2:], dtype=torch.bool) if valid is None else valid
-    real = valid.flatten(1).repeat(1, T).double()[:, None, None]
+    real = valid.flatten(1).repeat(1, x.shape[1]).double()[:, None, None]
     outputs = []
     for query in attention.queries(x, valid):
         kernel = rows(query) @ k.mT * real / real.sum(-1, keepdim=True)
         read = kernel @ v / (kernel.sum(-1, keepdim=True) + EPS)
-        outputs.append(read.unflatten(2, (T, -1)).permute(0, 2, 1, 4, 3).flatten(2, 3))
+        outputs.append(read.unflatten(2, (x.shape[1], -1)).permute(0, 2, 1, 4, 3).flatten(2, 3))
     y = attention.project.weight @ torch.cat(outputs, 2)
     return y.unflatten(3, x.shape[-2:])
 
@@ -153,8 +153,8 @@ def test_every_task_hears_of_every_other():
 
 
 def test_a_single_task_is_plain_linear_self_attention():
-    block = MultiScaleQueryFusion(1, WIDTH, HEAD)
-    assert block(torch.randn(B, 1, WIDTH, 5, 6), None).shape == (B, 1, WIDTH, 5, 6)
+    attention, x = make_attention(tasks=1)
+    torch.testing.assert_close(attention(x, None), quadratic(attention, x, None))
 
 
 def test_values_of_keys_are_scaled_before_the_product():

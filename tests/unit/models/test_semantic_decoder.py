@@ -1,7 +1,8 @@
+import pytest
 import torch
 from helpers.modules import randomise, without_gradient
 
-from mtlsi_net.models.semantic_decoder import CrossWindowBlock, SemanticDecoder, TokenAttention
+from mtlsi_net.models.semantic_decoder import CrossWindowBlock, Gate, SemanticDecoder, TokenAttention
 
 T, WIDTH, HEAD = 2, 64, 32
 
@@ -18,14 +19,23 @@ def test_token_attention_is_softmax_over_the_tokens():
         torch.testing.assert_close(y[:, t], expected)
 
 
-def test_a_block_mixes_its_branches_by_the_gate():
+@pytest.mark.parametrize(("branch", "bias"), [("local", 60.0), ("global", -60.0)])
+def test_a_gate_that_takes_one_branch_makes_the_block_of_that_branch_alone(branch, bias):
     block = randomise(CrossWindowBlock(T, WIDTH, HEAD, window=4, shift=0).double())
+    block.gate.weigh.weight.data.zero_()
+    block.gate.weigh.bias.data.fill_(bias)
+    alone = CrossWindowBlock(T, WIDTH, HEAD, window=4, shift=0, branches=branch).double()
+    assert not alone.load_state_dict(block.state_dict(), strict=False).missing_keys
     x, tokens = torch.randn(1, T, WIDTH, 8, 8).double(), torch.randn(1, 1, 10, WIDTH).double()
-    y = block.norm.tokens(x)
-    local, wide = block.local(y, None), block.wide(y, tokens)
-    gate = block.gate.weigh.tokens(torch.cat([local, wide], -1)).sigmoid()
-    mixed = block.project.tokens(gate * local + (1 - gate) * wide).movedim(-1, 2)
-    torch.testing.assert_close(block(x, tokens, None), block.feed_forward(x + mixed, None))
+    torch.testing.assert_close(block(x, tokens, None), alone(x, tokens, None))
+
+
+def test_a_gate_without_preference_takes_the_mean_of_both_branches():
+    gate = Gate(T, WIDTH)
+    torch.nn.init.zeros_(gate.weigh.weight)
+    torch.nn.init.zeros_(gate.weigh.bias)
+    local, global_ = torch.randn(2, 1, T, 3, 4, WIDTH).unbind()
+    torch.testing.assert_close(gate(local, global_), (local + global_) / 2)
 
 
 def test_tokens_alone_cross_distant_windows():

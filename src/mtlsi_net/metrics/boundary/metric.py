@@ -28,6 +28,16 @@ class BoundaryFMeasure(PooledMetric):
 
     Raises:
         InputError: unknown preset; prediction and truth of different sizes.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from mtlsi_net.core.types import Reference
+        >>> edge = np.zeros((1, 40, 60), np.uint8)
+        >>> edge[:, :, 30] = 255
+        >>> metric = BoundaryFMeasure("plain")
+        >>> metric.update([torch.from_numpy(edge / 255)], [Reference(edge, "boundaries")])
+        >>> {name: round(float(score), 3) for name, score in metric.compute().items() if name.startswith("odsF")}
+        {'odsF': 1.0}
     """
 
     total: Tensor

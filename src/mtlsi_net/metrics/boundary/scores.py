@@ -32,7 +32,12 @@ def precision_recall(counts: Counts, zero_over_zero: bool = False) -> tuple[Floa
 
 
 def f_measure(precision: Floats, recall: Floats) -> Floats:
-    """Return the harmonic mean of precision and recall; 0 where both are 0."""
+    """Return the harmonic mean of precision and recall; 0 where both are 0.
+
+    Example:
+        >>> float(f_measure(np.float64(0.5), np.float64(1.0)).round(3))
+        0.667
+    """
     total = precision + recall
     return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0.0)
 

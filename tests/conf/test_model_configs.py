@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from mtlsi_net.models.encoder import TimmEncoder
 
-CONF = Path(__file__).parents[3] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("[!_]*.yaml"))
 
 

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 from mtlsi_net.tasks.base import Task
 
-CONF = Path(__file__).parents[3] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 SETS = {
     "nyud": ["semseg", "depth", "normals", "boundary"],
     "rooms": ["semseg", "depth", "normals", "boundary"],
