@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint: ``python -m mtlsi_net.evaluate ckpt=outputs/.../checkpoints/last.ckpt``."""
+"""Evaluate a checkpoint: ``python -m mtlsi_net.evaluate ckpt=FILE|FOLDER``."""
 
 from omegaconf import DictConfig
 

@@ -111,5 +111,5 @@ def _describe(data: "MultiTaskDataModule", cache: Path) -> dict[str, Any]:
     try:
         return facts | describe_data(data.make_reader(data.targets), cache)
     except (OSError, UserError) as error:  # at the end of a run: its scores must not be lost for this
-        log.warning("%s: the record goes without digests of the data (%s)", data.root, error)
+        log.warning("%s: the record has no digests of the data (%s)", data.root, error)
         return facts | {"manifest_sha256": None}
