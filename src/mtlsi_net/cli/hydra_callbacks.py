@@ -10,6 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 
+from mtlsi_net.cli.effect import check_words
 from mtlsi_net.cli.entry import user_errors
 from mtlsi_net.cli.failures import failures
 from mtlsi_net.cli.folders import claim_run_folder, claim_sweep_folder
@@ -24,12 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class CheckValues(Callback):
-    """Ends with one line and exit code 2 if a setting has a value of the wrong kind, before anything is written."""
+    """Ends with one line and exit code 2 if a setting has no effect or a value of the wrong kind, before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Check what the command line composes."""
         HydraConfig.instance().set_config(config)  # for interpolations of ${hydra:...}
         with user_errors():
+            check_words(str(config.hydra.job.config_name), config)
             check_command(str(config.hydra.job.config_name), config)
 
 
