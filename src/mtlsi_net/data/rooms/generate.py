@@ -18,7 +18,7 @@ from mtlsi_net.core.io import atomic_file
 from mtlsi_net.core.parallel import map_in_processes
 from mtlsi_net.data.rooms.render import MIN_SIDE, RoomImage, render_room
 
-VERSION = 2
+VERSION = 3
 """Counts up whenever the same seed gives other images."""
 CAMERAS = "cameras"
 """Folder of one JSON file for each image; ``cameras.json`` is put together from them at the end."""

@@ -7,9 +7,9 @@ averaging over such tiles, within one surface, gives the 16-sample result everyw
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
+from mtlsi_net.data.rooms.exact import channel_means, cos_sin, exp, log, power
 from mtlsi_net.data.rooms.materials import GAMMA, Records
 from mtlsi_net.data.rooms.raycast import FACES, Floats, Geometry, Ints, Vector, compiled, first_hit, unblocked
 from mtlsi_net.data.rooms.solids import Light
@@ -29,7 +29,8 @@ FLUSH_METRES = 0.02
 """and at most this far off each other's tangent plane."""
 FARTHEST = 50.0
 BRIGHTEST = 6.0
-LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+SHOULDER = 1.3
+LUMA = 0.2126, 0.7152, 0.0722
 
 
 class Samples(NamedTuple):
@@ -174,8 +175,8 @@ def _hemisphere(normals: Floats, samples: Samples) -> Floats:
         a = -1.0 / (sign + z)
         b = x * y * a
         u, turn, _ = _sample(samples, n, 0)
-        angle = 2 * np.pi * turn
-        p, q, r = np.sqrt(u) * np.cos(angle), np.sqrt(u) * np.sin(angle), np.sqrt(1.0 - u)
+        c, s = cos_sin(2 * np.pi * turn)
+        p, q, r = np.sqrt(u) * c, np.sqrt(u) * s, np.sqrt(1.0 - u)
         out[n, 0] = p * (1.0 + sign * x * x * a) + q * b + r * x
         out[n, 1] = p * sign * b + q * (sign + y * y * a) + r * y
         out[n, 2] = -p * sign * x - q * y + r * z
@@ -191,7 +192,7 @@ def _bounce(surfaces: Surfaces, lights: list[Light], points: Floats, normals: Fl
     centers, facings, power = (np.array([getattr(x, name) for x in lights]) for name in ("center", "facing", "color"))
     received = _unshadowed(centers, facings, power, there, normal)
     # Spots right beside a lamp are rarely met and then very bright: without a limit they show as specks.
-    mean = received.mean(axis=0)
+    mean = channel_means(received)
     received = np.minimum(received, BOUNCE_LIMIT * mean)
     colors = surfaces.materials["colors"][:, :2].mean(axis=1)
     open_share = np.minimum(distance / OCCLUSION_METRES, 1)[:, None]
@@ -221,23 +222,67 @@ def light_up(
     return shaped.reshape(-1, 6)
 
 
+@compiled
+def _key(light: Floats) -> float:
+    """Return the geometric mean of the luminance of ``light`` (N, 3)."""
+    total = 0.0
+    for n in range(len(light)):
+        total += log(LUMA[0] * light[n, 0] + LUMA[1] * light[n, 1] + LUMA[2] * light[n, 2] + 1e-4)
+    return exp(total / len(light))
+
+
+@compiled
+def _weighted(values: Floats, weights: Floats, step: int) -> Floats:
+    """Return the weighted sums, (H, W - (K - 1) step), of values (H, W) that lie ``step`` columns apart, weights (K,)."""
+    out = np.zeros((values.shape[0], values.shape[1] - (len(weights) - 1) * step))
+    for i in range(out.shape[0]):
+        for k in range(len(weights)):
+            for j in range(out.shape[1]):
+                out[i, j] += weights[k] * values[i, j + k * step]
+    return out
+
+
+def _blurred(light: Floats, sigma: float) -> Floats:
+    """Return light (H, W, 3) blurred by a Gaussian of ``sigma`` pixels, mirrored at the borders."""
+    height, width, channels = light.shape
+    reach = max(1, round(4 * sigma))
+    bell = [exp(-0.5 * (k / sigma) * (k / sigma)) for k in range(-reach, reach + 1)]
+    weights = np.array(bell) / sum(bell)
+    wide = np.pad(light, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    rows = _weighted(wide.reshape(1, -1), weights, wide[0].size).reshape(height, -1)
+    return _weighted(rows, weights, channels).reshape(light.shape)
+
+
+def _thresholds() -> Floats:
+    """Return the light (255,) from which each next level is stored: a film-like shoulder, then gamma.
+
+    The shoulder keeps lamps and windows from clipping hard.
+    """
+    levels = (np.arange(255) + 0.5) / 255
+    return np.array([-log(1 - power(level, GAMMA)) / SHOULDER for level in levels])
+
+
+THRESHOLDS = _thresholds()
+
+
 def develop(radiance: Floats, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return radiance (H, W, 3) as a camera would store it: uint8 RGB.
 
     Exposure and white balance follow the scene, imperfectly; then vignetting, lens blur, noise and a tone curve.
     """
     height, width = radiance.shape[:2]
-    radiance = radiance.astype(np.float32)
-    light = np.minimum(radiance, BRIGHTEST * np.percentile(radiance, 75) + 1e-6)
-    tint = light.mean(axis=(0, 1)) / light.mean()
-    light *= tint ** -rng.uniform(0.3, 0.9) * np.exp(rng.normal(0, 0.04, 3)).astype(np.float32)
-    key = np.exp(np.log(light @ LUMA + 1e-4).mean())
-    light *= 0.28 * 2.0 ** rng.normal(0, 0.35) / key
+    upper = 3 * radiance.size // 4
+    light = np.minimum(radiance, BRIGHTEST * np.partition(radiance, upper, axis=None)[upper] + 1e-6)
+    tint = channel_means(light.reshape(-1, 3))
+    balance, gains = rng.uniform(0.3, 0.9), rng.normal(0, 0.04, 3)
+    gray = (tint[0] + tint[1] + tint[2]) / 3
+    light *= [exp(gain) * power(gray / channel, balance) for gain, channel in zip(gains, tint, strict=True)]
+    light *= 0.28 * power(2.0, rng.normal(0, 0.35)) / _key(light.reshape(-1, 3))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    light /= (1 + rng.uniform(0.0, 0.35) * (x**2 + y**2) / 2)[..., None].astype(np.float32) ** 2
-    light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.3, 0.75) * max(1.0, height / 300))
-    noise = rng.standard_normal(light.shape, dtype=np.float32)
-    light += noise * np.sqrt(rng.uniform(0.0, 0.03) ** 2 * light.clip(0) + rng.uniform(0.001, 0.008) ** 2)
-    # A film-like shoulder keeps lamps and windows from clipping hard.
-    curve = (1 - np.exp(-1.3 * light.clip(0))) ** (1 / GAMMA)
-    return (255 * curve).round().clip(0, 255).astype(np.uint8)
+    falloff = 1 + rng.uniform(0.0, 0.35) * (x * x + y * y) / 2
+    light /= (falloff * falloff)[..., None]
+    light = _blurred(light, rng.uniform(0.3, 0.75) * max(1.0, height / 300))
+    noise = rng.normal(0.0, 1.0, light.shape)
+    shot, read = rng.uniform(0.0, 0.03), rng.uniform(0.001, 0.008)
+    light += noise * np.sqrt(shot * shot * light + read * read)
+    return np.searchsorted(THRESHOLDS, light, side="right").astype(np.uint8)
