@@ -116,6 +116,6 @@ class Draws(np.random.Generator):
             size = low.shape
         return low + (high - low) * self.random(size)
 
-    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Any = None) -> Any:
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
         """Return normal numbers of mean ``loc`` and standard deviation ``scale``."""
         return loc + scale * (np.rint(self.standard_normal(size) / NORMAL_STEP) * NORMAL_STEP)

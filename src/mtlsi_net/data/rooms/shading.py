@@ -5,9 +5,10 @@ averaging over such tiles, within one surface, gives the 16-sample result everyw
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtlsi_net.data.rooms.exact import channel_means, cos_sin, exp, log, power
 from mtlsi_net.data.rooms.materials import GAMMA, Records
@@ -244,13 +245,12 @@ def _weighted(values: Floats, weights: Floats, step: int) -> Floats:
 
 def _blurred(light: Floats, sigma: float) -> Floats:
     """Return light (H, W, 3) blurred by a Gaussian of ``sigma`` pixels, mirrored at the borders."""
-    height, width, channels = light.shape
     reach = max(1, round(4 * sigma))
     bell = [exp(-0.5 * (k / sigma) * (k / sigma)) for k in range(-reach, reach + 1)]
     weights = np.array(bell) / sum(bell)
     wide = np.pad(light, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    rows = _weighted(wide.reshape(1, -1), weights, wide[0].size).reshape(height, -1)
-    return _weighted(rows, weights, channels).reshape(light.shape)
+    rows = _weighted(wide.reshape(1, -1), weights, wide[0].size).reshape(len(light), -1)
+    return _weighted(rows, weights, light.shape[2]).reshape(light.shape)
 
 
 def _thresholds() -> Floats:
@@ -263,9 +263,29 @@ def _thresholds() -> Floats:
 
 
 THRESHOLDS = _thresholds()
+BRIGHTEST_ROOT = 2.1
+"""Square root of a light just beyond the last threshold."""
+GUESSES = np.searchsorted(THRESHOLDS, np.linspace(0, BRIGHTEST_ROOT, 256) ** 2)
+"""Levels (256,) of the lights whose square roots are 0 .. ``BRIGHTEST_ROOT``; for finding a light's level quickly."""
 
 
-def develop(radiance: Floats, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+@compiled
+def _levels(light: Floats, thresholds: Floats, guesses: Ints) -> NDArray[np.uint8]:
+    """Return the number of ``thresholds`` (ascending) that each value (N,) reaches, searched from a guess."""
+    levels = np.empty(len(light), dtype=np.uint8)
+    last = len(guesses) - 1
+    for n in range(len(light)):
+        root = min(np.sqrt(max(0.0, light[n])), BRIGHTEST_ROOT)
+        level = guesses[int(root * (last / BRIGHTEST_ROOT))]
+        while level > 0 and light[n] < thresholds[level - 1]:
+            level -= 1
+        while level < len(thresholds) and light[n] >= thresholds[level]:
+            level += 1
+        levels[n] = level
+    return levels
+
+
+def develop(radiance: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return radiance (H, W, 3) as a camera would store it: uint8 RGB.
 
     Exposure and white balance follow the scene, imperfectly; then vignetting, lens blur, noise and a tone curve.
@@ -285,4 +305,4 @@ def develop(radiance: Floats, rng: np.random.Generator) -> np.ndarray[Any, np.dt
     noise = rng.normal(0.0, 1.0, light.shape)
     shot, read = rng.uniform(0.0, 0.03), rng.uniform(0.001, 0.008)
     light += noise * np.sqrt(shot * shot * light + read * read)
-    return np.searchsorted(THRESHOLDS, light, side="right").astype(np.uint8)
+    return _levels(light.ravel(), THRESHOLDS, GUESSES).reshape(light.shape)

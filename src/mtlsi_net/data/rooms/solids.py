@@ -112,9 +112,7 @@ class Piece:
             self.solids.append(Solid(s.shape, center, s.half, axes, s.material, s.instance + count, s.taper, s.casts))
         self.labels += other.labels
         self.lights += [
-            Light(
-                transform(turn, x.center) + shift, product(turn, x.extent), x.color, transform(turn, x.facing)
-            )
+            Light(transform(turn, x.center) + shift, product(turn, x.extent), x.color, transform(turn, x.facing))
             for x in other.lights
         ]
 
