@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtlsi_net.data.rooms import exact
-from mtlsi_net.data.rooms.shading import GUESSES, THRESHOLDS, _blurred, _levels
+from mtlsi_net.data.rooms.develop import GUESSES, THRESHOLDS, _blurred, _levels
 
 
 def values(function, inputs):

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from mtlsi_net.data.class_sets import CLASS_SETS
 from mtlsi_net.data.rooms.cameras import Camera, choose_camera
+from mtlsi_net.data.rooms.develop import develop
 from mtlsi_net.data.rooms.exact import Draws, dot, length
 from mtlsi_net.data.rooms.materials import surface_color
 from mtlsi_net.data.rooms.raycast import FACES, Floats, Ints, compiled, first_hit
 from mtlsi_net.data.rooms.scenes import sample_scene
-from mtlsi_net.data.rooms.shading import Surfaces, develop, light_up
+from mtlsi_net.data.rooms.shading import Surfaces, light_up
 from mtlsi_net.data.rooms.solids import Scene
 
 CREASE = np.sqrt(0.75)
