@@ -34,7 +34,8 @@ def generate_rooms(
     """Write ``train`` + ``val`` rooms to ``root``; existing images are kept, so that an interrupted run resumes.
 
     Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
-    The files depend neither on ``workers`` nor on the CPU. Ids are "0001"..., first the training images, then the validation images.
+    The files depend neither on ``workers`` nor on the CPU. Ids are "0001"..., first the training images, then the
+    validation images.
     ``train`` and ``val`` are at least 1, ``height`` and ``width`` at least 16 pixels, ``seed`` at least 0; ``workers`` = 0
     means a process for each core.
 
