@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlsi_net.data.rooms.exact import cos_sin, length
 from mtlsi_net.data.rooms.raycast import FACES, Floats, Geometry, Ints, first_hit
 from mtlsi_net.data.rooms.solids import Scene
 
@@ -44,7 +45,8 @@ class Camera:
     def directions(self, rows: Floats, columns: Floats) -> Floats:
         """Return world rays (N, 3) through pixel positions (N,), of length 1 along the optical axis."""
         x, y = (columns - self.cx) / self.fx, (self.cy - rows) / self.fy
-        return np.stack([x, y, np.ones_like(x)], axis=1) @ self.axes
+        right, up, forward = self.axes
+        return x[:, None] * right + y[:, None] * up + forward
 
     def resized(self, height: int, width: int) -> "Camera":
         """Return the same view at another size."""
@@ -66,11 +68,11 @@ class Camera:
 
 def _axes(forward: Floats, roll: float) -> Floats:
     """Return rows right, up, forward of a camera looking along ``forward``, turned about it by ``roll`` radians."""
-    forward = forward / np.linalg.norm(forward)
+    forward = forward / length(forward)
     right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
+    right /= length(right)
     up = np.cross(right, forward)
-    c, s = np.cos(roll), np.sin(roll)
+    c, s = cos_sin(roll)
     return np.stack([c * right + s * up, c * up - s * right, forward])
 
 
@@ -83,14 +85,15 @@ def _sample(rng: np.random.Generator, scene: Scene, height: int, width: int) -> 
         return None
     # Look at an object, or roughly across the room; most photographs point slightly down.
     # Large objects are chosen more often.
-    sizes = np.linalg.norm(scene.obstacles[:, 1] - scene.obstacles[:, 0], axis=1)
+    sizes = length(scene.obstacles[:, 1] - scene.obstacles[:, 0])
     chosen = rng.choice(len(sizes), p=sizes / sizes.sum())
     target = scene.obstacles[chosen].mean(axis=0) + rng.normal(0, 0.3, 3)
     across = np.array([*scene.room[:2] / 2, rng.uniform(0.5, 1.3)])
     forward = (0.5 * target + 0.5 * across if rng.random() < 0.7 else target) - at
-    level = np.linalg.norm(forward[:2])
+    level = np.sqrt(forward[0] * forward[0] + forward[1] * forward[1])
     forward[2] = np.clip(forward[2], -0.6 * level, 0.15 * level)
-    focal = 0.5 / np.tan(np.radians(rng.uniform(*VIEW_DEGREES)) / 2) * width
+    c, s = cos_sin(rng.uniform(*VIEW_DEGREES) * np.pi / 360)
+    focal = 0.5 * c / s * width
     cx, cy = (width - 1) / 2 + rng.normal(0, 0.01) * width, (height - 1) / 2 + rng.normal(0, 0.01) * height
     return Camera(at, _axes(forward, rng.normal(0, 0.03)), focal, focal, cx, cy, height, width)
 

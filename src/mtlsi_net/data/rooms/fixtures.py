@@ -1,10 +1,8 @@
 """Small objects of generated rooms, and objects on walls and ceilings; each in its own frame (see ``solids``)."""
 
-import colorsys
-
 import numpy as np
 
-from mtlsi_net.data.rooms.materials import GAMMA, MaterialBook, random_color
+from mtlsi_net.data.rooms.materials import MaterialBook, linear, random_color
 from mtlsi_net.data.rooms.raycast import Floats
 from mtlsi_net.data.rooms.solids import Light, Piece, lean
 
@@ -18,7 +16,7 @@ def light_color(rng: np.random.Generator) -> Floats:
     else:
         warmth = rng.uniform(-0.15, 0.5)
         hsv = (0.085 if warmth > 0 else 0.6), abs(warmth), 1.0
-    color = np.array(colorsys.hsv_to_rgb(*hsv)) ** GAMMA
+    color = linear(hsv)
     return color / color.mean()
 
 

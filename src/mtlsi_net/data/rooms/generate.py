@@ -18,7 +18,7 @@ from mtlsi_net.core.io import atomic_file
 from mtlsi_net.core.parallel import map_in_processes
 from mtlsi_net.data.rooms.render import MIN_SIDE, RoomImage, render_room
 
-VERSION = 2
+VERSION = 3
 """Counts up whenever the same seed gives other images."""
 CAMERAS = "cameras"
 """Folder of one JSON file for each image; ``cameras.json`` is put together from them at the end."""
@@ -34,7 +34,8 @@ def generate_rooms(
     """Write ``train`` + ``val`` rooms to ``root``; existing images are kept, so that an interrupted run resumes.
 
     Of several calls at once, in any processes, one writes and the others wait. A complete folder is not written to.
-    The files do not depend on ``workers``. Ids are "0001"..., first the training images, then the validation images.
+    The files depend neither on ``workers`` nor on the CPU. Ids are "0001"..., first the training images, then the
+    validation images.
     ``train`` and ``val`` are at least 1, ``height`` and ``width`` at least 16 pixels, ``seed`` at least 0; ``workers`` = 0
     means a process for each core.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlsi_net.data.rooms.exact import cos_sin, power, tanh
 from mtlsi_net.data.rooms.raycast import Floats, Ints, Vector, compiled
 
 PLAIN, WOOD, PLANKS, TILES, STRIPES, SCENERY = range(6)
@@ -28,16 +29,20 @@ CHANNELS = 3
 GAMMA = 2.2
 
 
+def linear(hsv: Vector) -> Floats:
+    """Return the linear RGB colour (3,) of hue, saturation and value, all in 0..1."""
+    return np.array([power(channel, GAMMA) for channel in colorsys.hsv_to_rgb(*hsv)])
+
+
 def random_color(rng: np.random.Generator, value: tuple[float, float], saturation: float = 0.6) -> Floats:
     """Return a linear RGB colour in 0..1: any hue, saturation mostly well below its bound, brightness in ``value``."""
-    hsv = rng.random(), saturation * rng.random() ** 2, rng.uniform(*value)
-    return np.array(colorsys.hsv_to_rgb(*hsv)) ** GAMMA
+    hue, share = rng.random(), rng.random()
+    return linear((hue, saturation * share * share, rng.uniform(*value)))
 
 
 def wood_color(rng: np.random.Generator) -> Floats:
     """Return a linear RGB colour between pale birch and dark walnut."""
-    hsv = rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85)
-    return np.array(colorsys.hsv_to_rgb(*hsv)) ** GAMMA
+    return linear((rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.85)))
 
 
 class MaterialBook:
@@ -178,8 +183,8 @@ def _figure(pattern: int, x: float, y: float, z: float, height: float) -> tuple[
         cells = int(np.floor(x)) + int(np.floor(y)) + int(np.floor(z))
         return float(cells % 2), max(_seam(x, 0.04), max(_seam(y, 0.04), _seam(z, 0.04)))
     if pattern == STRIPES:
-        return 0.5 + 0.5 * np.tanh(4.0 * np.sin(2 * np.pi * (x + y))), 0.0
-    ground = 0.5 + 0.5 * np.tanh(8.0 * (0.25 * (_noise(x, y, 0.0) - 0.5) - height))
+        return 0.5 + 0.5 * tanh(4.0 * cos_sin(2 * np.pi * (x + y))[1]), 0.0
+    ground = 0.5 + 0.5 * tanh(8.0 * (0.25 * (_noise(x, y, 0.0) - 0.5) - height))
     blob = 0.7 * _noise(x + 31.0, y, z) + 0.3 * _noise(4 * x, y, 4 * z)
     return ground, min(0.8, max(0.0, 4.0 * (blob - 0.58)))
 

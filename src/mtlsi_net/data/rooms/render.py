@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from mtlsi_net.data.class_sets import CLASS_SETS
 from mtlsi_net.data.rooms.cameras import Camera, choose_camera
+from mtlsi_net.data.rooms.develop import develop
+from mtlsi_net.data.rooms.exact import Draws, dot, length
 from mtlsi_net.data.rooms.materials import surface_color
 from mtlsi_net.data.rooms.raycast import FACES, Floats, Ints, compiled, first_hit
 from mtlsi_net.data.rooms.scenes import sample_scene
-from mtlsi_net.data.rooms.shading import Surfaces, develop, light_up
+from mtlsi_net.data.rooms.shading import Surfaces, light_up
 from mtlsi_net.data.rooms.solids import Scene
 
-CREASE = np.cos(np.radians(30))
+CREASE = np.sqrt(0.75)
 """Cosine of the angle between normals above which two faces of one object meet in a crease (our choice)."""
 DEPTH_STEP = 0.05
 """Relative step in depth that makes a boundary between two faces of one object (our choice)."""
@@ -70,7 +72,7 @@ def boundaries(instances: Ints, faces: Ints, normals: Floats, depth: Floats) -> 
 
 def _angled(a: Floats, b: Floats) -> NDArray[np.bool_]:
     """Return where unit vectors (..., 3) are further apart than in a crease."""
-    return np.asarray(np.einsum("...c,...c->...", a, b) < CREASE)
+    return np.asarray(dot(a, b) < CREASE)
 
 
 @compiled
@@ -103,7 +105,7 @@ class _View:
 
     def _color(self, rays: Floats, depth: Floats, face: Ints, normal: Floats, lighting: Floats) -> Floats:
         solids, surfaces = face // FACES, self.surfaces
-        slant = np.abs(np.einsum("nc,nc->n", rays, normal)) / np.sqrt(np.einsum("nc,nc->n", rays, rays))
+        slant = np.abs(dot(rays, normal)) / length(rays)
         footprint = depth / self.camera.fx / np.maximum(slant, 0.1)
         points, material = self.camera.position + depth[:, None] * rays, surfaces.materials
         albedo = surface_color(points, solids, footprint, surfaces.geometry.to_unit, surfaces.halves, material)
@@ -141,7 +143,7 @@ def _mixed(faces: Ints) -> NDArray[np.bool_]:
 
 def render_room(seed: int, index: int, height: int, width: int) -> RoomImage:
     """Return image ``index`` of the data set of ``seed`` (both at least 0; sides of at least 16 pixels), a pure function."""
-    rng = np.random.default_rng([seed, index])
+    rng = Draws(np.random.PCG64([seed, index]))
     scene = sample_scene(rng)
     solids = scene.ordered()
     materials = scene.materials[[s.material for s in solids]]
@@ -153,7 +155,8 @@ def render_room(seed: int, index: int, height: int, width: int) -> RoomImage:
     instances = np.array([s.instance for s in solids])[view.face // FACES]
     classes = np.array([names.index(label) for label in scene.piece.labels], dtype=np.uint8)
     # Rows right, up, forward: the third coordinate of a normal towards the camera is minus its part along forward.
-    normals = (view.normal @ camera.axes.T * (1.0, 1.0, -1.0)).reshape(*size, 3)
+    right, up, forward = camera.axes
+    normals = np.stack([dot(view.normal, axis) for axis in (right, up, -forward)], axis=-1).reshape(*size, 3)
     depth = view.depth.reshape(size)
     return RoomImage(
         image=develop(view.radiance(), rng),

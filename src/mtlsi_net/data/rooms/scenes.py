@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mtlsi_net.data.rooms import fixtures, furniture
+from mtlsi_net.data.rooms.exact import cos_sin
 from mtlsi_net.data.rooms.furniture import Maker
 from mtlsi_net.data.rooms.materials import MaterialBook
 from mtlsi_net.data.rooms.raycast import Floats, Vector
@@ -23,7 +24,7 @@ SLACK = 1e-6
 
 def _moved(at: Vector, angle: float, right: float, ahead: float) -> tuple[float, float]:
     """Return (x, y) of what lies ``right`` and ``ahead`` of a place as seen from there, turned by ``angle``."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = cos_sin(angle)
     return at[0] + c * right - s * ahead, at[1] + s * right + c * ahead
 
 
@@ -55,7 +56,8 @@ class Room:
         if solid:
             self.obstacles += list(boxes)
         if front:
-            zone, ahead = placed.bounds(), np.array([-np.sin(angle), np.cos(angle), 0.0]) * front
+            c, s = cos_sin(angle)
+            zone, ahead = placed.bounds(), np.array([-s, c, 0.0]) * front
             zone[0], zone[1] = zone[0] + np.minimum(ahead, 0), zone[1] + np.maximum(ahead, 0)
             self.keep_free.append(zone)
         self.piece.absorb(placed, (0.0, 0.0, 0.0))

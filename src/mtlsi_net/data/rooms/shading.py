@@ -1,16 +1,16 @@
-"""Shading of generated rooms: soft shadows, one bounce between surfaces, highlights, and the look of a camera.
+"""Shading of generated rooms: soft shadows, one bounce between surfaces, and highlights.
 
 Each pixel casts one ray to each light and one into the room, all 16 pixels of a 4 x 4 tile to different sample points;
 averaging over such tiles, within one surface, gives the 16-sample result everywhere at the cost of one sample.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from mtlsi_net.data.rooms.materials import GAMMA, Records
+from mtlsi_net.data.rooms.exact import channel_means, cos_sin
+from mtlsi_net.data.rooms.materials import Records
 from mtlsi_net.data.rooms.raycast import FACES, Floats, Geometry, Ints, Vector, compiled, first_hit, unblocked
 from mtlsi_net.data.rooms.solids import Light
 
@@ -28,8 +28,6 @@ ALIKE = 0.9
 FLUSH_METRES = 0.02
 """and at most this far off each other's tangent plane."""
 FARTHEST = 50.0
-BRIGHTEST = 6.0
-LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
 class Samples(NamedTuple):
@@ -174,8 +172,8 @@ def _hemisphere(normals: Floats, samples: Samples) -> Floats:
         a = -1.0 / (sign + z)
         b = x * y * a
         u, turn, _ = _sample(samples, n, 0)
-        angle = 2 * np.pi * turn
-        p, q, r = np.sqrt(u) * np.cos(angle), np.sqrt(u) * np.sin(angle), np.sqrt(1.0 - u)
+        c, s = cos_sin(2 * np.pi * turn)
+        p, q, r = np.sqrt(u) * c, np.sqrt(u) * s, np.sqrt(1.0 - u)
         out[n, 0] = p * (1.0 + sign * x * x * a) + q * b + r * x
         out[n, 1] = p * sign * b + q * (sign + y * y * a) + r * y
         out[n, 2] = -p * sign * x - q * y + r * z
@@ -191,7 +189,7 @@ def _bounce(surfaces: Surfaces, lights: list[Light], points: Floats, normals: Fl
     centers, facings, power = (np.array([getattr(x, name) for x in lights]) for name in ("center", "facing", "color"))
     received = _unshadowed(centers, facings, power, there, normal)
     # Spots right beside a lamp are rarely met and then very bright: without a limit they show as specks.
-    mean = received.mean(axis=0)
+    mean = channel_means(received)
     received = np.minimum(received, BOUNCE_LIMIT * mean)
     colors = surfaces.materials["colors"][:, :2].mean(axis=1)
     open_share = np.minimum(distance / OCCLUSION_METRES, 1)[:, None]
@@ -219,25 +217,3 @@ def light_up(
     for side, down in ((TILE, 1), (TILE, 0), (TILE + 1, 1), (TILE + 1, 0)):
         shaped = _average(shaped, points.reshape(grid), normals.reshape(grid), side, down, 1 - down)
     return shaped.reshape(-1, 6)
-
-
-def develop(radiance: Floats, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return radiance (H, W, 3) as a camera would store it: uint8 RGB.
-
-    Exposure and white balance follow the scene, imperfectly; then vignetting, lens blur, noise and a tone curve.
-    """
-    height, width = radiance.shape[:2]
-    radiance = radiance.astype(np.float32)
-    light = np.minimum(radiance, BRIGHTEST * np.percentile(radiance, 75) + 1e-6)
-    tint = light.mean(axis=(0, 1)) / light.mean()
-    light *= tint ** -rng.uniform(0.3, 0.9) * np.exp(rng.normal(0, 0.04, 3)).astype(np.float32)
-    key = np.exp(np.log(light @ LUMA + 1e-4).mean())
-    light *= 0.28 * 2.0 ** rng.normal(0, 0.35) / key
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    light /= (1 + rng.uniform(0.0, 0.35) * (x**2 + y**2) / 2)[..., None].astype(np.float32) ** 2
-    light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.3, 0.75) * max(1.0, height / 300))
-    noise = rng.standard_normal(light.shape, dtype=np.float32)
-    light += noise * np.sqrt(rng.uniform(0.0, 0.03) ** 2 * light.clip(0) + rng.uniform(0.001, 0.008) ** 2)
-    # A film-like shoulder keeps lamps and windows from clipping hard.
-    curve = (1 - np.exp(-1.3 * light.clip(0))) ** (1 / GAMMA)
-    return (255 * curve).round().clip(0, 255).astype(np.uint8)

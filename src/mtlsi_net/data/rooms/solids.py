@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtlsi_net.data.rooms.exact import cos_sin, product, transform
 from mtlsi_net.data.rooms.materials import Records
 from mtlsi_net.data.rooms.raycast import BOX, CYLINDER, ELLIPSOID, Floats, Geometry, Ints, Vector
 
@@ -41,13 +42,13 @@ class Light:
 
 def _turn(angle: float) -> Floats:
     """Return the rotation about the vertical axis by ``angle`` radians, counter-clockwise from above."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = cos_sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def lean(angle: float) -> Floats:
     """Return the rotation about x by ``angle`` radians, which moves what is above to negative y."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = cos_sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
@@ -105,13 +106,14 @@ class Piece:
     def absorb(self, other: "Piece", at: Vector, angle: float = 0.0) -> None:
         """Take over the instances of another piece, turned by ``angle`` and moved to ``at``."""
         turn, shift, count = _turn(angle), np.array(at), len(self.labels)
-        for s in other.solids:
-            center, axes = turn @ s.center + shift, turn @ s.axes
+        centers = transform(turn, np.array([s.center for s in other.solids])) + shift
+        turned = product(turn, np.array([s.axes for s in other.solids]))
+        for s, center, axes in zip(other.solids, centers, turned, strict=True):
             self.solids.append(Solid(s.shape, center, s.half, axes, s.material, s.instance + count, s.taper, s.casts))
         self.labels += other.labels
         self.lights += [
-            Light(turn @ light.center + shift, turn @ light.extent, light.color, turn @ light.facing)
-            for light in other.lights
+            Light(transform(turn, x.center) + shift, product(turn, x.extent), x.color, transform(turn, x.facing))
+            for x in other.lights
         ]
 
     def bounds(self) -> Floats:
@@ -130,7 +132,7 @@ class Piece:
 def _solid_bounds(solids: list[Solid]) -> tuple[Floats, Floats]:
     """Return the lower and upper corners, (P, 3), of boxes around the solids."""
     centers = np.array([s.center for s in solids])
-    reach = np.array([np.abs(s.axes) @ s.half for s in solids])
+    reach = transform(np.abs(np.array([s.axes for s in solids])), np.array([s.half for s in solids]))
     return centers - reach, centers + reach
 
 
@@ -159,7 +161,7 @@ class Scene:
         solids = self.ordered()
         scaled = np.array([s.axes.T / s.half[:, None] for s in solids])
         centers = np.array([s.center for s in solids])
-        shift = -np.einsum("pij,pj->pi", scaled, centers)
+        shift = -transform(scaled, centers)
         first: Ints = np.searchsorted([s.instance for s in solids], np.arange(len(self.piece.labels) + 1)).astype(
             np.int64
         )
