@@ -95,7 +95,9 @@ def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
         return False
     unreached = unreached_parameters(module.network, image_size, bool(module.weighting.aux))
     if unreached:
-        log.info("%d parameters get no gradient, e.g. %s: DDP searches for them in every step", len(unreached), unreached[0])
+        log.info(
+            "%d parameters get no gradient, e.g. %s: DDP searches for them in every step", len(unreached), unreached[0]
+        )
     return unreached is None or bool(unreached)
 
 
