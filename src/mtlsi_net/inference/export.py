@@ -19,6 +19,7 @@ from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.inference.exported import ANOTHER, FACTS, MODEL, ONNX, PROGRAM
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.model_card import describe_tasks
 from mtlsi_net.inference.predict import load_model
@@ -33,7 +34,7 @@ BATCH = 2
 """Batch size of the example that dynamic graphs are traced with: torch treats a batch of 1 as a constant."""
 LEAST = 2
 """Fewest windows along a side of an exported graph: torch treats 1 as a constant, and its format refuses it."""
-SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
+SUFFIXES = {"onnx": ONNX, "torch_export": PROGRAM, "safetensors": ""}
 
 
 class Graph(nn.Module):
@@ -61,6 +62,8 @@ def export(cfg: DictConfig) -> Path:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"format=onnx needs {package}; install it with pip install 'mtlsi-net[export]'")
     model = load_model(cfg)
+    if not isinstance(model, Model):
+        raise UserError(f"ckpt={cfg.ckpt} is a graph already; {ANOTHER}")
     sides = list(model.size) if cfg.size is None else as_list(cfg.size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise UserError(f"size={sides} is not valid; pass [height, width] in pixels")
@@ -80,7 +83,8 @@ def export(cfg: DictConfig) -> Path:
 def _destination(cfg: DictConfig, suffix: str) -> Path:
     """Return the path to write, never a run's folder: ``cfg.out`` or the run's or model's folder name, with ``suffix``."""
     source = Path(cfg.ckpt).resolve()
-    path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
+    named = source if source.is_dir() else source.parent.parent
+    path = Path(cfg.out or (source.stem if source.suffix == PROGRAM else named.name) or "model")
     if not path.name.endswith(suffix):  # torch opens its own format only with its suffix
         path = path.with_name(f"{path.name}{suffix}")
     if path.resolve() == source or RunFolder(path).config.is_file():
@@ -119,7 +123,11 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
                 remedy = "; dynamic=false exports one fixed size" if attempt else ""
                 raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
             log.warning("%s cannot be exported with dynamic sizes (%s); exporting %dx%d only", name, reason, *size)
-    facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
+    facts |= {
+        "tasks": describe_tasks(model.tasks),
+        "licences": model.about.get("licences", {}),
+        MODEL: model.arguments(),
+    }
     write, run = _FORMATS[cfg.format]
     log.info("converting to %s", cfg.format)
     write(program, path, list(model.tasks), facts)
@@ -144,7 +152,7 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(Graph(model).eval(), (example,), dynamic_shapes=shapes)
-    return program, facts | {"multiple": multiple if dynamic else 1}
+    return program, facts | {"multiple": multiple if dynamic else 1, "least": LEAST if dynamic else 1}
 
 
 def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
@@ -169,7 +177,7 @@ def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
 
 
 def _write_program(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    torch.export.save(program, path, extra_files={"about.json": json.dumps({"outputs": list(names), **facts})})
+    torch.export.save(program, path, extra_files={FACTS: json.dumps({"outputs": list(names), **facts})})
 
 
 def _run_program(path: Path, image: Tensor) -> list[np.ndarray]:
