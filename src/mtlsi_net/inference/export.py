@@ -5,11 +5,13 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm.layers.padding
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ BATCH = 2
 LEAST = 2
 """Fewest windows along a side of an exported graph: torch treats 1 as a constant, and its format refuses it."""
 SUFFIXES = {"onnx": ONNX, "torch_export": PROGRAM, "safetensors": ""}
+MOST_TERMS = 300
+"""Most terms in the expression of a size in a graph; converting longer ones takes minutes."""
 
 
 class Graph(nn.Module):
@@ -149,10 +153,45 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
         rows += rows == columns  # torch would treat equal sides as one variable
         example = torch.rand(BATCH, 3, rows * multiple, columns * multiple)
         shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h", min=LEAST), 3: multiple * Dim("w", min=LEAST)}}
-    with warnings.catch_warnings():
+    strided = isinstance(model.network, DenseNetwork)  # its sizes are multiples of all strides
+    with warnings.catch_warnings(), _constant_padding() if strided else nullcontext():
         warnings.simplefilter("ignore")
         program = torch.export.export(Graph(model).eval(), (example,), dynamic_shapes=shapes)
+    _check_expressions(program)
     return program, facts | {"multiple": multiple if dynamic else 1, "least": LEAST if dynamic else 1}
+
+
+@contextmanager
+def _constant_padding() -> Iterator[None]:
+    """Let timm's "same" padding be constant while a network is traced with dynamic sizes, which are multiples of its strides.
+
+    timm computes it from the map's side: the expression of that side multiplies with every strided convolution, and each pass
+    over the graph, above all onnxscript's optimiser, works on all of them again, for minutes.
+    """
+    computed = timm.layers.padding.get_same_padding
+
+    def constant(x: Any, kernel_size: int, stride: int, dilation: int) -> Any:  # noqa: ANN401 - as timm's
+        if isinstance(x, torch.SymInt):
+            return max((kernel_size - 1) * dilation + 1 - stride, 0)
+        return computed(x, kernel_size, stride, dilation)
+
+    timm.layers.padding.get_same_padding = constant
+    try:
+        yield
+    finally:
+        timm.layers.padding.get_same_padding = computed
+
+
+def _check_expressions(program: ExportedProgram) -> None:
+    """Raise a ValueError if a size in the graph is so long an expression that its conversion would take minutes."""
+    for node in program.graph.nodes:
+        for side in getattr(node.meta.get("val"), "shape", ()):
+            waiting, terms = [side.node.expr] if isinstance(side, torch.SymInt) else [], 0
+            while waiting:
+                waiting.extend(waiting.pop().args)
+                terms += 1
+                if terms > MOST_TERMS:
+                    raise ValueError(f"a size in it is an expression of more than {MOST_TERMS} terms")
 
 
 def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
