@@ -188,9 +188,8 @@ class _Move:
         if there not in self.source and there.startswith("encoder.") and not there.startswith(COPIES):
             there = self._of_a_copy(there)
         found = self.source.get(there)
-        if found is None or self._is_of_fresh_layer(key, task):
-            self._keep(key, task)
-        elif _is_below(key, self.crossing) and not self.fits_all(key):
+        stays = self._is_of_fresh_layer(key, task) or (_is_below(key, self.crossing) and not self.fits_all(key))
+        if found is None or stays:
             self._keep(key, task)
         elif task == "*":
             self._take_entries(key, value, found)
