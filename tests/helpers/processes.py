@@ -75,6 +75,18 @@ def sleep(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ra
     return 0.0
 
 
+def is_gone(process: int, group: bool = False, patience: float = 60.0) -> bool:
+    """Wait for the end of a process, or of all of a group; return whether it came."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            (os.killpg if group else os.kill)(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def _ready(folder: Path) -> None:
     (folder / f"ready {ranks.process_info().rank}").write_text(str(os.getpid()))
 
