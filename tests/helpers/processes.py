@@ -1,5 +1,6 @@
 """Work for the processes of one run, and how tests start them; nothing here needs torch to be read."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,6 +31,12 @@ def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ran
     (folder / f"{info.rank}").write_text(f"{agreed} {info.size} {threads} {(folder / 'turns').read_text().split()}")
     print(f"printed by {info.rank}")
     return float(agreed)
+
+
+def start_method(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Leave the start method of a rank's own processes, of data workers for example."""
+    (folder / f"{ranks.process_info().rank}").write_text(multiprocessing.get_start_method())
+    return 0.0
 
 
 def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what all ranks are called with
