@@ -113,14 +113,12 @@ def test_the_data_folder_is_gone_for_a_while(data, tmp_path, monkeypatch, caplog
             (data / "images").mkdir(parents=True)
 
     def comes_back(_):
-        if not away.exists():  # another thread sleeps, too
-            return
         shutil.rmtree(data, ignore_errors=True)
         shutil.move(away, data)
 
     train(job(data, tmp_path / "whole"))
     at_step(2, vanish, monkeypatch)
-    monkeypatch.setattr(dataset_module.time, "sleep", comes_back)
+    monkeypatch.setattr(dataset_module, "sleep", comes_back)  # its own name: other threads sleep, too
     with caplog.at_level("WARNING"):
         train(job(data, tmp_path / "run"))
     assert "is gone; waiting up to" in caplog.text

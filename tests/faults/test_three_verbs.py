@@ -27,7 +27,7 @@ OPTIONS = (
     *("trainer.log_every_n_steps=1", "trainer.val_check_interval=2", "checkpoint_every=1"),
 )
 FINE_TUNED = ("optim.lr=0", "optim.ema_decay=null")  # so that weights stay those that training started from
-CLASSES = "tasks.semseg={_target_: mtlsi_net.tasks.semseg.SemsegTask, classes: [a, b, c, d, e], scored_classes: null}"
+CLASSES = "tasks.semseg.classes=[a,b,c,d,e]"
 
 
 class Killed(BaseException):
@@ -240,7 +240,10 @@ CASES = {
     "another task": (("~tasks.depth", "+tasks.boundary={_target_: mtlsi_net.tasks.boundary.BoundaryTask, preset: nyud}"),
                      ["all layers (boundary)"]),
     "other classes": ((CLASSES,), ["preliminary.output (semseg)", "head.output (semseg)"]),
-    "another decoder": (("model=shared_encoder",), ["decoder (semseg, depth, normals)"]),
+    "another decoder": (
+        ("model=shared_encoder",),
+        ["decoder.branch (semseg, depth, normals)", "decoder.blocks.0.project (semseg, depth, normals)"],
+    ),
     "another width": (("model.width=64",), ["decoder (semseg, depth, normals)"]),
 }  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 import pytest
 from helpers.commands import run_command
-from helpers.miniature import compose_config
+from helpers.miniature import compose_config, short_overrides
 
 from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.core.config import instantiate_node
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.train import train
 
 REFUSED = {
     "seed=null": "is no value; give a whole number of at least 0 and at most 4294967295",
@@ -86,6 +87,21 @@ def test_a_command_ends_in_one_line_and_writes_nothing(tmp_path):
         "error: seed=null is no value; give a whole number of at least 0 and at most 4294967295"
     ]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    {
+        "optim.lr=-1": "lr=-1 is out of range; give a number of at least 0",
+        "optim.warmup_steps=-1": "warmup_steps=-1 is out of range",
+        "+optim.optimizer.betas=[2,0.9]": "optim.optimizer: Invalid beta parameter at index 0: 2",
+        "task_weights.weights.depth=-1": "weights.depth=-1.* is out of range",
+    }.items(),
+)
+def test_arguments_that_the_optimiser_refuses_end_a_run_before_its_data_is_read(tmp_path, option, message):
+    with pytest.raises(UserError, match=message):
+        train(compose_config(*short_overrides(tmp_path / "no data", tmp_path / "run"), option))
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_experiment_as_the_help_writes_it(tmp_path):

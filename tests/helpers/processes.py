@@ -1,5 +1,6 @@
 """Work for the processes of one run, and how tests start them; nothing here needs torch to be read."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,6 +31,12 @@ def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ran
     (folder / f"{info.rank}").write_text(f"{agreed} {info.size} {threads} {(folder / 'turns').read_text().split()}")
     print(f"printed by {info.rank}")
     return float(agreed)
+
+
+def start_method(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+    """Leave the start method of a rank's own processes, of data workers for example."""
+    (folder / f"{ranks.process_info().rank}").write_text(multiprocessing.get_start_method())
+    return 0.0
 
 
 def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what all ranks are called with
@@ -73,6 +80,18 @@ def sleep(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ra
     _ready(folder)
     time.sleep(300)
     return 0.0
+
+
+def is_gone(process: int, group: bool = False, patience: float = 60.0) -> bool:
+    """Wait for the end of a process, or of all of a group; return whether it came."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            (os.killpg if group else os.kill)(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _ready(folder: Path) -> None:

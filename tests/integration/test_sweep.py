@@ -3,19 +3,23 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 import yaml
-from helpers.commands import run_command
+from helpers.commands import Command, run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.processes import is_gone
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import read_history
 from mtlsi_net.engine.job import run_job
 from mtlsi_net.engine.train import train
+from mtlsi_net.lit.checkpoint_io import damage
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,27 @@ def test_two_jobs_at_once_share_the_cores(data, tmp_path):
         assert record["hardware"]["threads"] == max(1, record["hardware"]["cores"] // 2)
         assert record["command"].startswith("python -m mtlsi_net.train experiment=nyud_overfit")
         assert f"seed={seed}" in record["command"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_after_a_signal_to_the_group_two_jobs_at_once_with_data_workers_save_and_end(data, tmp_path, number, code):
+    words = ("seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data.num_workers=1", "logger=csv")
+    endless = ("trainer.max_steps=9999", "checkpoint_every=9999", "trainer.val_check_interval=null")
+    kept = [text for text in short_overrides(data, tmp_path) if not text.startswith("paths.run_dir")]
+    running = Command("mtlsi_net.train", "-m", *kept, "sweep=s", *words, *endless, cwd=tmp_path, own_group=True)
+    end = time.monotonic() + 300
+    while len(list(tmp_path.glob("outputs/*/sweep_s/*/metrics.csv"))) < 2 and running.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=300)
+    assert running.returncode == code, out + err
+    assert is_gone(running.pid, group=True), "data workers and joblib's trackers end with the jobs"
+    saved = list(tmp_path.glob("outputs/*/sweep_s/*/checkpoints/last.ckpt"))
+    assert len(saved) == 2, out + err
+    assert all(damage(path) is None for path in saved)
+    assert out.count(f"{number.name}: saved at step") == 2
 
 
 def test_a_launcher_that_cannot_work_is_refused_in_one_line(data, tmp_path):

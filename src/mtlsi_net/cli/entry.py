@@ -64,6 +64,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
 
     from mtlsi_net.cli.failures import brief_failures, run_sweep_job
     from mtlsi_net.cli.folders import claim_run_folder
+    from mtlsi_net.cli.joblib_jobs import joblib_job
     from mtlsi_net.cli.kinds import check_command
     from mtlsi_net.cli.sweeps import is_search
 
@@ -79,7 +80,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
                 claim_run_folder(cfg)
             return function(cfg)
 
-        with user_errors():
+        with joblib_job(), user_errors():
             if job.mode == RunMode.MULTIRUN:
                 return run_sweep_job(checked, folder, search=is_search(job))
             with brief_failures(folder):

@@ -14,9 +14,10 @@ from mtlsi_net.cli.effect import check_words
 from mtlsi_net.cli.entry import user_errors
 from mtlsi_net.cli.failures import failures
 from mtlsi_net.cli.folders import claim_run_folder, claim_sweep_folder
+from mtlsi_net.cli.joblib_jobs import wait_for_jobs_after_signals
 from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.cli.sweeps import check_launcher, is_search
-from mtlsi_net.core import ranks, signals
+from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import choose_folder
@@ -84,9 +85,8 @@ class CheckSweep(Callback):
         with user_errors():
             check_launcher(config)
             claim_sweep_folder(config)
-        listener = signals.active()
-        if listener is not None and config.hydra.launcher._target_.endswith("JoblibLauncher"):
-            listener.restore()  # joblib would kill the jobs while they save; so they outlive this process
+        if config.hydra.launcher._target_.endswith("JoblibLauncher"):
+            wait_for_jobs_after_signals()
 
 
 class ListFailedJobs(Callback):

@@ -27,8 +27,10 @@ from mtlsi_net.core.errors import INTERRUPTED, UserError
 if TYPE_CHECKING:  # a single process reads torch only once its configuration is known to be right
     from torch.multiprocessing.spawn import ProcessContext
 
-TIME_TO_FOLLOW = 60.0
-"""Seconds that the other ranks have to end after a signal has ended the first: what is saved, they save together."""
+TIME_TO_FOLLOW = 30.0
+"""Seconds that the other ranks have to end after a signal has ended the first, and again before they are killed.
+
+They save together: what one that has ended has not saved, the others cannot save."""
 TIME_TO_END = 2.0
 """Seconds before the ranks of a broken run are asked to end, and again before they are killed: in all, less than
 ``ranks.GRACE``, so that errors that follow from the first are not printed."""
@@ -179,6 +181,8 @@ def _run_rank(
 ) -> None:
     """Call a function as one of the ranks; should the starter be killed, torch interrupts this process."""
     os.setsid()  # signals to the group come from the starter alone
+    # as under torchrun: spawn would be the data workers' way, too, and have each validation wait for their imports
+    multiprocessing.set_start_method(None, force=True)
     os.environ |= ranks.torchrun_variables(rank, count, port, common_store=True)
     sys.orig_argv[:] = argv  # the command that a record names
     if hydra:

@@ -34,9 +34,9 @@ def map_in_processes(
     context = multiprocessing.get_context("spawn")  # fork is unsafe with the threads of torch and OpenCV
     try:
         with ProcessPoolExecutor(count, context, initializer=_prepare) as pool:
-            with held():
-                outcomes = pool.map(job, items, chunksize=chunk)  # starts the processes
             try:
+                with held():
+                    outcomes = pool.map(job, items, chunksize=chunk)  # starts the processes
                 yield from outcomes
             except BaseException:  # a signal, or a consumer that stops: nobody waits for what is being computed
                 for process in list((pool._processes or {}).values()):

@@ -2,9 +2,9 @@
 
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import cv2
@@ -105,11 +105,11 @@ def wait_for_folder(folder: Path) -> bool:
     if _is_there(folder):
         return False
     log.warning("%s is gone; waiting up to %g s for it", folder, PATIENCE)
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
+    end = monotonic() + PATIENCE
+    while monotonic() < end:
         if _is_there(folder):
             return True
-        time.sleep(min(1.0, PATIENCE))
+        sleep(min(1.0, PATIENCE))
     return False
 
 

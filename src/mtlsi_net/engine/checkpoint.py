@@ -15,9 +15,17 @@ from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.trust import check_targets
 from mtlsi_net.models.weights import brief
 
+EXPORTED = (".onnx", ".pt2")
+"""Suffixes of exported graphs."""
+
 
 def find_checkpoint(path: Path) -> Path:
     """Return a checkpoint: the file itself, or the last one of a run folder; a UserError if that has none."""
+    if path.suffix in EXPORTED and path.is_file():
+        raise UserError(
+            f"{path} is an exported graph, which only predict, demo and load take; give the run, checkpoint or saved model "
+            "that it was made from"
+        )
     if not path.is_dir():
         return path
     last = RunFolder(path).last

@@ -32,7 +32,7 @@ from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes
 from mtlsi_net.engine.start import Start, plan_start
-from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, open_run
+from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, check_recipe, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.interruption import interruptible, stop_waiting
@@ -84,6 +84,7 @@ def train(
     run, is what would have followed without the interruption; if it is one of ``parent``, the run extends that one.
     """
     check_complete(cfg)
+    check_recipe(cfg)
     start = plan_start(cfg, resume, parent)
     folder, config = open_run(cfg)
     folder.create(folder.checkpoints, folder.pictures)

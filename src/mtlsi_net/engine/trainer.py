@@ -83,6 +83,16 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     return folder, config
 
 
+def check_recipe(cfg: DictConfig) -> None:
+    """Raise a UserError for arguments that the optimiser or the loss weighting refuses; nothing of the data is needed."""
+    recipe: Recipe = instantiate_node(cfg, "optim")
+    try:
+        recipe.build(nn.Linear(1, 1, bias=False), max_steps=1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim.optimizer: {' '.join(str(error).split())}") from error
+    instantiate_node(cfg, "task_weights", tasks=list(cfg.tasks))
+
+
 def build_module(cfg: DictConfig, network: nn.Module, tasks: Mapping[str, Task], **rest: Any) -> MultiTaskModule:  # noqa: ANN401
     """Return the LightningModule; ``rest`` holds its priors and config."""
     weighting = instantiate_node(cfg, "task_weights", tasks=list(tasks))

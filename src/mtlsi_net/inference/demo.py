@@ -17,6 +17,7 @@ from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.data.images import read_image
+from mtlsi_net.inference.exported import OnnxModel
 from mtlsi_net.inference.files import write_result
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import load_model
@@ -49,7 +50,7 @@ def serve(cfg: DictConfig) -> None:
     page.block_thread()
 
 
-def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
+def build_page(model: Model | OnnxModel) -> Any:  # noqa: ANN401 - gradio.Blocks
     """Return the page, not yet served; a UserError if gradio is not installed."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
@@ -64,9 +65,10 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
         with gradio.Row():
             image = gradio.Image(type="filepath", label="image", height=320)
             with gradio.Column():
+                views = isinstance(model, Model)  # a graph has one
                 info = "sliding: large images also in windows"
-                mode = gradio.Radio(["whole", "sliding"], value="whole", label="mode", info=info)
-                flip = gradio.Checkbox(False, label="average with the mirrored image")
+                mode = gradio.Radio(["whole", "sliding"], value="whole", label="mode", info=info, visible=views)
+                flip = gradio.Checkbox(False, label="average with the mirrored image", visible=views)
                 button = gradio.Button("Predict", variant="primary", elem_id="predict")
                 seen = gradio.Markdown(elem_id="seen")
                 files = gradio.Files(label="results", interactive=False)
@@ -88,7 +90,7 @@ def build_page(model: Model) -> Any:  # noqa: ANN401 - gradio.Blocks
     return page
 
 
-def _predict(model: Model, path: str | None, mode: str, root: Path, *, flip: bool) -> list[Any]:
+def _predict(model: Model | OnnxModel, path: str | None, mode: str, root: Path, *, flip: bool) -> list[Any]:
     """Return the files to download, how the network saw the image, and for each task a pair of pictures and a legend."""
     if path is None:
         raise UserError("upload an image first")

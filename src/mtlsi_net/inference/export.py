@@ -5,11 +5,13 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm.layers.padding
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.inference.exported import ANOTHER, FACTS, MODEL, ONNX, PROGRAM
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.model_card import describe_tasks
 from mtlsi_net.inference.predict import load_model
@@ -33,7 +36,9 @@ BATCH = 2
 """Batch size of the example that dynamic graphs are traced with: torch treats a batch of 1 as a constant."""
 LEAST = 2
 """Fewest windows along a side of an exported graph: torch treats 1 as a constant, and its format refuses it."""
-SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ""}
+SUFFIXES = {"onnx": ONNX, "torch_export": PROGRAM, "safetensors": ""}
+MOST_TERMS = 300
+"""Most terms in the expression of a size in a graph; converting longer ones takes minutes."""
 
 
 class Graph(nn.Module):
@@ -61,6 +66,8 @@ def export(cfg: DictConfig) -> Path:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"format=onnx needs {package}; install it with pip install 'mtlsi-net[export]'")
     model = load_model(cfg)
+    if not isinstance(model, Model):
+        raise UserError(f"ckpt={cfg.ckpt} is a graph already; {ANOTHER}")
     sides = list(model.size) if cfg.size is None else as_list(cfg.size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise UserError(f"size={sides} is not valid; pass [height, width] in pixels")
@@ -80,7 +87,8 @@ def export(cfg: DictConfig) -> Path:
 def _destination(cfg: DictConfig, suffix: str) -> Path:
     """Return the path to write, never a run's folder: ``cfg.out`` or the run's or model's folder name, with ``suffix``."""
     source = Path(cfg.ckpt).resolve()
-    path = Path(cfg.out or (source if source.is_dir() else source.parent.parent).name or "model")
+    named = source if source.is_dir() else source.parent.parent
+    path = Path(cfg.out or (source.stem if source.suffix == PROGRAM else named.name) or "model")
     if not path.name.endswith(suffix):  # torch opens its own format only with its suffix
         path = path.with_name(f"{path.name}{suffix}")
     if path.resolve() == source or RunFolder(path).config.is_file():
@@ -119,7 +127,11 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
                 remedy = "; dynamic=false exports one fixed size" if attempt else ""
                 raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
             log.warning("%s cannot be exported with dynamic sizes (%s); exporting %dx%d only", name, reason, *size)
-    facts |= {"tasks": describe_tasks(model.tasks), "licences": model.about.get("licences", {})}
+    facts |= {
+        "tasks": describe_tasks(model.tasks),
+        "licences": model.about.get("licences", {}),
+        MODEL: model.arguments(),
+    }
     write, run = _FORMATS[cfg.format]
     log.info("converting to %s", cfg.format)
     write(program, path, list(model.tasks), facts)
@@ -141,10 +153,45 @@ def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[Expor
         rows += rows == columns  # torch would treat equal sides as one variable
         example = torch.rand(BATCH, 3, rows * multiple, columns * multiple)
         shapes = {"image": {0: Dim("batch"), 2: multiple * Dim("h", min=LEAST), 3: multiple * Dim("w", min=LEAST)}}
-    with warnings.catch_warnings():
+    strided = isinstance(model.network, DenseNetwork)  # its sizes are multiples of all strides
+    with warnings.catch_warnings(), _constant_padding() if strided else nullcontext():
         warnings.simplefilter("ignore")
         program = torch.export.export(Graph(model).eval(), (example,), dynamic_shapes=shapes)
-    return program, facts | {"multiple": multiple if dynamic else 1}
+    _check_expressions(program)
+    return program, facts | {"multiple": multiple if dynamic else 1, "least": LEAST if dynamic else 1}
+
+
+@contextmanager
+def _constant_padding() -> Iterator[None]:
+    """Let timm's "same" padding be constant while a network is traced with dynamic sizes, which are multiples of its strides.
+
+    timm computes it from the map's side: the expression of that side multiplies with every strided convolution, and each pass
+    over the graph, above all onnxscript's optimiser, works on all of them again, for minutes.
+    """
+    computed = timm.layers.padding.get_same_padding
+
+    def constant(x: Any, kernel_size: int, stride: int, dilation: int) -> Any:  # noqa: ANN401 - as timm's
+        if isinstance(x, torch.SymInt):
+            return max((kernel_size - 1) * dilation + 1 - stride, 0)
+        return computed(x, kernel_size, stride, dilation)
+
+    timm.layers.padding.get_same_padding = constant
+    try:
+        yield
+    finally:
+        timm.layers.padding.get_same_padding = computed
+
+
+def _check_expressions(program: ExportedProgram) -> None:
+    """Raise a ValueError if a size in the graph is so long an expression that its conversion would take minutes."""
+    for node in program.graph.nodes:
+        for side in getattr(node.meta.get("val"), "shape", ()):
+            waiting, terms = [side.node.expr] if isinstance(side, torch.SymInt) else [], 0
+            while waiting:
+                waiting.extend(waiting.pop().args)
+                terms += 1
+                if terms > MOST_TERMS:
+                    raise ValueError(f"a size in it is an expression of more than {MOST_TERMS} terms")
 
 
 def _write_onnx(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
@@ -169,7 +216,7 @@ def _run_onnx(path: Path, image: Tensor) -> list[np.ndarray]:
 
 
 def _write_program(program: ExportedProgram, path: Path, names: Sequence[str], facts: Mapping[str, Any]) -> None:
-    torch.export.save(program, path, extra_files={"about.json": json.dumps({"outputs": list(names), **facts})})
+    torch.export.save(program, path, extra_files={FACTS: json.dumps({"outputs": list(names), **facts})})
 
 
 def _run_program(path: Path, image: Tensor) -> list[np.ndarray]:

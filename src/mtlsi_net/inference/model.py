@@ -23,6 +23,7 @@ from mtlsi_net.data.transforms import IMAGENET_MEAN
 from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.trust import check_targets, trusting
+from mtlsi_net.inference.exported import ONNX, PROGRAM, OnnxModel, Program
 from mtlsi_net.inference.images import AnyImage, as_pixels
 from mtlsi_net.inference.model_card import describe_checkpoint, model_card
 from mtlsi_net.inference.result import Result, TaskResult
@@ -107,6 +108,11 @@ class Model(nn.Module, PyTorchModelHubMixin):
         self.network.eval()
         self._hub_mixin_config = {**self._hub_mixin_config, "kept": kept}  # type: ignore[dict-item]
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make a model like this, except for its weights; JSON holds them."""
+        given: dict[str, Any] = {"backbone": None, "scale": 1.0, "pad_color": None, "about": None, "evaluated": None}
+        return {**given, **self._hub_mixin_config, "order": self.trained, "kept": list(self.tasks)}  # type: ignore[dict-item]
+
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
@@ -178,11 +184,12 @@ def load(
     device: str | torch.device = "auto",
     precision: str = "auto",
     trust: Sequence[str] = (),
-) -> Model:
-    """Return a trained model, ready to predict.
+) -> Model | OnnxModel:
+    """Return a trained model, ready to predict; an ``OnnxModel`` of an exported ONNX graph.
 
     Args:
-        path: a checkpoint, a run folder (its last checkpoint), or a folder that ``save_pretrained`` wrote.
+        path: a checkpoint, a run folder (its last checkpoint), a folder that ``save_pretrained`` wrote, or a file that
+            ``export`` wrote, ``.onnx`` or ``.pt2``.
         tasks: tasks to keep; the decoders and heads of the others are dropped. None: all.
         device: ``auto`` is the first GPU if there is one, else the CPU.
         precision: ``auto`` is bfloat16 on GPUs that support it, else float32; also ``32-true`` and ``bf16-mixed``.
@@ -207,9 +214,26 @@ def load(
     """
     path = Path(path)
     with trusting(as_list(trust)):
-        model = _load_folder(path) if (path / CONFIG).is_file() else _load_checkpoint(find_checkpoint(path))
+        model = OnnxModel(path, device, precision) if _is(path, ONNX) else _load_network(path)
     if tasks is not None:
         model.keep_tasks(as_list(tasks))
+    if isinstance(model, Model):
+        _place(model, device, precision)
+    return model
+
+
+def _is(path: Path, suffix: str) -> bool:
+    return path.suffix == suffix and not path.is_dir()
+
+
+def _load_network(path: Path) -> Model:
+    if _is(path, PROGRAM):
+        return _load_program(path)
+    return _load_folder(path) if (path / CONFIG).is_file() else _load_checkpoint(find_checkpoint(path))
+
+
+def _place(model: Model, device: str | torch.device, precision: str) -> None:
+    """Move a model to its device, and choose its precision."""
     gpu = torch.cuda.is_available()
     try:
         model.to(("cuda" if gpu else "cpu") if device == "auto" else device)
@@ -217,7 +241,6 @@ def load(
         raise UserError(f"device={device} cannot be used ({str(error).splitlines()[0]})") from None
     chosen = choose_precision(precision, "gpu" if model.device.type == "cuda" else "cpu")
     model.autocast = choose("precision", chosen, {"32-true": None, "bf16-mixed": torch.bfloat16})
-    return model
 
 
 def _load_checkpoint(path: Path) -> Model:
@@ -254,3 +277,16 @@ def _load_folder(path: Path) -> Model:
         raise UserError(
             f"{path} cannot be loaded ({brief(error)}); it must contain {CONFIG} and {WEIGHTS} from save_pretrained"
         ) from None
+
+
+def _load_program(path: Path) -> Model:
+    program = Program(path)
+    try:
+        model = Model(**program.arguments)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may hold anything
+        raise UserError(f"{path}: its metadata is damaged ({brief(error)}); export it again") from None
+    load_weights(model, program.weights(model.state_dict()), str(path))
+    log.info("%s: the network is built from its configuration and weights; the graph is not run", path)
+    return model

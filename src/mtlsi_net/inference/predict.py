@@ -24,6 +24,7 @@ from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder
+from mtlsi_net.inference.exported import OnnxModel
 from mtlsi_net.inference.files import name_results, write_result
 from mtlsi_net.inference.images import find_images
 from mtlsi_net.inference.index_page import write_page
@@ -59,6 +60,8 @@ def predict(cfg: DictConfig) -> Done:
     out = Path(cfg.out)
     images = find_images(cfg.input, without=out)
     model = load_model(cfg)
+    if isinstance(model, OnnxModel):
+        model.check(viewing, maps=cfg.maps)
     labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks, cfg.label_encoding)
     folders = {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None}
     try:
@@ -76,7 +79,7 @@ def predict(cfg: DictConfig) -> Done:
     for path, result in track(predicted, "predicting", len(images), disable=not cfg.progress):
         name = names[path]
         _write(result, name, out, cfg)
-        if cfg.maps:
+        if isinstance(model, Model) and cfg.maps:
             draw_maps(model, result, out / "maps" / f"{name}.png", viewing)
         if labels is not None:
             labels.compare(result, path, out / "errors" / f"{name}.png")
@@ -88,10 +91,14 @@ def predict(cfg: DictConfig) -> Done:
     return done
 
 
-def load_model(cfg: DictConfig) -> Model:
+def load_model(cfg: DictConfig) -> Model | OnnxModel:
     """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log the time saved by dropping the others, and the licences."""
     model = load(cfg.ckpt, None, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
-    if cfg.tasks is not None:
+    if cfg.tasks is not None and isinstance(model, OnnxModel):
+        model.keep_tasks(as_list(cfg.tasks))
+        log.info("tasks %s only: the graph computes the others all the same", ", ".join(model.tasks))
+    elif cfg.tasks is not None:
+        assert isinstance(model, Model)
         before = _forward_milliseconds(model)
         model.keep_tasks(as_list(cfg.tasks))
         after = _forward_milliseconds(model)
@@ -150,7 +157,7 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
         raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
 
 
-def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float) -> None:
+def _finish(cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float) -> None:
     """Write the page, the description of the tasks, and the record; a UserError if images were skipped."""
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
@@ -163,7 +170,8 @@ def _finish(cfg: DictConfig, model: Model, out: Path, done: Done, seconds: float
         write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
         seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
-        log.info("images: %s (settings: size=original, size=[H,W], mode=sliding)", seen)
+        settings = "size=original, size=[H,W]" + (", mode=sliding" if isinstance(model, Model) else "")
+        log.info("images: %s (settings: %s)", seen, settings)
         log.info("%d images in %.1f s; results in %s", len(done.names), seconds, out)
     if skipped:
         raise UserError(

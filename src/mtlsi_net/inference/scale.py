@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mtlsi_net.core.image_sizes import Size
 
 if TYPE_CHECKING:
+    from mtlsi_net.inference.exported import OnnxModel
     from mtlsi_net.inference.model import Model
 
 ALIKE = 1.05
@@ -37,7 +38,7 @@ class Scale:
         return self.native / self.factor
 
 
-def view_scale(model: "Model", size: Sequence[int], wanted: str | Sequence[int] | None = None) -> Scale:
+def view_scale(model: "Model | OnnxModel", size: Sequence[int], wanted: str | Sequence[int] | None = None) -> Scale:
     """Return the scale for an image of ``size``, (height, width).
 
     Images of about the evaluated sizes, and all if ``wanted`` is ``original``, are treated as in evaluation. Others are

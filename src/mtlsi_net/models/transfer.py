@@ -188,7 +188,8 @@ class _Move:
         if there not in self.source and there.startswith("encoder.") and not there.startswith(COPIES):
             there = self._of_a_copy(there)
         found = self.source.get(there)
-        if found is None or (_is_below(key, self.crossing) and not self.fits_all(key)):
+        stays = self._is_of_fresh_layer(key, task) or (_is_below(key, self.crossing) and not self.fits_all(key))
+        if found is None or stays:
             self._keep(key, task)
         elif task == "*":
             self._take_entries(key, value, found)
@@ -196,6 +197,11 @@ class _Move:
             self._keep(key, task)
         else:
             self._take_whole(key, value, found, there, task)
+
+    def _is_of_fresh_layer(self, key: str, task: str) -> bool:
+        """Whether the layer's weight, which comes first, stays as it is: a bias alone would be of another layer."""
+        weight = f"{key.rpartition('.')[0]}.weight"
+        return all(weight in self.fresh[name] for name in (self.names if task == "*" else (task,)))
 
     def _of_a_copy(self, key: str) -> str:
         """Return the key of an encoder's weights in the first copy of networks with an encoder per task."""
@@ -234,7 +240,7 @@ class _Move:
             self._take_whole(key, value, found, key, "")
             return
         if order is None or found.shape[1:] != value.shape[1:]:
-            self._keep(key, "")
+            self._keep(key, "*")
             return
         for index, name in enumerate(self.names):
             if name not in order or not self.same_task(name):

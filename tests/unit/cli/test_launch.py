@@ -56,6 +56,11 @@ def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd,
     assert capfd.readouterr().out == "printed by 0\n"
 
 
+def test_ranks_start_data_workers_as_a_single_process_does(tmp_path):
+    start(processes.start_method, processes.processes(2), tmp_path)
+    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == [multiprocessing.get_start_method()] * 2
+
+
 def test_one_process_needs_no_others(tmp_path):
     assert start(processes.meet, processes.processes(1), tmp_path) == os.getpid()
 
