@@ -50,7 +50,7 @@ def test_one_value_per_channel_of_batch_norm_is_explained():
 def test_shared_memory_that_is_too_small_is_told_with_its_remedy(text):
     from mtlsi_net.data.loader import report_worker_crash
 
-    with pytest.raises(UserError, match=r"/dev/shm\) is too small.*data.num_workers=0"), report_worker_crash([]):
+    with pytest.raises(UserError, match=r"/dev/shm\) is too small.*data.num_workers=0"), report_worker_crash([], str):
         raise RuntimeError(text)
 
 

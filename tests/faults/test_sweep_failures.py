@@ -42,7 +42,7 @@ def test_the_other_jobs_run_failures_are_listed_and_the_next_call_tries_them_aga
     assert done.returncode == 1, done.stderr
     assert (finished / "metrics.json").is_file()
     assert "Traceback" not in done.stderr + done.stdout
-    assert re.search(rf"1 of the jobs failed:\n.*{failed.name}: .*images/0003.png: cannot be read", done.stdout)
+    assert re.search(rf"1 of the jobs failed:\n.*{failed.name}: .*images/0003.png is not an image", done.stdout)
     assert "error: 1 of the sweep's jobs failed" in done.stderr
     assert (failed / "error.txt").read_text().splitlines()[0].count("0003.png")
 
