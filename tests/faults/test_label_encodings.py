@@ -138,7 +138,7 @@ def test_float_millimetres_are_said_by_verification_training_and_scoring(root, t
     assert sum(words in text and "the median depth is" in text for text in texts) == 1
     assert words in warned(root, caplog)
     said, _ = scored(root, root, tmp_path / "score", caplog, "one_based=true")
-    assert f"labels: depth: the median depth is 2405 m; if the files hold millimetres, set {words}" in said
+    assert f"labels: depth: the median depth is 2452 m; if the files hold millimetres, set {words}" in said
     assert "predictions: depth: the median depth" in said
     quiet = ("data.depth_scale=0.001", "depth_scale=0.001", "one_based=true")
     said, scores = scored(root, root, tmp_path / "score2", caplog, *quiet)
