@@ -29,7 +29,7 @@ NTH = {"third step": 3, "checkpoint": 2, "last checkpoint": 5}
 def main() -> None:
     """Run training; rank zero, or the only process, sends the signal to the group of the command."""
     group, number, moment = os.getpgrp(), signal.Signals[os.environ["SIGNAL"]], os.environ["MOMENT"]
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where the tests run under nohup
     target = MOMENTS[moment]
     honest, calls = _find(target), 0
 
