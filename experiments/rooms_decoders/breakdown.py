@@ -87,7 +87,7 @@ def measure(checkpoint: Path) -> dict[str, list[float]]:
             where = torch.from_numpy(np.stack([bins(own) for own in classes]))[:, None]
             for index, metric in enumerate(metrics):
                 own: Any = {**batch, "targets": {name: _masked(targets[name], where == index)}}
-                tasks[name].update(metric, shown[name], own)
+                tasks[name].update(metric, shown[name], own, name)
     return {
         DEPTH: [float(metric.compute()["rmse"]) for metric in depth],
         SEMSEG: [float(metric.compute()["mIoU_present"]) for metric in semseg],
