@@ -36,7 +36,7 @@ def test_bad_file_met_by_a_loader_process_ends_with_one_line(tmp_path):
     data = write_miniature(tmp_path / "data")
     (data / "images" / "0002.png").write_bytes(b"no image")
     done = run_command("mtlsi_net.train", *short_overrides(data, tmp_path / "run"), "data.num_workers=1", cwd=tmp_path)
-    assert_one_line_error(done, "images/0002.png", "cannot be read")
+    assert_one_line_error(done, "images/0002.png", "is not an image")
 
 
 def test_unwritable_run_folder_ends_with_one_line(tmp_path):

@@ -90,9 +90,7 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
     tables = []
     for number, (members, differs) in enumerate(split_groups(groups), start=1):
         first = members[0].first
-        tested = first.stage == "val" and (first.config.get("data") or {}).get(
-            "test_split", True
-        )  # older: not recorded
+        tested = first.stage == "val" and entry(first.config, "data", "test_split", default=True)  # older: not recorded
         chosen = " chosen on the test set" if cfg.weights == "best" and tested else ""
         notes = [
             f"scores of {WEIGHTS[cfg.weights]}{chosen}; runs that differ only in {', '.join(SAME_ROW)} share a row"

@@ -95,9 +95,7 @@ class SampleReader(ABC):
             forms = (line, inside, os.path.splitext(inside)[0])
             found = next((form for form in forms if exists(form)), None)
             several = line.split()
-            ids += (
-                [found] if found is not None else several if len(several) > 1 and all(map(exists, several)) else [line]
-            )
+            ids += [found] if found is not None else several if any(map(exists, several)) else [line]
         return ids
 
     def missing(self, name: str, ids: Iterable[str]) -> list[Path]:

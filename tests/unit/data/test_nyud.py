@@ -198,7 +198,7 @@ BAD_FILES = [
     (
         save("segmentation", np.full(SIZE, 300, np.uint16)),
         "segmentation/0001.png: class value 300",
-        "0 (unlabelled) to 40",
+        "0 .unlabelled. to 40",
     ),
     (save("images", np.zeros((480, 640, 3), np.uint8)), "images/0001.png: this is the 480x640 copy", GET),
     (lambda root: (root / "gt_sets" / "train.txt").write_text(""), "train.txt lists no images", GET),
