@@ -16,7 +16,6 @@ from typing import NoReturn
 import yaml
 from omegaconf import DictConfig
 
-from mtlsi_net.cli.effect import check_words
 from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.cli.words import hydra_words
 from mtlsi_net.core import signals
@@ -62,6 +61,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from mtlsi_net.cli.effect import check_words
     from mtlsi_net.cli.failures import brief_failures, run_sweep_job
     from mtlsi_net.cli.folders import claim_run_folder
     from mtlsi_net.cli.joblib_jobs import joblib_job
