@@ -120,7 +120,10 @@ def checked(*overrides, command="train", config_dir=None):
         path = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir}]"]
         cfg = compose(command, [*overrides, *path], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
-        check_words(command, cfg)
+        try:
+            check_words(command, cfg)
+        finally:
+            HydraConfig.instance().cfg = None  # of no job: later tests start ranks in this process
 
 
 @pytest.mark.parametrize(

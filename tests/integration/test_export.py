@@ -61,7 +61,7 @@ def test_onnx_of_one_size_carries_its_meaning(checkpoint, tmp_path):
     # What predict gives for an image of that size, bytes and all.
     pixels = (255 * IMAGE[0].permute(1, 2, 0)).byte().numpy()
     again, _ = run_onnx(path, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
-    result = mtlsi_net.load(checkpoint, device="cpu").predict(pixels)
+    result = mtlsi_net.load(checkpoint, device="cpu").predict(pixels, size="original")
     np.testing.assert_allclose(again["normals"][0], result["normals"].value.numpy(), atol=1e-4)
 
 

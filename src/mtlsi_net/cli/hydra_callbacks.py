@@ -32,8 +32,8 @@ class CheckValues(Callback):
         """Check what the command line composes."""
         HydraConfig.instance().set_config(config)  # for interpolations of ${hydra:...}
         with user_errors():
-            check_words(str(config.hydra.job.config_name), config)
             check_command(str(config.hydra.job.config_name), config)
+            check_words(str(config.hydra.job.config_name), config)
 
 
 class ChooseRunFolder(Callback):
