@@ -146,9 +146,25 @@ def test_backbones_that_take_one_size_alone(checkpoint, tmp_path, monkeypatch, c
     options = ("format=torch_export", "tasks=[depth]")
     with pytest.raises(UserError, match=r"m\.pt2 was not written: .*cannot be exported \(constraints.*dynamic=false"):
         exported(checkpoint, tmp_path / "m.pt2", "dynamic=true", *options)
-    exported(checkpoint, tmp_path / "m.pt2", *options)
+    exported(checkpoint, tmp_path / "m.pt2", "size=[128,192]", *options)
     assert "cannot be exported with dynamic sizes" in caplog.text
     assert (tmp_path / "m.pt2").is_file()
+
+
+def test_the_default_graph_takes_the_training_size(checkpoint, tmp_path, monkeypatch, caplog):
+    """Dynamic sizes are multiples of the strides and windows, which 64x80 is not."""
+    caplog.set_level("INFO")
+    asked = []
+    monkeypatch.setattr(exporting, "_FORMATS", {"onnx": (lambda *_: None, None)})
+    monkeypatch.setattr(exporting, "_check", lambda *_: None)
+    facts = {"batch": 1, "height": 64, "width": 80}
+    monkeypatch.setattr(
+        exporting, "_trace", lambda _, *, dynamic, size: asked.append((dynamic, size)) or (None, dict(facts))
+    )
+    exported(checkpoint, tmp_path / "m.onnx", "tasks=[depth]")
+    exported(checkpoint, tmp_path / "n.onnx", "tasks=[depth]", "size=[128,192]")
+    assert asked == [(False, (64, 80)), (True, (128, 192))]
+    assert "takes images of batch 1, height 64, width 80" in caplog.text
 
 
 def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
