@@ -24,6 +24,8 @@ Labels = tuple[str, tuple[str, ...] | None]
 REMOVED = ("", "network.", "module.", "module.network.", "model.")
 ADDED = ("", "encoder.body.", "encoder.", "model.")
 COPIES = "encoder.copies."
+EVERY = "*"
+"""In place of a task's name: a parameter with an entry for each task."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def transfer_weights(network: Network, weights: Weights, labels: Mapping[str, La
 class _Move:
     """The transfer under way: ``own`` holds the network's values, which ``take`` replaces.
 
-    A key's ``place`` is the task that it belongs to ("*": it has an entry for each), and the weights' key for it.
+    A key's ``place`` is the task that it belongs to (``EVERY``: it has an entry for each), and the weights' key for it.
     """
 
     def __init__(self, network: Network, weights: Weights, labels: Mapping[str, Labels] | None) -> None:
@@ -163,7 +165,7 @@ class _Move:
             for attribute in layer.per_task:
                 full = f"{name}.{attribute}".lstrip(".")
                 if full in self.own:
-                    yield full, ("*", full)
+                    yield full, (EVERY, full)
                 for key in self.own:
                     if key.startswith(f"{full}."):
                         yield key, self._entry(full, key)
@@ -191,7 +193,7 @@ class _Move:
         stays = self._is_of_fresh_layer(key, task) or (_is_below(key, self.crossing) and not self.fits_all(key))
         if found is None or stays:
             self._keep(key, task)
-        elif task == "*":
+        elif task == EVERY:
             self._take_entries(key, value, found)
         elif task and not (self.same_labels(task) if _is_below(key, self.meaning) else self.same_task(task)):
             self._keep(key, task)
@@ -201,7 +203,7 @@ class _Move:
     def _is_of_fresh_layer(self, key: str, task: str) -> bool:
         """Whether the layer's weight, which comes first, stays as it is: a bias alone would be of another layer."""
         weight = f"{key.rpartition('.')[0]}.weight"
-        return all(weight in self.fresh[name] for name in (self.names if task == "*" else (task,)))
+        return all(weight in self.fresh[name] for name in (self.names if task == EVERY else (task,)))
 
     def _of_a_copy(self, key: str) -> str:
         """Return the key of an encoder's weights in the first copy of networks with an encoder per task."""
@@ -240,7 +242,7 @@ class _Move:
             self._take_whole(key, value, found, key, "")
             return
         if order is None or found.shape[1:] != value.shape[1:]:
-            self._keep(key, "*")
+            self._keep(key, EVERY)
             return
         for index, name in enumerate(self.names):
             if name not in order or not self.same_task(name):
@@ -258,7 +260,7 @@ class _Move:
         return values
 
     def _keep(self, key: str, task: str) -> None:
-        for name in self.names if task == "*" else (task,):
+        for name in self.names if task == EVERY else (task,):
             self.fresh[name].add(key)
 
     # -- the report --------------------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ class _Move:
     def result(self) -> Transfer:
         """Return what was done."""
         places = {key: self.places[key][0] for key in self.own if key in self.places}
-        of_tasks = {name: [key for key, task in places.items() if task in (name, "*")] for name in self.names}
+        of_tasks = {name: [key for key, task in places.items() if task in (name, EVERY)] for name in self.names}
         fresh = _collapsed(self.fresh[""], self.own)
         by_layer: dict[str, list[str]] = {}
         for name in self.names:
