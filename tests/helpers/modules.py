@@ -12,7 +12,7 @@ from mtlsi_net.models.encoder import Encoder
 CONF_MODEL = Path(__file__).parents[2] / "conf" / "model"
 MODELS = sorted(path.stem for path in CONF_MODEL.glob("[!_]*.yaml") if path.stem != "external")
 """Every network of conf/model but the one that needs somebody else's code."""
-BASELINES = [name for name in MODELS if not name.startswith("mtlsi")]
+BASELINES = [name for name in MODELS if not name.startswith("mtlsi") and name != "plain"]
 
 CHANNELS = {"semseg": 5, "depth": 1, "normals": 3}
 

@@ -67,7 +67,7 @@ def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
     assert isinstance(network, DenseNetwork)
     with record_activations(network) as recorded:
         module(batch["image"][:1].to(module.device), batch["valid"][:1].to(module.device))
-    assignment, stride = recorded.assignments[0][0], network.canvas.stride  # (T, M, h, w)
+    assignment, stride = recorded.assignments[0][0], network.stride  # (T, M, h, w)
     image = batch["image"][0].permute(1, 2, 0).numpy()
     names = list(module.tasks)
     shown = min(TOKENS_SHOWN, assignment.shape[1])

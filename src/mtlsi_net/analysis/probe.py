@@ -111,7 +111,7 @@ def gate_by_distance(module: MultiTaskModule, batches: Sequence[Batch], boundary
         with record_activations(module.network) as recorded:
             _forward(module, batch)
         weights = torch.stack(recorded.gates).mean(0).numpy()  # (B, T, h, w)
-        distance, real = distance_to_boundary(batch, boundary, weights.shape[-2:], module.network.canvas.stride)
+        distance, real = distance_to_boundary(batch, boundary, weights.shape[-2:], module.network.decoder_stride)
         kind = np.digitize(distance, DISTANCES)
         for k in range(len(count)):
             inside = (kind == k) & real

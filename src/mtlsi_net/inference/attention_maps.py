@@ -39,9 +39,9 @@ def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None 
         raise UserError(f"maps=true: {type(network).__name__} has no semantic tokens and no gates; omit maps=true")
     assert isinstance(network, DenseNetwork)
 
-    def spread(grid: Tensor) -> Tensor:
-        """Return (h, w) values of the working grid at the image's size."""
-        fine = F.interpolate(grid[None, None], scale_factor=network.canvas.stride, mode="bilinear", align_corners=False)
+    def spread(grid: Tensor, stride: int) -> Tensor:
+        """Return (h, w) values of a grid of ``stride`` at the image's size."""
+        fine = F.interpolate(grid[None, None], scale_factor=stride, mode="bilinear", align_corners=False)
         rows, columns = valid_window(masks[0][0, 0])
         cut = fine[..., rows, columns]
         return F.interpolate(cut, result.image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
@@ -52,20 +52,21 @@ def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None 
 
 
 def _row(
-    model: Model, recorded: Activations, name: str, image: Pixels, spread: Callable[[Tensor], Tensor]
+    model: Model, recorded: Activations, name: str, image: Pixels, spread: Callable[[Tensor, int], Tensor]
 ) -> list[Image.Image]:
     cells = []
+    assert isinstance(model.network, DenseNetwork)
     if recorded.gates:
         gates = recorded.gates[-1][0]
         names = model.network.task_names if len(gates) == len(model.network.task_names) else model.trained
-        gate = spread(gates[list(names).index(name)])[None]
+        gate = spread(gates[list(names).index(name)], model.network.decoder_stride)[None]
         legend = dataclasses.replace(scalar_legend(0, 1, ""), low="global", high="local")
         cells.append(draw_cell(color_scalars(gate, 0, 1), f"{name}: gate", legend, CELL))
     if recorded.assignments:
         tokens = recorded.assignments[0][0][model.trained.index(name)]
         for k, positions in most_focused(tokens, TOKENS_SHOWN):
             title = f"{name}: token {k}, {positions:.0f} positions"
-            cells.append(draw_cell(_glow(image, spread(tokens[k])), title, Legend(), CELL))
+            cells.append(draw_cell(_glow(image, spread(tokens[k], model.network.stride)), title, Legend(), CELL))
     return cells
 
 

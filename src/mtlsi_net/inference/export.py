@@ -101,7 +101,9 @@ def size_multiple(model: Model) -> int:
     if not isinstance(model.network, DenseNetwork):
         return 1
     canvas = model.network.canvas
-    windows = [canvas.stride * m.window for m in model.network.modules() if isinstance(m, WindowAttention)]
+    windows = [
+        model.network.decoder_stride * m.window for m in model.network.modules() if isinstance(m, WindowAttention)
+    ]
     return math.lcm(canvas.multiple, *windows)
 
 

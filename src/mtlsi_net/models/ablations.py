@@ -19,10 +19,10 @@ from mtlsi_net.models.semantic_decoder import TokenAttention
 Stage = Callable[..., nn.Module]
 
 
-def count_parameters(stage: Stage, tasks: int, width: int, head_dim: int) -> int:
-    """Return the number of parameters of a stage's factory, without allocating any."""
+def count_parameters(stage: Stage, **sizes: int) -> int:
+    """Return the number of parameters of a stage's factory for these sizes, without allocating any."""
     with torch.device("meta"):
-        return sum(p.numel() for p in stage(tasks=tasks, width=width, head_dim=head_dim).parameters())
+        return sum(p.numel() for p in stage(**sizes).parameters())
 
 
 class IdentityStage(PerTaskStage):
@@ -34,6 +34,7 @@ class IdentityStage(PerTaskStage):
         width: int,  # noqa: ARG002
         head_dim: int,  # noqa: ARG002
         norm: NormLayer = ChannelNorm,  # noqa: ARG002
+        token_width: int | None = None,  # noqa: ARG002
     ) -> None:
         super().__init__()
 
@@ -49,6 +50,7 @@ class MatchedConvs(PerTaskStage):
         replaces: factory of the stage replaced, called with tasks, width, head_dim.
         also_replaces: factory of a second stage replaced.
         besides: factory of a module used together with the convolutions; its parameters count.
+        token_width: channels of the tokens that the first stage replaced and ``besides`` read; None: C.
 
     Raises:
         InputError: the stage is so small that no number of channels comes within 2 % of its parameters.
@@ -65,11 +67,15 @@ class MatchedConvs(PerTaskStage):
         also_replaces: Stage | None = None,
         besides: Stage | None = None,
         norm: NormLayer = ChannelNorm,
+        token_width: int | None = None,
     ) -> None:
         super().__init__()
-        replaced = [replaces] if also_replaces is None else [replaces, also_replaces]
-        goal = sum(count_parameters(stage, tasks, width, head_dim) for stage in replaced)
-        taken = 0 if besides is None else count_parameters(besides, tasks, width, head_dim)
+        sizes = {"tasks": tasks, "width": width, "head_dim": head_dim}
+        reads = {} if token_width is None else {"token_width": token_width}
+        goal = count_parameters(replaces, **sizes, **reads)
+        if also_replaces is not None:  # the distiller
+            goal += count_parameters(also_replaces, **{**sizes, "width": token_width or width})
+        taken = 0 if besides is None else count_parameters(besides, **sizes, **reads)
         fixed, per_channel = 3 * tasks * width, tasks * (2 * width + 10)  # of a ConvFeedForward
         hidden = max(1, round((goal - taken - fixed) / per_channel))
         made = taken + fixed + per_channel * hidden
@@ -176,10 +182,17 @@ class MatchedTokens(nn.Module):
 class TokenReader(PerTaskStage):
     """Adds to each position what it reads from the tokens by attention: the simplest use of tokens."""
 
-    def __init__(self, tasks: int, width: int, head_dim: int, norm: NormLayer = ChannelNorm) -> None:
+    def __init__(
+        self,
+        tasks: int,
+        width: int,
+        head_dim: int,
+        norm: NormLayer = ChannelNorm,
+        token_width: int | None = None,
+    ) -> None:
         super().__init__()
         self.norm = norm(width, tasks)
-        self.read = TokenAttention(tasks, width, head_dim)
+        self.read = TokenAttention(tasks, width, head_dim, token_width)
 
     def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:  # noqa: ARG002
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""
@@ -194,6 +207,7 @@ class PartialDecoderWithConvs(PerTaskStage):
         part: factory of the part that is kept; reads features, tokens and the validity map, per task.
         replaces: factory of the decoder replaced.
         also_replaces: factory of a second stage replaced: the distiller, where nothing reads tokens.
+        token_width: channels of the tokens; None: C.
     """
 
     def __init__(
@@ -205,10 +219,14 @@ class PartialDecoderWithConvs(PerTaskStage):
         replaces: Stage,
         also_replaces: Stage | None = None,
         norm: NormLayer = ChannelNorm,
+        token_width: int | None = None,
     ) -> None:
         super().__init__()
-        self.part = part(tasks=tasks, width=width, head_dim=head_dim, norm=norm)
-        self.convs = MatchedConvs(tasks, width, head_dim, replaces, also_replaces, besides=part, norm=norm)
+        reads = {} if token_width is None else {"token_width": token_width}
+        self.part = part(tasks=tasks, width=width, head_dim=head_dim, norm=norm, **reads)
+        self.convs = MatchedConvs(
+            tasks, width, head_dim, replaces, also_replaces, besides=part, norm=norm, token_width=token_width
+        )
 
     def forward(self, x_BTChw: Tensor, tokens_BGLC: Tensor, valid: Tensor | None) -> Tensor:
         """Map (B, T, C, h, w) and (B, 1 or T, L, C) to (B, T, C, h, w)."""

@@ -62,6 +62,7 @@ class DenseNetwork(Network):
         task_channels: task -> K output channels, in the order of the task axis.
         width: C, channels after the encoder.
         stride: of the coarsest grid; it divides the padded image size.
+        working_stride: of the grid on which tasks interact; None: ``stride``.
         norm: of all decoder features, ``layer`` or ``batch``.
         mask_padding: leave padded positions out of the decoder's attention, means and convolutions.
 
@@ -71,6 +72,8 @@ class DenseNetwork(Network):
 
     Attributes:
         norm_layer: class of ``norm``.
+        stride: ``working_stride``.
+        decoder_stride: of the grid of the decoder's windows and gates; ``stride`` unless a subclass sets another.
         head: the last stage, from features (B, T, C, h, w) of all tasks; set by subclasses.
         last_stages: names of the last stages, in the order of the forward pass, that may be per task.
     """
@@ -87,6 +90,7 @@ class DenseNetwork(Network):
         *,
         norm: str = "layer",
         mask_padding: bool,
+        working_stride: int | None = None,
     ) -> None:
         super().__init__()
         if not task_channels or min(task_channels.values()) < 1:
@@ -97,6 +101,7 @@ class DenseNetwork(Network):
             raise InputError(f"stride={stride} or width={width} is too small; use e.g. 8 and 320")
         self.norm_layer = choose("norm", norm, NORMS)
         self.task_names = tuple(task_channels)
+        self.stride = self.decoder_stride = working_stride or stride
         self.canvas = Canvas(encoder.mean, encoder.std, encoder.specs, stride, mask_padding=mask_padding)
         self.encoder = encoder
 
@@ -112,11 +117,11 @@ class DenseNetwork(Network):
             InputError: a window is larger than the whole working grid.
         """
         self.encoder.check_size(size)
-        height, width = (-(-side // self.canvas.stride) for side in size)
+        height, width = (-(-side // self.decoder_stride) for side in size)
         for module in self.modules():
             if isinstance(module, WindowAttention) and module.window > max(height, width):
                 raise InputError(
-                    f"window={module.window} is larger than the working grid, {height}x{width} for images "
+                    f"window={module.window} is larger than the decoder's grid, {height}x{width} for images "
                     f"of {size[0]}x{size[1]}; choose a smaller window or stride, or larger images"
                 )
 
@@ -154,7 +159,7 @@ class DenseNetwork(Network):
 
 
 class SharedMapNetwork(DenseNetwork):
-    """A network whose tasks all start from one map, the neck's; its arguments are those of ``DenseNetwork``."""
+    """A network whose tasks all start from one map, the neck's only level; its arguments are those of ``DenseNetwork``."""
 
     def __init__(
         self,
@@ -173,7 +178,7 @@ class SharedMapNetwork(DenseNetwork):
     def shared_features(self, image: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
         """Return neck features (B, C, h, w), valid positions (B, 1, h, w) or None, and the padded image's size."""
         maps, pixels, canvas_size = self.encode(image, valid)
-        shared = self.neck(maps, pixels)
+        (shared,) = self.neck(maps, pixels)
         return shared, valid_at(pixels, shared), canvas_size
 
 

@@ -1,29 +1,32 @@
 """MTLSI-Net.
 
-    image -> encoder -> neck -> preliminary decoders -> MT-MQLFB -> CWIB decoders -> heads -> final
-                                        |                   |            ^
-                                        v                   +--> STD ----+ semantic tokens
-                                       aux
+    image -> encoder -> neck -> preliminary decoders -> MT-MQLFB -> refinement -> CWIB decoders -> heads -> final
+                |                       |                   |           ^              ^
+                |                       v                   +--> STD ---|--------------+ semantic tokens
+                |                      aux                              |
+                +-------------------------------------------------------+ detail
 
-The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner form are our choice.
+The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner form, levels and refinement are our choice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from mtlsi_net.core.types import Prediction
-from mtlsi_net.models.base import SharedMapNetwork, StageFactory, crop
+from mtlsi_net.models.base import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.heads import UpsampleHead
-from mtlsi_net.models.neck import PyramidNeck
+from mtlsi_net.models.layers.masking import valid_at
+from mtlsi_net.models.neck import Neck, PyramidNeck
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
+from mtlsi_net.models.refinement import NoRefinement, Refinement
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 
 
-class MTLSINet(SharedMapNetwork):
+class MTLSINet(DenseNetwork):
     """Multi-task dense prediction with linear cross-task interaction.
 
     Args:
@@ -32,12 +35,13 @@ class MTLSINet(SharedMapNetwork):
         width: C, channels of all decoder features; a multiple of ``head_dim``.
         stride: of the working grid; the encoder's own strides may differ.
         head_dim: channels of an attention head, 32 or more.
-        neck: called with specs, width, stride.
+        neck: called with specs, width, stride; returns levels, the finest first, of its ``level_strides``.
         preliminary: called with task_channels, width, activations, norm.
-        fusion: called with tasks (their number), width, head_dim, norm; as are ``distiller`` and ``decoder``.
+        fusion: called with tasks (their number), width, head_dim, norm; as is ``distiller``.
         distiller: see ``fusion``.
-        decoder: see ``fusion``.
-        head: called with task_channels, width, norm.
+        refinement: called with specs, tasks, width, stride, norm; its ``width`` and ``factor`` are those of its result.
+        decoder: as ``fusion``, with the width of the refined features, and ``token_width`` if it differs.
+        head: called with task_channels, width (of the refined features), norm.
         norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
         activations: task -> function from raw outputs to values, for feedback into features.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
@@ -62,31 +66,45 @@ class MTLSINet(SharedMapNetwork):
         width: int = 320,
         stride: int = 8,
         head_dim: int = 64,
-        neck: StageFactory = PyramidNeck,
+        neck: Callable[..., Neck] = PyramidNeck,
         preliminary: StageFactory = PreliminaryDecoders,
         fusion: StageFactory = MultiScaleQueryFusion,
         distiller: StageFactory = SemanticTokenDistiller,
+        refinement: Callable[..., Refinement] = NoRefinement,
         decoder: StageFactory = SemanticDecoder,
         head: StageFactory = UpsampleHead,
         norm: str = "layer",
         activations: Mapping[str, Activation] | None = None,
         mask_padding: bool = True,
     ) -> None:
-        super().__init__(encoder, task_channels, width, stride, neck, norm=norm, mask_padding=mask_padding)
-        layer = self.norm_layer
-        sizes = {"tasks": len(task_channels), "width": width, "head_dim": head_dim, "norm": layer}
+        levels = neck(specs=encoder.specs, width=width, stride=stride)
+        coarsest = levels.level_strides[-1]
+        super().__init__(
+            encoder, task_channels, width, coarsest, norm=norm, mask_padding=mask_padding, working_stride=stride
+        )
+        layer, tasks = self.norm_layer, len(task_channels)
+        sizes = {"tasks": tasks, "head_dim": head_dim, "norm": layer}
+        self.neck = levels
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
-        self.fusion = fusion(**sizes)
-        self.distiller = distiller(**sizes)
-        self.decoder = decoder(**sizes)
-        self.head = head(task_channels=task_channels, width=width, norm=layer)
+        self.fusion = fusion(width=width, **sizes)
+        self.distiller = distiller(width=width, **sizes)
+        self.refinement = refinement(specs=encoder.specs, tasks=tasks, width=width, stride=stride, norm=layer)
+        fine = self.refinement.width
+        self.decoder_stride = stride // self.refinement.factor
+        self.decoder = decoder(width=fine, **sizes, **({} if fine == width else {"token_width": width}))
+        self.head = head(task_channels=task_channels, width=fine, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Return raw outputs: final (B, K, H, W), aux (B, K, ceil(H / stride), ceil(W / stride))."""
-        shared, positions, canvas_size = self.shared_features(image, valid)
-        features, aux = self.preliminary(shared, positions)
+        """Return raw outputs: final (B, K, H, W), aux (B, K, ceil(H / s), ceil(W / s)) of each supervised level's stride s."""
+        canvas, pixels = self.canvas(image, valid)
+        maps = self.encoder(canvas)
+        features, aux = self.preliminary(self.neck(maps, pixels), pixels)
+        positions = valid_at(pixels, features)
         features = self.fusion(features, positions)
         tokens = self.distiller(features, positions)
+        features = self.refinement(features, canvas, maps, pixels)
+        positions = valid_at(pixels, features)
         features = self.decoder(features, tokens, positions)
-        final = self.head(features, positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.canvas.stride)])
+        final = self.head(features, positions, (canvas.shape[-2], canvas.shape[-1]))
+        size, strides = image.shape[-2:], self.neck.level_strides
+        return Prediction(crop(final, size), [crop(early, size, s) for early, s in zip(aux, strides, strict=False)])

@@ -1,18 +1,29 @@
-"""Necks: four encoder maps to one map that all tasks share, or each of them to a separate level."""
+"""Necks: four encoder maps to a list of levels that all tasks share, the finest first."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_resize, resize_valid, zero_invalid
 from mtlsi_net.models.layers.task_layers import ChannelNorm
 
 
-class PyramidNeck(Recomputed):
-    """Normalises, projects, resizes and adds the maps, then mixes once by a 3x3 convolution (our choice).
+class Neck(Recomputed):
+    """Interface of a neck: encoder maps and valid pixels to levels (B, C_i, h_i, w_i).
+
+    Attributes:
+        level_strides: of each level, the finest first.
+    """
+
+    level_strides: list[int]
+
+
+class PyramidNeck(Neck):
+    """One level: normalises, projects, resizes and adds the maps, then mixes once by a 3x3 convolution (our choice).
 
     Each map has its own LayerNorm: the intermediates of self-supervised transformers have outlier channels.
 
@@ -22,14 +33,15 @@ class PyramidNeck(Recomputed):
 
     def __init__(self, specs: Sequence[FeatureSpec], width: int, stride: int) -> None:
         super().__init__()
+        self.level_strides = [stride]
         self.strides, self.stride = [spec.stride for spec in specs], stride
         self.norms = nn.ModuleList(ChannelNorm(spec.channels) for spec in specs)
         self.projections = nn.ModuleList(nn.Conv2d(spec.channels, width, 1) for spec in specs)
         self.norm = ChannelNorm(width)
         self.mix = nn.Conv2d(width, width, 3, padding=1, bias=False)
 
-    def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> Tensor:
-        """Return (B, C, h, w) from the encoder's maps; ``valid`` is (B, 1, H, W), per pixel, or None.
+    def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> list[Tensor]:
+        """Return one level (B, C, h, w) from the encoder's maps; ``valid`` is (B, 1, H, W), per pixel, or None.
 
         A cell of a map counts if any of its pixels is valid. A cell of flat padding must not: its norm has next to no
         variance to divide by, and would send huge gradients to the encoder.
@@ -42,10 +54,10 @@ class PyramidNeck(Recomputed):
         resized = [masked_resize(x, (height, width), valid) for x in by_stride.values()]
         shared = sum(resized[1:], start=resized[0])
         positions = None if valid is None else resize_valid(valid, (height, width))
-        return shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))
+        return [shared + self.mix(zero_invalid(F.gelu(self.norm(shared)), positions))]
 
 
-class LevelNeck(Recomputed):
+class LevelNeck(Neck):
     """Normalises, projects and resizes every map separately, for decoders that read several levels (our choice).
 
     It makes a pyramid of a plain transformer's maps, and keeps that of a hierarchical encoder.
@@ -61,6 +73,7 @@ class LevelNeck(Recomputed):
     ) -> None:
         super().__init__()
         self.of_maps, self.strides = [spec.stride for spec in specs], list(strides)
+        self.level_strides = self.strides
         self.norms = nn.ModuleList(ChannelNorm(spec.channels) for spec in specs)
         self.projections = nn.ModuleList(
             nn.Identity() if widths is None else nn.Conv2d(spec.channels, widths[i], 1) for i, spec in enumerate(specs)
@@ -74,4 +87,39 @@ class LevelNeck(Recomputed):
         ):
             size = x.shape[-2] * old // new, x.shape[-1] * old // new
             levels.append(masked_resize(project(norm(x)), size, valid))
+        return levels
+
+
+class CoarseToFineNeck(LevelNeck):
+    """Levels of ``stride``, twice and four times that, ... for decoders that go from coarse to fine (our choice).
+
+    The coarsest level reads the encoder's last map, the next one the map before it, and so on; the finest level reads all
+    maps that are left. For a plain transformer, whose maps have one stride, deeper blocks so give coarser levels.
+
+    Args:
+        stride: of the finest level.
+        levels: number of levels, at most that of the maps.
+
+    Attributes:
+        level_strides: of each level, the finest first.
+
+    Raises:
+        InputError: fewer than one level, or more than maps.
+    """
+
+    def __init__(self, specs: Sequence[FeatureSpec], width: int, stride: int, levels: int = 3) -> None:
+        if not 1 <= levels <= len(specs):
+            raise InputError(
+                f"levels={levels} is out of range; the encoder has {len(specs)} maps, give 1 to {len(specs)}"
+            )
+        self.of_level = [max(0, i - (len(specs) - levels)) for i in range(len(specs))]
+        strides = [stride * 2**level for level in self.of_level]
+        super().__init__(specs, strides, [width] * len(specs))
+        self.level_strides = [stride * 2**level for level in range(levels)]
+
+    def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> list[Tensor]:
+        """Return a (B, C, h_i, w_i) for each level; ``valid`` is (B, 1, H, W), per pixel, or None."""
+        levels: list[Tensor] = []
+        for level, x in zip(self.of_level, super().forward(maps, valid), strict=True):
+            levels[level:] = [levels[level] + x] if level < len(levels) else [x]
         return levels

@@ -1,4 +1,4 @@
-"""Preliminary decoders: the shared map to one feature map, and one early prediction, per task."""
+"""Preliminary decoders: levels that all tasks share to one feature map, and early predictions, per task."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlsi_net.core.errors import choose
+from mtlsi_net.core.errors import InputError, choose
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.checkpointing import Recomputed
-from mtlsi_net.models.layers.masking import zero_invalid
+from mtlsi_net.models.layers.masking import masked_resize, valid_at, zero_invalid
 from mtlsi_net.models.layers.subset import CrossTaskLayer, PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
 
@@ -40,10 +40,18 @@ class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
         keep_parameters(self, indices)
         return self
 
-    def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (B, C, h, w) to (B, T, C, h, w); ``valid`` is (B, 1, h, w) or None."""
+    def forward(self, shared_BChw: Tensor, valid: Tensor | None, coarser_BTChw: Tensor | None = None) -> Tensor:
+        """Map (B, C, h, w) to (B, T, C, h, w).
+
+        Args:
+            shared_BChw: the shared map.
+            valid: (B, 1, h, w) or None.
+            coarser_BTChw: features of a coarser level, added between the convolution and the blocks; None without one.
+        """
         x = torch.unflatten(self.branch(zero_invalid(shared_BChw, valid)), 1, (self.tasks, -1))
         x = F.gelu(self.norm(x))
+        if coarser_BTChw is not None:
+            x = x + masked_resize(coarser_BTChw, (x.shape[-2], x.shape[-1]), valid)
         for block in self.blocks:
             x = block(x, valid)
         return x
@@ -86,13 +94,17 @@ class Feedback(TaskLayer, CrossTaskLayer):
 class PreliminaryDecoders(nn.Module):
     """Task features F_t and preliminary predictions P_t [from the paper; their layers are our choice].
 
+    With several levels every task goes from coarse to fine: the features of a level are added to those of the next one.
+
     Args:
-        depth: residual convolution blocks per task.
-        feedback: predictions added to a task's features: ``none``, its ``own``, or those of ``all`` tasks.
+        depth: residual convolution blocks per task and level.
+        levels: number of levels of the neck.
+        supervised: number of levels with predictions, the finest first.
+        feedback: predictions added to a task's finest features: ``none``, its ``own``, or those of ``all`` tasks.
         activations: task -> function from raw outputs to values for the feedback.
 
     Raises:
-        InputError: an option that does not exist.
+        InputError: an option that does not exist, or more supervised levels than levels.
     """
 
     def __init__(
@@ -101,23 +113,57 @@ class PreliminaryDecoders(nn.Module):
         width: int,
         depth: int = 1,
         *,
+        levels: int = 1,
+        supervised: int = 1,
         feedback: str = "none",
         activations: Mapping[str, Activation] | None = None,
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
+        if not 1 <= supervised <= levels:
+            raise InputError(f"supervised={supervised} is out of range; give 1 to {levels}, the number of levels")
         kinds: dict[str, Callable[..., nn.Module]] = {
             "none": lambda *_: Unchanged(),
             "own": Feedback,
             "all": partial(Feedback, of_all=True),
         }
-        self.decoders = TaskConvs(len(task_channels), width, depth, norm)
-        self.norm = norm(width, len(task_channels))
+        tasks = len(task_channels)
+        self.coarser = nn.ModuleList(TaskConvs(tasks, width, depth, norm) for _ in range(levels - 1))  # finest first
+        self.coarser_outputs = nn.ModuleList(
+            PreliminaryOutput(task_channels, width, norm) for _ in range(supervised - 1)
+        )
+        self.decoders = TaskConvs(tasks, width, depth, norm)
+        self.norm = norm(width, tasks)
         self.output = OutputLayers(task_channels, width)
         self.feedback = choose("feedback", feedback, kinds)(task_channels, width, activations or {})
 
-    def forward(self, shared_BChw: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Map (B, C, h, w) to features (B, T, C, h, w) and task -> (B, K, h, w)."""
-        features = self.decoders(shared_BChw, valid)
+    def forward(self, levels: Sequence[Tensor], pixels: Tensor | None) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Return the finest features (B, T, C, h, w), and task -> (B, K, h_i, w_i) of each supervised level.
+
+        Args:
+            levels: (B, C, h_i, w_i), the finest first.
+            pixels: (B, 1, H, W), valid pixels, or None.
+        """
+        x: Tensor | None = None
+        coarse: list[Tensor] = []
+        for level, decode in zip(reversed(levels[1:]), reversed(self.coarser), strict=True):
+            x = decode(level, valid_at(pixels, level), x)
+            coarse.insert(0, x)
+        features = self.decoders(levels[0], valid_at(pixels, levels[0]), x)
         predictions = self.output(self.norm(features))
-        return self.feedback(features, predictions), predictions
+        others = [output(y) for output, y in zip(self.coarser_outputs, coarse, strict=False)]
+        return self.feedback(features, predictions), [predictions, *others]
+
+
+class PreliminaryOutput(nn.Module):
+    """Predictions from the features of a coarse level."""
+
+    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.norm = norm(width, len(task_channels))
+        self.output = OutputLayers(task_channels, width)
+
+    def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
+        """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
+        predictions: dict[str, Tensor] = self.output(self.norm(x_BTChw))
+        return predictions

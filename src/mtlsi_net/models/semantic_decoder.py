@@ -28,11 +28,11 @@ EPS = 1.0e-6
 class TokenAttention(nn.Module):
     """Every position of every task queries the semantic tokens, at a cost linear in positions."""
 
-    def __init__(self, tasks: int, width: int, head_dim: int) -> None:
+    def __init__(self, tasks: int, width: int, head_dim: int, token_width: int | None = None) -> None:
         super().__init__()
         self.heads, self.head_dim = count_heads(width, head_dim), head_dim
         self.query = TaskLinear(tasks, width, width, bias=False)
-        self.key_value = TaskLinear(tasks, width, 2 * width, bias=False)
+        self.key_value = TaskLinear(tasks, token_width or width, 2 * width, bias=False)
 
     def forward(self, x_BThwC: Tensor, tokens_BGLC: Tensor) -> Tensor:
         """Map (B, T, h, w, C) and tokens (B, 1 or T, L, C) to (B, T, h, w, C)."""
@@ -113,6 +113,7 @@ class CrossWindowBlock(Recomputed):
         shift: of the windows' grid.
         branches: both, local or global.
         read_tokens: softmax or linear.
+        token_width: channels of the tokens; None: C.
         norm: class of the norms.
     """
 
@@ -126,6 +127,7 @@ class CrossWindowBlock(Recomputed):
         *,
         branches: str = "both",
         read_tokens: str = "softmax",
+        token_width: int | None = None,
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
@@ -134,7 +136,7 @@ class CrossWindowBlock(Recomputed):
         self.norm = norm(width, tasks)
         self.local = WindowAttention(tasks, width, head_dim, window, shift) if has_local else NoBranch()
         self.wide = (
-            read(tasks, width, head_dim) if has_global else NoBranch()
+            read(tasks, width, head_dim, token_width) if has_global else NoBranch()
         )  # the global branch; checkpoints have this name
         self.gate = Gate(tasks, width) if has_local and has_global else OneBranch()
         self.project = TaskLinear(tasks, width, width, gain=RESIDUAL_GAIN)
@@ -158,6 +160,7 @@ class SemanticDecoder(PerTaskStage):
         depth: number of blocks.
         branches: ``both`` [paper], ``local`` or ``global`` alone.
         read_tokens: ``softmax``, or ``linear`` for token sets as large as the image.
+        token_width: channels of the tokens; None: C.
         norm: class of the norms.
 
     Raises:
@@ -181,12 +184,18 @@ class SemanticDecoder(PerTaskStage):
         *,
         branches: str = "both",
         read_tokens: str = "softmax",
+        token_width: int | None = None,
         norm: NormLayer = ChannelNorm,
     ) -> None:
         super().__init__()
         if depth < 1:
             raise InputError(f"depth={depth}; give at least one block, or use the identity decoder")
-        options: dict[str, Any] = {"branches": branches, "read_tokens": read_tokens, "norm": norm}
+        options: dict[str, Any] = {
+            "branches": branches,
+            "read_tokens": read_tokens,
+            "token_width": token_width,
+            "norm": norm,
+        }
         self.blocks = nn.ModuleList(
             CrossWindowBlock(tasks, width, head_dim, window, window // 2 * (i % 2), **options) for i in range(depth)
         )

@@ -174,7 +174,7 @@ def test_a_stage_too_small_to_match_is_refused():
 
 def test_counting_parameters_allocates_none():
     expected = parameters(MultiScaleQueryFusion(3, 64, 32))
-    assert count_parameters(MultiScaleQueryFusion, 3, 64, 32) == expected
+    assert count_parameters(MultiScaleQueryFusion, tasks=3, width=64, head_dim=32) == expected
 
 
 def test_positions_as_tokens_are_the_normalised_features():
@@ -220,7 +220,7 @@ def test_every_model_runs_on_every_kind_of_backbone_at_odd_sizes(model, name):
 
 
 def test_the_plus_preset_has_every_extra_and_nothing_else():
-    plain, plus = compose_config().model, compose_config("model=mtlsi_plus").model
+    plain, plus = compose_config("model=mtlsi_paper").model, compose_config("model=mtlsi_plus").model
     differ = {
         f"{stage}.{key}": plus[stage][key]
         for stage in ("preliminary", "fusion", "distiller", "decoder", "head", "neck")

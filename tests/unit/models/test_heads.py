@@ -4,7 +4,6 @@ from helpers.modules import CHANNELS
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.heads import OutputLayers, UpsampleHead
-from mtlsi_net.models.preliminary import PreliminaryDecoders
 
 WIDTH = 32
 PRIORS = {"semseg": torch.arange(5.0), "depth": torch.tensor([2.7]), "normals": torch.tensor([0.1, -0.2, 0.9])}
@@ -64,12 +63,4 @@ def test_upsampling_head_reaches_any_size(size):
     predicted = UpsampleHead(CHANNELS, WIDTH)(torch.randn(2, 3, WIDTH, 4, 5), None, size)
     assert {name: tuple(y.shape) for name, y in predicted.items()} == {
         name: (2, channels, *size) for name, channels in CHANNELS.items()
-    }
-
-
-def test_preliminary_decoders_give_features_and_early_predictions():
-    features, aux = PreliminaryDecoders(CHANNELS, WIDTH, depth=2)(torch.randn(2, WIDTH, 4, 5), None)
-    assert features.shape == (2, 3, WIDTH, 4, 5)
-    assert {name: tuple(y.shape) for name, y in aux.items()} == {
-        name: (2, channels, 4, 5) for name, channels in CHANNELS.items()
     }

@@ -213,15 +213,15 @@ def test_feedback_adds_activated_predictions():
     activations = {"semseg": lambda y: y.softmax(1), "depth": lambda y: y, "normals": lambda y: F.normalize(y, dim=1)}
     shared = torch.randn(B, WIDTH, 5, 6, dtype=torch.float64)
     plain = make(PreliminaryDecoders, CHANNELS, WIDTH)
-    features_, predictions = plain(shared, None)
+    features_, (predictions,) = plain([shared], None)
     values = [activations[name](y) for name, y in predictions.items()]
     for kind, inputs in (("own", values), ("all", [torch.cat(values, 1)] * T)):
         fed = PreliminaryDecoders(CHANNELS, WIDTH, feedback=kind, activations=activations).double()
         fed.load_state_dict(plain.state_dict(), strict=False)
-        torch.testing.assert_close(fed(shared, None)[0], features_)  # it starts at zero
+        torch.testing.assert_close(fed([shared], None)[0], features_)  # it starts at zero
         randomise(fed.feedback)
         added = torch.stack([layer(x) for layer, x in zip(fed.feedback.layers, inputs, strict=True)], 1)
-        torch.testing.assert_close(fed(shared, None)[0], features_ + added)
+        torch.testing.assert_close(fed([shared], None)[0], features_ + added)
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ def test_an_unknown_norm_is_refused():
 def test_a_window_larger_than_the_map_is_refused():
     net = MTLSINet(PatchEncoder(), CHANNELS, width=64)
     net.check_size((64, 40))
-    with pytest.raises(UserError, match="window=8 is larger than the working grid, 7x5"):
+    with pytest.raises(UserError, match="window=8 is larger than the decoder's grid, 7x5"):
         net.check_size((56, 40))
 
 

@@ -145,11 +145,13 @@ class BridgeNetVariant(DenseNetwork):
         """Return raw outputs: final (B, K, H, W), aux (B, K, h, w) at twice the finest level's stride."""
         maps, pixels, canvas_size = self.encode(image, valid)
         *levels, deep = self.neck(maps, pixels)
-        features, aux = self.preliminary(deep, valid_at(pixels, deep))
+        features, aux = self.preliminary([deep], pixels)
         features = self.propagate(features, valid_at(pixels, deep))
         for level, extract, refine in zip(reversed(levels), self.bridges, self.refiners, strict=True):
             positions = valid_at(pixels, level)
             features = masked_resize(features, (level.shape[-2], level.shape[-1]), positions)
             features = refine(features, extract(level, features, positions), positions)
         final = self.head(features, positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.early_stride)])
+        return Prediction(
+            crop(final, image.shape[-2:]), [crop(early, image.shape[-2:], self.early_stride) for early in aux]
+        )

@@ -104,7 +104,7 @@ class SingleTaskNet(DenseNetwork, TaskLayer):
         """Return raw outputs: final (B, K, H, W), no aux."""
         maps, pixels, canvas_size = self.encode(image, valid)
         each = len(maps) // len(self.task_names)
-        shared = [neck(maps[i * each : (i + 1) * each], pixels) for i, neck in enumerate(self.necks)]
+        shared = [neck(maps[i * each : (i + 1) * each], pixels)[0] for i, neck in enumerate(self.necks)]
         positions = valid_at(pixels, shared[0])
         features = [decoder(x, positions) for decoder, x in zip(self.decoders, shared, strict=True)]
         final = self.head(torch.cat(features, 1), positions, canvas_size)
