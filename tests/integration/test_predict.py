@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import run_command
+from helpers.documents import DOCUMENTS
 from helpers.miniature import compose_config
-from helpers.readme import README
 from helpers.saved import predicted
 from PIL import Image
 
@@ -375,11 +375,11 @@ def test_what_is_pushed_can_be_loaded(model, image, tmp_path, monkeypatch):
     assert_same(mtlsi_net.load(tmp_path / "me" / "rooms", device="cpu").predict(image), model.predict(image))
 
 
-COMMANDS = re.findall(r"^python -m mtlsi_net\.predict (ckpt=.*?) *(?:#.*)?$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^python -m mtlsi_net\.predict (ckpt=.*?) *(?:#.*)?$", DOCUMENTS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=range(len(COMMANDS)))
-def test_the_readmes_commands(trained, tmp_path, monkeypatch, words):
+def test_the_documented_commands(trained, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     for path in (Path("photos", "1.jpg"), Path("photo.jpg")):
@@ -392,5 +392,5 @@ def test_the_readmes_commands(trained, tmp_path, monkeypatch, words):
     assert Path("predictions" if "out=predictions" in words else "out", "index.html").is_file()
 
 
-def test_the_readme_has_commands():
+def test_there_are_documented_commands():
     assert len(COMMANDS) == 4
