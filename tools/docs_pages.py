@@ -4,7 +4,6 @@ They are written into ``docs/`` and not kept in git: ``reference/commands.md``, 
 ``pictures/``.
 """
 
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -89,12 +88,13 @@ def groups_page() -> str:
 
 
 def choice_section(file: Path) -> str:
-    """Return a folded box with a choice's file; its title has the file's first comment."""
+    """Return a folded box with a choice's file; its title has the file's first comment, or its only line."""
     text = file.read_text().strip()
-    comment = re.match(r"# (?!@package)(.*)", text.removeprefix("# @package _global_\n"))
-    purpose = f": {comment[1].strip()}".replace('"', "'") if comment else ""
+    lines = [line for line in text.splitlines() if not line.startswith("# @package")]
+    told = lines[0] if lines and (lines[0].startswith("# ") or len(lines) == 1) else ""
+    title = f"{file.stem}: {told.removeprefix('# ')}".replace('"', "'").removesuffix(": ")
     body = "\n".join(f"    {line}".rstrip() for line in f"```yaml\n{text}\n```".splitlines())
-    return f'??? note "{file.stem}{purpose}"\n{body}'
+    return f'??? note "{title}"\n{body}'
 
 
 def anchor(group: str) -> str:
