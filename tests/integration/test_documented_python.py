@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.clips import write_clip
 from helpers.documents import ROOT, blocks, documents
 from PIL import Image
 
@@ -29,6 +30,7 @@ def test_the_python_of_a_page_runs_and_prints_what_it_says(page, trained, tmp_pa
     Path("photos").mkdir()
     for path in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
         Image.effect_mandelbrot((90, 70), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path)
+    write_clip("clip.mp4", frames=2)
     names = {"__name__": "page"}
     for block in python_blocks(page):
         capsys.readouterr()
