@@ -55,8 +55,11 @@ def test_a_data_set_of_ones_own_in_three_steps(kitchens):
     checked = run(kitchens, *documented_command("verify_data --config-dir"), "workers=1", "paths.run_dir=checked")
     assert checked.returncode == 1, checked.stderr  # nothing published to compare with
     assert "oven" in checked.stdout
-    trained = run(kitchens, *documented_command("train --config-dir my_conf data"), *SHORT, "paths.run_dir=trained")
-    assert trained.returncode == 0, trained.stderr
+    for command in ("train --config-dir my_conf data", "train --config-dir my_conf backbone=lite0"):
+        short = (*SHORT, "trainer.val_check_interval=1", f"paths.run_dir={'trained' if 'data' in command else 'small'}")
+        trained = run(kitchens, *documented_command(command), *short)
+        assert trained.returncode == 0, trained.stderr
+    assert "pretrained: true" in (kitchens / "small" / "config.yaml").read_text()
     table = (kitchens / "trained" / "table.md").read_text()
     assert all(name in table for name in ("semseg", "depth", "boundary"))
     assert "normals" not in table
