@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebooks test test-slow coverage lint type clean
+.PHONY: help setup demo notebooks docs docs-serve test test-slow coverage lint type clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,14 @@ demo: setup ## generate rooms, train MTLSI-Net on four tasks, print the table, l
 
 notebooks: setup ## run the notebooks anew and save them with their pictures
 	$(PY) tools/run_notebooks.py
+
+docs: setup ## build the documentation into site/; a warning is an error
+	$(PY) tools/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+docs-serve: setup ## show the documentation at http://127.0.0.1:8000 and build it again as its pages change
+	$(PY) tools/docs_pages.py
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
 
 test: setup ## all fast tests
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile

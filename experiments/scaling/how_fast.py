@@ -1,4 +1,4 @@
-"""Fill in the README's table of "How fast" from what the benchmarks left: ``python experiments/scaling/how_fast.py``."""
+"""Fill in the table "How fast" of docs/results.md from what the benchmarks left: ``python experiments/scaling/how_fast.py``."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "README.md"
+PAGE = HERE.parents[1] / "docs/results.md"
 GPU = HERE / "../gpu_hour/results"
 SOFTMAX, CHECKPOINTED = "mtlsi ablation=softmax_attention", "mtlsi activation_checkpointing=true"
 COMMON, LARGE = 448 * 576, 896 * 1152
@@ -127,11 +127,11 @@ def table() -> str:
 
 
 def filled(text: str) -> str:
-    """Return the README's text with the table as it is now."""
+    """Return the page's text with the table as it is now."""
     found = TABLE.search(text)
-    assert found, "README.md has no table under How fast"
+    assert found, "docs/results.md has no table under How fast"
     return text[: found.start()] + found[1] + table() + text[found.end() :]
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    PAGE.write_text(filled(PAGE.read_text()))

@@ -1,16 +1,17 @@
-"""Every command that README and experiments show, composed; those that other tests run are run there."""
+"""Every command that README, documentation and experiments show, composed; those that other tests run are run there."""
 
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from helpers.documents import documents
 from helpers.miniature import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]
+PAGES = [*documents(), *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]
 MODULES = {path.stem for path in (ROOT / "conf").glob("*.yaml")}
 OWN_FILES = ("--config-dir", "model=my_decoder", "my_model.")
 """Of commands that need files or packages of the reader's; other tests run these."""
@@ -30,7 +31,7 @@ def commands(text):
 
 
 FOUND = [
-    pytest.param(module, words, id=f"{page.parent.name if page.parent != ROOT else 'README'}-{number}-{module}")
+    pytest.param(module, words, id=f"{page.relative_to(ROOT)}-{number}-{module}")
     for page in sorted(PAGES)
     for number, (module, words) in enumerate(commands(page.read_text()))
     if not any(own in " ".join(words) for own in (*OWN_FILES, "$"))
@@ -38,7 +39,7 @@ FOUND = [
 
 
 def test_commands_are_found():
-    assert len(FOUND) > 40
+    assert len(FOUND) > 70
     assert {own.values[0] for own in FOUND} <= MODULES
 
 

@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 import torch
+from helpers.documents import documented_command, run
 from helpers.miniature import compose_config
 from helpers.peer import Peer
-from helpers.readme import readme_command, run
 from PIL import Image
 
 from mtlsi_net.bench import bench
@@ -159,8 +159,8 @@ def test_a_missing_gpu_is_named(tmp_path):
         bench(configuration(tmp_path, "device=cuda"))
 
 
-def test_the_readmes_command(tmp_path):
-    _, *command = shlex.split(" ".join(readme_command("bench what=model")), comments=True)
+def test_the_documented_command(tmp_path):
+    _, *command = shlex.split(" ".join(documented_command("bench what=model")), comments=True)
     small = ("data.size=[64,64]", "rounds=1", "train=false", "device=cpu")
     bench(compose_config(*command, *small, f"out={tmp_path}", name="bench"))
     assert len(read(tmp_path / "model.csv")) >= 2

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.documents import documented_command
+from helpers.documents import run as run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
-from helpers.readme import readme_command
-from helpers.readme import run as run_command
 from helpers.run_folders import last_scores, write_picture, write_run
 
 from mtlsi_net.comparison.compare import compare
@@ -70,11 +70,11 @@ def test_gain_of_real_runs_with_intervals(trained, tmp_path):
     assert "data:image/jpeg" in (tmp_path / "index.html").read_text()
 
 
-def test_the_readmes_command_takes_a_glob_and_leaves_all_files(trained, tmp_path):
+def test_the_documented_command_takes_a_glob_and_leaves_all_files(trained, tmp_path):
     root, _ = trained
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "rooms_demo").symlink_to(root)
-    words = [word.replace("'", "") for word in readme_command("compare runs='")]  # as a shell passes them on
+    words = [word.replace("'", "") for word in documented_command("compare runs='")]  # as a shell passes them on
     done = run_command(tmp_path, *words, "out=here", "bootstrap=20")
     assert done.returncode == 0, done.stderr
     assert "gain of both over semseg: semseg, depth: depth" in done.stdout

@@ -38,9 +38,9 @@ def test_all_tables_of_the_plan_are_there_with_question_command_cost_and_publish
     assert f"| {row.scores['semseg/mIoU']:.4g} | {row.scores['depth/rmse']:.4g} |" in text
 
 
-def test_the_readmes_table_of_speed_is_what_the_benchmarks_left():
+def test_the_table_of_speed_is_what_the_benchmarks_left():
     how_fast = script("scaling/how_fast.py")
-    text = how_fast.README.read_text()
+    text = how_fast.PAGE.read_text()
     assert text == how_fast.filled(text), "run python experiments/scaling/how_fast.py"
     assert how_fast.table() in text
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
+from helpers.documents import documented_command, documented_files, run
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.peer import CHANNELS, Peer
-from helpers.readme import readme_command, readme_files, run
 from helpers.run_folders import last_scores
 from PIL import Image
 
@@ -87,12 +87,12 @@ def test_every_class_is_printed_on_request(data, tmp_path, capsys):
     assert "night stand" in capsys.readouterr().out
 
 
-def test_the_readmes_commands(data, tmp_path):
-    (tmp_path / "my_model.py").write_text(readme_files()["my_model.py"])
+def test_the_documented_commands(data, tmp_path):
+    (tmp_path / "my_model.py").write_text(documented_files()["my_model.py"])
     quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false", "paths.run_dir=run")
     for command in ("evaluate model=external", "train model=external"):
         short = ("trainer.max_steps=1", "logger=csv") if command.startswith("train") else ()
-        done = run(tmp_path, *readme_command(command, NYUDv2=data), *quick, *short)
+        done = run(tmp_path, *documented_command(command, NYUDv2=data), *quick, *short)
         assert done.returncode == 0, done.stderr
         assert "semseg mIoU" in (tmp_path / "run" / "table.md").read_text()
 

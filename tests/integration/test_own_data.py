@@ -1,12 +1,12 @@
-"""The README's steps to data and tasks of one's own, taken from its text and run."""
+"""The DOCUMENTS's steps to data and tasks of one's own, taken from its text and run."""
 
 import csv
 import re
 
 import numpy as np
 import pytest
+from helpers.documents import DOCUMENTS, documented_command, documented_files, run
 from helpers.miniature import compose_config, write_miniature
-from helpers.readme import README, readme_command, readme_files, run
 from PIL import Image
 
 from mtlsi_net.core.config import check_complete
@@ -23,7 +23,7 @@ SIZE = (48, 64)
 
 @pytest.fixture
 def kitchens(tmp_path):
-    """Write photographs as JPEG, labels in the layout, and the README's files beside them; return the parent."""
+    """Write photographs as JPEG, labels in the layout, and the DOCUMENTS's files beside them; return the parent."""
     root = write_miniature(tmp_path / "kitchens")
     (root / "photos").mkdir()
     (root / "shadows").mkdir()
@@ -36,27 +36,30 @@ def kitchens(tmp_path):
         shadow[:20] = 255
         Image.fromarray(shadow).save(root / "shadows" / path.name)
     (root / "normals" / "0001.png").unlink()  # not a task here: nobody misses it
-    for name, text in readme_files().items():
+    for name, text in documented_files().items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text.replace("/path/to/kitchens", str(root)))
     return tmp_path
 
 
-def test_the_readmes_files_are_found():
+def test_the_documented_files_are_found():
     data = {"my_conf/data/kitchens.yaml", "my_conf/task_set/kitchens.yaml", "my_tasks.py", "my_model.py"}
     weighting, block = (
         {"my_conf/task_weights/worst.yaml", "my_weights.py"},
         {"my_conf/model/fusion/mean.yaml", "my_blocks.py"},
     )
-    assert set(readme_files()) == data | weighting | block
+    assert set(documented_files()) == data | weighting | block
 
 
 def test_a_data_set_of_ones_own_in_three_steps(kitchens):
-    checked = run(kitchens, *readme_command("verify_data --config-dir"), "workers=1", "paths.run_dir=checked")
+    checked = run(kitchens, *documented_command("verify_data --config-dir"), "workers=1", "paths.run_dir=checked")
     assert checked.returncode == 1, checked.stderr  # nothing published to compare with
     assert "oven" in checked.stdout
-    trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, "paths.run_dir=trained")
-    assert trained.returncode == 0, trained.stderr
+    for command in ("train --config-dir my_conf data", "train --config-dir my_conf backbone=lite0"):
+        short = (*SHORT, "trainer.val_check_interval=1", f"paths.run_dir={'trained' if 'data' in command else 'small'}")
+        trained = run(kitchens, *documented_command(command), *short)
+        assert trained.returncode == 0, trained.stderr
+    assert "pretrained: true" in (kitchens / "small" / "config.yaml").read_text()
     table = (kitchens / "trained" / "table.md").read_text()
     assert all(name in table for name in ("semseg", "depth", "boundary"))
     assert "normals" not in table
@@ -64,21 +67,23 @@ def test_a_data_set_of_ones_own_in_three_steps(kitchens):
 
 def test_a_task_of_ones_own_in_three_steps(kitchens):
     replace(
-        kitchens / "my_conf/data/kitchens.yaml", r"files: \{.*\}.*", *re.findall(r"`(files: \{image.*?\})`", README)
+        kitchens / "my_conf/data/kitchens.yaml", r"files: \{.*\}.*", *re.findall(r"`(files: \{image.*?\})`", DOCUMENTS)
     )
     with (kitchens / "my_conf/task_set/kitchens.yaml").open("a") as file:
-        file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", README))
-    weight = re.findall(r"`(\+task_weights\S+)`", README)
-    trained = run(kitchens, *readme_command("train --config-dir"), *SHORT, *weight, "paths.run_dir=trained")
+        file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", DOCUMENTS))
+    weight = re.findall(r"`(\+task_weights\S+shadow=\S+)`", DOCUMENTS)
+    trained = run(
+        kitchens, *documented_command("train --config-dir my_conf data"), *SHORT, *weight, "paths.run_dir=trained"
+    )
     assert trained.returncode == 0, trained.stderr
     assert "shadow maxF" in (kitchens / "trained" / "table.md").read_text()
 
 
 def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
-    (choice,) = re.findall(r"`python -m .* --config-dir my_conf .*(task_weights=\w+)`", README)
+    (choice,) = re.findall(r"python -m .* --config-dir my_conf .*(task_weights=\w+)", DOCUMENTS)
     trained = run(
         kitchens,
-        *readme_command("train --config-dir my_conf data"),
+        *documented_command("train --config-dir my_conf data"),
         *SHORT,
         choice,
         "trainer.log_every_n_steps=1",
@@ -91,8 +96,8 @@ def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
 
 
 def test_a_block_of_ones_own_in_three_steps(kitchens):
-    (choice,) = re.findall(r"`python -m .* --config-dir my_conf .*(model/fusion=\w+)`", README)
-    command = readme_command("train --config-dir my_conf data")
+    (choice,) = re.findall(r"python -m .* --config-dir my_conf .*(model/fusion=\w+)", DOCUMENTS)
+    command = documented_command("train --config-dir my_conf data")
     trained = run(kitchens, *command, choice, *SHORT, "paths.run_dir=t")
     assert trained.returncode == 0, trained.stderr
     assert "my_blocks.MeanOfTasks" in (kitchens / "t" / "config.yaml").read_text()

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.clips import write_clip
 from helpers.commands import run_command
+from helpers.documents import DOCUMENTS
 from helpers.miniature import compose_config
-from helpers.readme import README
 from helpers.saved import predicted
 from PIL import Image
 
@@ -21,6 +22,7 @@ from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.drawing import MARGIN
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import predict
+from mtlsi_net.inference.video import Video
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
 
@@ -375,22 +377,51 @@ def test_what_is_pushed_can_be_loaded(model, image, tmp_path, monkeypatch):
     assert_same(mtlsi_net.load(tmp_path / "me" / "rooms", device="cpu").predict(image), model.predict(image))
 
 
-COMMANDS = re.findall(r"^python -m mtlsi_net\.predict (ckpt=.*?) *(?:#.*)?$", README, re.MULTILINE)
+COMMANDS = sorted(set(re.findall(r"^python -m mtlsi_net\.predict (ckpt=.*?) *(?:#.*)?$", DOCUMENTS, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=range(len(COMMANDS)))
-def test_the_readmes_commands(trained, tmp_path, monkeypatch, words):
+def test_the_documented_commands(trained, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     for path in (Path("photos", "1.jpg"), Path("photo.jpg")):
         Image.effect_mandelbrot((90, 70), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path)
-    words = words.replace("outputs/<experiment>/<time>", str(trained.run.root)).replace(
-        "/path/to/labels", str(trained.data)
-    )
+    write_clip("clip.mp4", frames=2)
+    words = re.sub(r"outputs/\S+?/<time>", str(trained.run.root), words).replace("/path/to/labels", str(trained.data))
     done = predict(compose_config("out=out", *words.split(), "progress=false", "device=cpu", name="predict"))
     assert len(done.names) == 1
-    assert Path("predictions" if "out=predictions" in words else "out", "index.html").is_file()
+    (out,) = re.findall(r"\bout=(\w+)", words) or ["out"]
+    assert Path(out, "sheets", f"{done.names[0]}.png").is_file()
+    assert Path(out, "index.html").is_file() != ("clip.mp4" in words)
 
 
-def test_the_readme_has_commands():
-    assert len(COMMANDS) == 4
+def test_there_are_documented_commands():
+    assert len(COMMANDS) == 6
+
+
+def test_a_video_becomes_one_video_for_each_task(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = write_clip(tmp_path / "clip.mp4", frames=5, rate=10.0)
+    words = (f"ckpt={trained.run.root}", "input=clip.mp4", "out=out", "batch_size=2", "progress=false", "device=cpu")
+    done = predict(compose_config(*words, name="predict"))
+    assert done.seen.total() == 5
+    model = mtlsi_net.load(trained.run.root, device="cpu")
+    assert {path.name for path in Path("out").glob("*.mp4")} == {f"clip_{task}.mp4" for task in model.tasks}
+    for task in model.tasks:
+        video = Video(Path("out", f"clip_{task}.mp4"))
+        assert (video.rate, video.count) == (10.0, 5)
+    classes = [np.asarray(frame) for frame in Video(Path("out", "clip_semseg.mp4")).frames()]
+    for frame, seen in zip(Video(clip).frames(), classes, strict=True):
+        expected = model.predict(frame)["semseg"].pixels().astype(int)
+        assert np.abs(seen - expected).mean() < 12  # the video is compressed
+    assert Path("out", "sheets", "clip.png").is_file()
+    assert json.loads(Path("out", "run.json").read_text())["predicted"] == ["clip"]
+    assert not Path("out", "index.html").exists()
+
+
+def test_what_only_images_have_is_refused_for_a_video(trained, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4")
+    words = (f"ckpt={trained.run.root}", f"input={clip}", f"out={tmp_path / 'out'}", "maps=true")
+    with pytest.raises(UserError, match="maps=True is for images only; leave it out for a video"):
+        predict(compose_config(*words, name="predict"))
+    assert not (tmp_path / "out").exists()

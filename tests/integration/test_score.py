@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.documents import documented_command, run
 from helpers.miniature import compose_config, short_overrides
 from helpers.pascal_miniature import write_pascal_miniature
-from helpers.readme import readme_command, run
 from helpers.saved import save_as_ours, save_as_peers
 from PIL import Image
 
@@ -97,8 +97,8 @@ def test_the_run_folder_is_that_of_evaluate(nyud, tmp_path):
         assert {row["stage"] for row in csv.DictReader(file)} == {"val"}
 
 
-def test_the_readmes_command(nyud, tmp_path):
-    command = readme_command("score", predictions=nyud.saved["peers"], NYUDv2=nyud.root)
+def test_the_documented_command(nyud, tmp_path):
+    command = documented_command("score", predictions=nyud.saved["peers"], NYUDv2=nyud.root)
     done = run(tmp_path, *command, "paths.run_dir=run")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["last"]["val"].keys() == nyud.scores.keys()

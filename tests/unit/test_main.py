@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.readme import README
 
 import mtlsi_net
 from mtlsi_net.__main__ import commands, listing, main
@@ -78,11 +77,3 @@ def test_the_library_is_what_all_names():
     )
     with pytest.raises(AttributeError, match="no attribute 'MTLSI'"):
         _ = mtlsi_net.MTLSI
-
-
-def test_the_readmes_library_example_runs():
-    (block,) = re.findall(r"```python\n(from functools .*?)```", README, re.DOTALL)
-    names = {}
-    exec(block, names)
-    assert names["outputs"]["semseg"].shape == (2, 40, 128, 160)
-    assert names["loss"] > 0

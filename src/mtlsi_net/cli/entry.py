@@ -55,7 +55,9 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
         check_config_dirs(config_dirs)
         if name == "train":
             words = with_settings_of_run(words)
-        sys.argv[1:] = hydra_words((current_choices(current_option(name, word)) for word in words), _read(name)[1])
+        sys.argv[1:] = hydra_words(
+            (current_choices(current_option(name, word)) for word in words), command_parts(name)[1]
+        )
     keep_freed_memory()
     import hydra  # the help needs none of this
     from hydra.core.hydra_config import HydraConfig
@@ -182,7 +184,7 @@ def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:
     for folder in (CONF, *map(Path, config_dirs)):
         for file in sorted(folder.rglob("[!_]*.yaml")):
             known[file.parent.relative_to(folder).as_posix()].append(file.stem)
-    usage, chosen, settings = _read(name)
+    usage, chosen, settings = command_parts(name)
     options = [group for group in known if group not in chosen and group.partition("/")[0] in chosen]
     lines = [f"{group}={chosen.get(group, '...')}: {', '.join(known[group])}" for group in (*chosen, *options)]
     parts = [usage]
@@ -192,7 +194,7 @@ def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:
     return "\n\n".join([*parts, "Settings (key=value):", *settings, FOOTER])
 
 
-def _read(name: str) -> tuple[str, dict[str, str], list[str]]:
+def command_parts(name: str) -> tuple[str, dict[str, str], list[str]]:
     """Return usage, group -> choice, and texts of settings of a configuration file and of those it builds on."""
     text = (CONF / f"{name}.yaml").read_text()
     keys = [key for key, _ in yaml.compose(text).value]
@@ -207,7 +209,7 @@ def _read(name: str) -> tuple[str, dict[str, str], list[str]]:
                 if not group.startswith("override ")
             }
         elif entry != "_self_":
-            _, inherited, texts = _read(entry)
+            _, inherited, texts = command_parts(entry)
             chosen |= inherited
             settings += texts
     own = "".join(

@@ -1,4 +1,4 @@
-"""Multi-task gain over single-task runs of the same backbone and data (protocol page, section 5.5)."""
+"""Multi-task gain over single-task runs of the same backbone and data (docs/reference/metrics.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the values in label files mean; the defaults are NYUDv2's encoding (protocol page, section 1.2).
+    """What the values in label files mean; the defaults are NYUDv2's encoding (docs/protocol/nyudv2.md).
 
     Attributes:
         depth_scale: metres of one stored unit (0.001: millimetres); None: files hold metres.

@@ -1,4 +1,4 @@
-"""Readers and data modules of NYUDv2 and of data sets in its on-disk layout (protocol page, section 1.2)."""
+"""Readers and data modules of NYUDv2 and of data sets in its on-disk layout (docs/protocol/nyudv2.md)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

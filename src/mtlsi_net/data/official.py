@@ -1,4 +1,4 @@
-"""Facts of the copies behind published numbers (protocol page, sections 1 and 7.1)."""
+"""Facts of the copies behind published numbers (docs/protocol)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

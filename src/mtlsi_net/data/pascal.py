@@ -1,4 +1,4 @@
-"""Reader and data module of PASCAL-Context with five tasks (protocol page, section 1.3)."""
+"""Reader and data module of PASCAL-Context with five tasks (docs/protocol/pascal-context.md)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Computation of PASCAL-Context's label maps from ``.mat`` files (protocol page, section 1.3)."""
+"""Computation of PASCAL-Context's label maps from ``.mat`` files (docs/protocol/pascal-context.md)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,7 +3,7 @@
 A sample is ``{"image": (H, W, 3), <task>: (H, W, C)}``. uint8 maps hold values as files store them and stay so to the
 end, because they are fast to transfer: image 0..255, classes as they are with 255 invalid, binary ``255 x``, vectors
 ``127.5 (x + 1)``. float32 maps hold the values themselves (image 0..255). What happens to a label map is read from its
-TargetSpec. Steps and order follow section 2 of the protocol page; normalisation is the network's own.
+TargetSpec. Steps and order follow docs/protocol/index.md; normalisation is the network's own.
 """
 
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ def pad(sample: Sample, size: tuple[int, int], specs: Specs, color: tuple[float,
 
 @dataclass(frozen=True)
 class TestPipeline:
-    """Pad; nothing is resized (protocol page, section 2.2). Without draws it needs no albumentations."""
+    """Pad; nothing is resized (docs/protocol/index.md). Without draws it needs no albumentations."""
 
     __test__ = False  # not a test class despite its name
 

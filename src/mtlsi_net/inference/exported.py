@@ -21,7 +21,7 @@ from mtlsi_net.data.images import Pixels
 from mtlsi_net.data.transforms import IMAGENET_MEAN
 from mtlsi_net.engine.build import build_tasks
 from mtlsi_net.engine.trust import check_targets
-from mtlsi_net.inference.images import AnyImage, as_pixels
+from mtlsi_net.inference.predictor import Predictor
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.inference.scale import view_scale
 from mtlsi_net.inference.views import Viewing, region_of, resized, scaled_size
@@ -37,7 +37,7 @@ FACTS = "about.json"
 ANOTHER = "give the run, checkpoint or saved model that it was made from"
 
 
-class OnnxModel:
+class OnnxModel(Predictor):
     """An ONNX graph that ``export`` wrote; predicts as ``Model`` does, each image whole and in one view.
 
     An image is seen at the scale at which the network would see it, or smaller if the graph takes one size only, and padded
@@ -109,12 +109,8 @@ class OnnxModel:
                 f"{', '.join(refused)}: {self.path} is a graph, which gives finished values only; {ANOTHER}"
             )
 
-    def predict(self, image: AnyImage, **viewing: Any) -> Result:  # noqa: ANN401 - Viewing's fields
-        """Predict all tasks for one image, at its own size; see ``Model.predict``. Of ``viewing`` only ``size`` is possible."""
-        return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
-
     def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
-        """Predict for images (H, W, 3) of one size."""
+        """Predict for images (H, W, 3) of one size. Of ``viewing`` only ``size`` is possible."""
         self.check(viewing)
         size = images[0].shape[0], images[0].shape[1]
         factor, canvas, words = self._place(size, viewing)

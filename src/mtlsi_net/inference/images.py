@@ -46,7 +46,7 @@ def as_pixels(image: AnyImage) -> Pixels:
     given: object = image
     if not isinstance(given, np.ndarray):
         known: dict[type, str] = {
-            list: "predict its images one by one, or pass np.asarray(..., np.uint8) of pixels",
+            list: "pass np.asarray(..., np.uint8) of pixels",
             bytes: "pass PIL.Image.open(io.BytesIO(...)) of an encoded picture",
         }
         advice = known.get(type(given), "pass a path, a PIL image, or an array (H, W, 3) or (H, W) of uint8")

@@ -24,8 +24,8 @@ from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.trust import check_targets, trusting
 from mtlsi_net.inference.exported import ONNX, PROGRAM, OnnxModel, Program
-from mtlsi_net.inference.images import AnyImage, as_pixels
 from mtlsi_net.inference.model_card import describe_checkpoint, model_card
+from mtlsi_net.inference.predictor import Predictor
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.inference.scale import AS_EVALUATED, view_scale
 from mtlsi_net.inference.tta import predict_tta
@@ -39,7 +39,7 @@ BUILT_FROM = ("model", "backbone", "tasks")
 """Parts of a run's configuration that define its network."""
 
 
-class Model(nn.Module, PyTorchModelHubMixin):
+class Model(Predictor, nn.Module, PyTorchModelHubMixin):
     """A network with its tasks: what ``mtlsi_net.load`` returns. Saved by ``save_pretrained``, shared by ``push_to_hub``.
 
     Args:
@@ -130,18 +130,6 @@ class Model(nn.Module, PyTorchModelHubMixin):
         with torch.autocast(kind, self.autocast, enabled=self.autocast is not None):
             outputs = self(image.to(self.device), valid.to(self.device))
         return {name: y.float() for name, y in outputs.items()}
-
-    def predict(self, image: AnyImage, **viewing: Any) -> Result:  # noqa: ANN401 - Viewing's fields
-        """Predict all tasks for one image, at its own size.
-
-        Args:
-            image: a path, a PIL image, or bytes (H, W, 3) RGB or (H, W) grey; any size.
-            viewing: ``mode``, ``size``, ``flip``, ``scales``, ``overlap``, ``batch_size``, see ``Viewing``.
-
-        Raises:
-            UserError: an unreadable image, an array of another shape or type, or settings that ``Viewing`` refuses.
-        """
-        return self.predict_many([as_pixels(image)], Viewing(**viewing))[0]
 
     def predict_many(self, images: Sequence[Pixels], viewing: Viewing) -> list[Result]:
         """Predict for images (H, W, 3) of one size, whole ones in one batch."""

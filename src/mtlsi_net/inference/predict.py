@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -31,6 +31,7 @@ from mtlsi_net.inference.index_page import write_page
 from mtlsi_net.inference.model import Model, load
 from mtlsi_net.inference.model_card import describe_tasks
 from mtlsi_net.inference.result import Result
+from mtlsi_net.inference.video import Video, is_video, refuse_for_videos, task_videos
 from mtlsi_net.inference.views import Viewing
 
 log = logging.getLogger(__name__)
@@ -58,17 +59,14 @@ def predict(cfg: DictConfig) -> Done:
     viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size, size)
     Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked instead, before decoding
     out = Path(cfg.out)
+    if is_video(cfg.input):
+        return predict_video(cfg, viewing)
     images = find_images(cfg.input, without=out)
     model = load_model(cfg)
     if isinstance(model, OnnxModel):
         model.check(viewing, maps=cfg.maps)
     labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks, cfg.label_encoding)
-    folders = {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None}
-    try:
-        for folder in ("", *(name for name, wanted in folders.items() if wanted)):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written ({error.strerror}); choose another folder") from None
+    make_folders(out, {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None})
     names, done, start = name_results(images), Done(), time.perf_counter()
     batches = read_batches(images, cfg.batch_size if cfg.mode == "whole" else 1, cfg.max_megapixels, done)
     predicted = (
@@ -89,6 +87,38 @@ def predict(cfg: DictConfig) -> Done:
         labels.report()
     _finish(cfg, model, out, done, time.perf_counter() - start)
     return done
+
+
+def predict_video(cfg: DictConfig, viewing: Viewing) -> Done:
+    """Predict for every frame of the video ``cfg.input``; write a video for each task, and pictures of the first frame."""
+    refuse_for_videos({"labels": cfg.labels, "maps": cfg.maps})
+    out, video = Path(cfg.out), Video(cfg.input)
+    model = load_model(cfg)
+    if isinstance(model, OnnxModel):
+        model.check(viewing)
+    make_folders(out, {"pictures": cfg.pictures, "sheets": cfg.sheets})
+    name, done, start = video.path.stem, Done(), time.perf_counter()
+    frames = track(video.frames(), "predicting frames", video.count, disable=not cfg.progress)
+    size = cfg.batch_size if cfg.mode == "whole" else 1
+    with task_videos(out, name, video.rate) as videos:
+        while batch := list(islice(frames, size)):
+            for result in model.predict_many(batch, viewing):
+                if not done.seen:
+                    write_pictures(result, name, out, cfg)
+                videos.add(result)
+                done.seen[result.seen] += 1
+    done.names.append(name)
+    _finish(cfg, model, out, done, time.perf_counter() - start, page=False)
+    return done
+
+
+def make_folders(out: Path, wanted: Mapping[str, bool]) -> None:
+    """Make ``out`` and the folders in it that are wanted; a UserError if that fails."""
+    try:
+        for folder in ("", *(name for name, asked in wanted.items() if asked)):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written ({error.strerror}); choose another folder") from None
 
 
 def load_model(cfg: DictConfig) -> Model | OnnxModel:
@@ -147,17 +177,27 @@ def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
     try:
         for task, one in result.items():
             write_result(one, out / f"{name}_{task}")
-            if cfg.pictures:
-                pixels = one.pixels()
-                picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
-                picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
+    except OSError as error:
+        raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
+    write_pictures(result, name, out, cfg)
+
+
+def write_pictures(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
+    """Write each task's picture, and the sheet of all, as far as they are asked for."""
+    try:
+        for task, one in result.items() if cfg.pictures else ():
+            pixels = one.pixels()
+            picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
+            picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
         if cfg.sheets:
             draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
     except OSError as error:
         raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
 
 
-def _finish(cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float) -> None:
+def _finish(
+    cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, page: bool = True
+) -> None:
     """Write the page, the description of the tasks, and the record; a UserError if images were skipped."""
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
@@ -166,13 +206,13 @@ def _finish(cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, se
         out / "run.json",
         record | {"model": model.about, "predicted": done.names, "seen": dict(done.seen), "skipped": skipped},
     )
-    if cfg.sheets:
+    if cfg.sheets and page:
         write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
         seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
         settings = "size=original, size=[H,W]" + (", mode=sliding" if isinstance(model, Model) else "")
         log.info("images: %s (settings: %s)", seen, settings)
-        log.info("%d images in %.1f s; results in %s", len(done.names), seconds, out)
+        log.info("%d images or frames in %.1f s; results in %s", done.seen.total(), seconds, out)
     if skipped:
         raise UserError(
             f"{len(skipped)} of {len(done.names) + len(skipped)} images were skipped: {shown(skipped.values(), '; ')}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -41,8 +42,11 @@ class TaskResult:
 class Result(dict[str, TaskResult]):
     """All tasks' predictions for one image, (H, W, 3) RGB, upright: ``result["depth"].numpy()``.
 
-    ``seen`` says at which size the network saw the image: ``processed as in evaluation``, or how it was resized.
+    ``seen`` says at which size the network saw the image: ``processed as in evaluation``, or how it was resized. ``source`` is
+    the image's file, if ``predict_each`` read one.
     """
+
+    source: Path | None = None
 
     def __init__(self, image: Pixels, results: Mapping[str, TaskResult], seen: str) -> None:
         super().__init__(results)

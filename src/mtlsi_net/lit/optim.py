@@ -27,7 +27,7 @@ def check_at_least_zero(name: str, value: float) -> None:
 def poly_factor(step: int, max_steps: int, *, power: float = 0.9, warmup_steps: int = 0) -> float:
     """Return the factor of the base learning rate after ``step`` optimiser steps: linear warm-up, then poly decay to 0.
 
-    Without warm-up it is (1 - step / max_steps) ** power, the lineage's schedule (protocol page, section 4).
+    Without warm-up it is (1 - step / max_steps) ** power, the lineage's schedule (docs/protocol/index.md).
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -9,7 +9,7 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.lit.optim import check_at_least_zero
 
 EPSILON = 1e-8
-"""Added to a loss before its logarithm (protocol page, section 3, MTM)."""
+"""Added to a loss before its logarithm (MTMamba)."""
 
 
 class FixedWeights(nn.Module):
@@ -149,7 +149,7 @@ class DynamicWeightAverage(FixedWeights):
 
 
 class LossProduct(FixedWeights):
-    """The product of losses, as sum of log(L + 1e-8): MTMamba's scheme (protocol page, section 3).
+    """The product of losses, as sum of log(L + 1e-8): MTMamba's scheme.
 
     Constant factors change nothing but the value. A loss of exactly 0 comes from a batch without labels of its task and
     has no gradient to enlarge.

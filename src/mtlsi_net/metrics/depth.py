@@ -1,4 +1,4 @@
-"""Pixel-pooled depth errors (protocol page, section 5.3): no crop, no scaling, no cap."""
+"""Pixel-pooled depth errors (docs/reference/metrics.md): no crop, no scaling, no cap."""
 
 import torch
 from torch import Tensor

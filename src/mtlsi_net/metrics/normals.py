@@ -1,4 +1,4 @@
-"""Pixel-pooled angular errors of surface normals (protocol page, section 5.3)."""
+"""Pixel-pooled angular errors of surface normals (docs/reference/metrics.md)."""
 
 import torch
 from torch import Tensor

@@ -21,7 +21,7 @@ Sums = NDArray[np.integer | np.floating]
 Values = NDArray[np.float64]
 
 BETA_SQUARED = 0.3
-"""Of the saliency F-measure (protocol page, section 5.3)."""
+"""Of the saliency F-measure (docs/protocol/index.md)."""
 
 
 def ratio(sums: Sums) -> Values:

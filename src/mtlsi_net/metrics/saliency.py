@@ -1,4 +1,4 @@
-"""Pixel-pooled maximal F-measure of saliency (protocol page, section 5.3)."""
+"""Pixel-pooled maximal F-measure of saliency (docs/protocol/index.md)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Pixel-pooled class-map metrics: IoU per class and accuracy (protocol page, section 5.3)."""
+"""Pixel-pooled class-map metrics: IoU per class and accuracy (docs/reference/metrics.md)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Losses of all tasks: unweighted scalars, as in the ATRC/InvPT lineage (protocol page, section 3).
+"""Losses of all tasks: unweighted scalars, as in the ATRC/InvPT lineage (docs/protocol/index.md).
 
 All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
 float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from helpers.readme import README
+from helpers.documents import DOCUMENTS
 
 from mtlsi_net.comparison import published
 from mtlsi_net.comparison.published import load_published
@@ -84,10 +84,10 @@ def test_a_typo_in_the_file_is_met(monkeypatch):
         load_published()
 
 
-def test_the_readmes_numbers_are_the_files():
+def test_the_documented_numbers_are_the_files():
     rows = re.findall(
         r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| \[its README\]\(https://([^)]+)\)",
-        README,
+        DOCUMENTS,
         re.M,
     )
     assert len(rows) == 3

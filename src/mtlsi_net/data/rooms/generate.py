@@ -1,4 +1,4 @@
-"""Generator of rooms in the NYUDv2 on-disk layout (protocol page, section 1.2); interrupted runs resume."""
+"""Generator of rooms in the NYUDv2 on-disk layout (docs/protocol/nyudv2.md); interrupted runs resume."""
 
 import json
 import os

@@ -1,1 +1,1 @@
-"""Boundary F-measure (odsF, oisF, AP) without MATLAB; the algorithm is the edge-evaluation page's."""
+"""Boundary F-measure (odsF, oisF, AP) without MATLAB; the steps are in docs/protocol/boundary.md."""

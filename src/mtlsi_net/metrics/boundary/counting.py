@@ -34,7 +34,7 @@ def true_boundaries(reference: Reference, preset: Preset) -> list[Mask]:
 
 
 def count_matches(soft: NDArray[np.uint8], truths: Sequence[Mask], preset: Preset) -> Counts:
-    """Return (thresholds, 4) counts of one image: cntR, sumR, cntP, sumP, see the edge-evaluation page.
+    """Return (thresholds, 4) counts of one image: cntR, sumR, cntP, sumP, see docs/protocol/boundary.md.
 
     Args:
         soft: (H, W) boundary strength, trunc(255 * probability), both sides at least 3.

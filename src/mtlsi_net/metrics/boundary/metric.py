@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Reference, score_name
 from mtlsi_net.metrics.base import PooledMetric
+from mtlsi_net.metrics.boundary.arrays import Map, images_of, references_of, soft_map
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts, Tally
@@ -19,23 +20,22 @@ from mtlsi_net.metrics.boundary.scores import Counts, Tally
 class BoundaryFMeasure(PooledMetric):
     """odsF, oisF and AP over a data set; keeps only four integers per image and threshold.
 
-    ``update(predictions, references)``: for each image (1, H, W) probabilities in [0, 1] at the size of its files, and
-    its reference. Images without annotators, or that count in no score, are skipped.
+    ``update(predictions, references)``: predictions and truths of images at their own size, as arrays or tensors; see
+    ``update``. Images without annotators, or that count in no score, are skipped.
 
     Args:
         preset: rules, or their name in ``PRESETS``.
         estimate: count only the images of the subset, as validation during training does.
 
     Raises:
-        InputError: unknown preset; prediction and truth of different sizes.
+        InputError: an unknown preset.
 
     Example:
-        >>> import numpy as np, torch
-        >>> from mtlsi_net.core.types import Reference
-        >>> edge = np.zeros((1, 40, 60), np.uint8)
-        >>> edge[:, :, 30] = 255
+        >>> import numpy as np
+        >>> truth = np.zeros((40, 60), np.uint8)
+        >>> truth[:, 30] = 1
         >>> metric = BoundaryFMeasure("plain")
-        >>> metric.update([torch.from_numpy(edge / 255)], [Reference(edge, "boundaries")])
+        >>> metric.update(0.8 * truth, truth)
         >>> {name: round(float(score), 3) for name, score in metric.compute().items() if name.startswith("odsF")}
         {'odsF': 1.0}
     """
@@ -58,11 +58,25 @@ class BoundaryFMeasure(PooledMetric):
         groups = [(row, group) for row, group in enumerate(SCORE_GROUPS) if group != SUBSET and self.images[row] > 0]
         return {score_name("odsF", group): self.total[row] for row, group in groups}
 
-    def update(self, predictions: Sequence[Tensor], references: Sequence[Reference]) -> None:
-        """Add images; they are counted in threads."""
+    def update(self, predictions: Map | Sequence[Map], references: Map | Sequence[Map] | Sequence[Reference]) -> None:
+        """Add images; they are counted in threads.
+
+        Args:
+            predictions: (B, 1, H, W) or (B, H, W); one image (H, W); or a sequence of (1, H, W) or (H, W). Probabilities in
+                [0, 1], bytes 0 to 255, or 0 and 1.
+            references: as many truths, (H, W), or (A, H, W) of A annotators: 0 and 1, 0 to 255, booleans or floats in [0, 1];
+                of the presets pascal and pascal_mti, segment numbers. A ``Reference`` also says in which scores it counts.
+
+        Raises:
+            InputError: other shapes or values; predictions and truths of different sizes or numbers.
+        """
+        single = isinstance(predictions, Tensor | np.ndarray) and predictions.ndim == 2
+        images, truths = images_of(predictions), references_of(references, self.preset, single)
+        if len(images) != len(truths):
+            raise InputError(f"{len(images)} boundary predictions, but {len(truths)} truths; pass one for each image")
         counted = [
-            (quantise(prediction), reference)
-            for prediction, reference in zip(predictions, references, strict=True)
+            (soft_map(image), reference)
+            for image, reference in zip(images, truths, strict=True)
             if len(reference.maps) and (SUBSET in reference.groups if self.estimate else reference.groups)
         ]
         tally = Tally(self.preset)
@@ -87,8 +101,3 @@ class BoundaryFMeasure(PooledMetric):
         tally.total, tally.best, tally.images = (s.cpu().numpy() for s in (self.total, self.best, self.images))
         scores = tally.scores() or {score_name("odsF", SUBSET if self.estimate else ""): float("nan")}
         return {key: torch.tensor(value, dtype=torch.float64) for key, value in scores.items()}
-
-
-def quantise(probability: Tensor) -> NDArray[np.uint8]:
-    """Return a (1, H, W) map in [0, 1] as the field's pictures store it, (H, W): trunc(255 p)."""
-    return (probability.float() * 255).to(torch.uint8).cpu().numpy()[0]

@@ -1,4 +1,4 @@
-"""Presets of the boundary protocols behind published numbers (edge-evaluation page)."""
+"""Presets of the boundary protocols behind published numbers (docs/protocol/boundary.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

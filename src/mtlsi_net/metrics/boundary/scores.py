@@ -1,4 +1,4 @@
-"""Boundary scores odsF, oisF and AP from counts: columns cntR, sumR, cntP, sumP (see the edge-evaluation page)."""
+"""Boundary scores odsF, oisF and AP from counts: columns cntR, sumR, cntP, sumP (docs/protocol/boundary.md)."""
 
 from collections.abc import Sequence
 

@@ -23,7 +23,7 @@ from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import best_of, boundary_scores
 from mtlsi_net.metrics.boundary.thinning import seg2bmap, thin
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "edge"
+FIXTURE = Path(__file__).parents[3] / "fixtures" / "edge"
 EXPECTED = json.loads((FIXTURE / "expected.json").read_text())
 SINGLE = sorted(name for name, case in EXPECTED["cases"].items() if len(case["gt"]) == 1)
 
