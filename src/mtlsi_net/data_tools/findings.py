@@ -1,6 +1,7 @@
 """Checks of a copy of a data set against the official one, and the findings they report."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mtlsi_net.core.errors import shown
 from mtlsi_net.core.types import TargetSpec
@@ -33,6 +34,16 @@ def check_overlap(ids: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         yield Finding(
             Level.DIFFERS, f"{len(both)} ids are in both train and val ({shown(both)}); remove them from one list"
         )
+
+
+def check_prepared(marker: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Report what differs in a data set that ``prepare`` wrote, by its marker; None if it did not."""
+    if marker is None:
+        return
+    if not marker["complete"]:
+        yield Finding(Level.BROKEN, "the data set was not prepared to its end; run the command prepare again")
+    for text in marker["differs"]:
+        yield Finding(Level.DIFFERS, f"prepared, not as in the copy behind published numbers: {text}")
 
 
 def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> Iterator[Finding]:
