@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mtlsi_net.core.types import IGNORE, TargetSpec
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.encoding import NYUD, Encoding
 from mtlsi_net.data.transforms import Array, Floats
@@ -87,8 +87,8 @@ def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
 
 
 def describe_values(planes: Floats, spec: TargetSpec) -> LabelFacts:
-    """Return the facts of one map of values, (C, H, W), 255 or NaN invalid."""
-    valid = ((planes != IGNORE) & ~np.isnan(planes)).all(axis=0)
+    """Return the facts of one map of values, (C, H, W), ``spec.ignore`` or NaN invalid."""
+    valid = ((planes != spec.ignore) & ~np.isnan(planes)).all(axis=0)
     values = planes[:, valid]
     low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
     facts = LabelFacts(1, low, high, pixels=valid.size, invalid=int(valid.size - valid.sum()))

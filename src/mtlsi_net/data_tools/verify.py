@@ -46,6 +46,7 @@ VERDICTS = {
     Level.BROKEN: "broken",
 }
 LINES_SHOWN = 20
+CLASSES_SHOWN = 60
 DARK = 32
 """Largest value of images that are nearly black, as 12-bit values in 16-bit files are."""
 
@@ -228,8 +229,11 @@ def _print(
     console.print(table)
     for name, facts in labels.items():
         if (names := tasks[name].class_names) and (total := facts.histogram.total()):
-            shares = (f"{names[index]} {count / total:.2%}" for index, count in facts.histogram.most_common())
-            console.print(f"{name}: {', '.join(shares)}")
+            shares = [
+                f"{names[index]} {count / total:.2%}" for index, count in facts.histogram.most_common(CLASSES_SHOWN)
+            ]
+            more = len(facts.histogram) - len(shares)
+            console.print(f"{name}: {', '.join(shares)}{f' and {more} more' if more else ''}")
     findings = report["findings"]
     for finding in findings[:LINES_SHOWN]:
         console.print(f"{finding['level']}: {finding['text']}")
