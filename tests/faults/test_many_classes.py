@@ -15,6 +15,7 @@ from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import batch_values, label_values
 from mtlsi_net.data.encoding import Encoding, read_palette
 from mtlsi_net.data.files import read_target
+from mtlsi_net.data.label_checks import check_plausible, describe_label
 from mtlsi_net.data.transforms import IMAGE, VALID, crop, flip, pad, scale, varied
 from mtlsi_net.engine.build import build_data, build_tasks
 from mtlsi_net.engine.saved_predictions import read_prediction
@@ -206,3 +207,12 @@ def test_a_run_is_trained_predicted_and_scored(data, tmp_path):
     assert saved["semseg"] == pytest.approx(ours["semseg"])
     both = np.stack([np.asarray(Image.open(tmp_path / "predictions" / f"{k}_semseg.png")) for k in (3, 4)])
     assert saved["semseg"]["pixel_accuracy"] == pytest.approx((both[labels > 0] == labels[labels > 0] - 1).mean())
+
+
+def test_ignored_classes_at_the_ends_of_the_list_are_not_missed():
+    label = np.array([[255, 1, 2, 255]], np.uint8)[..., None]
+    names = {"semseg": ("void", "a", "b", "other")}
+    for ignored, said in (((0, 3), 0), ((), 1), ((0,), 1)):
+        spec = TargetSpec(1, "classes", num_classes=4, ignored=ignored)
+        facts = {"semseg": describe_label(label, spec)}
+        assert len(list(check_plausible(facts, {"semseg": spec}, names, {}))) == said

@@ -60,7 +60,7 @@ def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpe
     for name, facts in labels.items():
         scalar = specs[name].kind == "scalar"
         classes = (specs[name].num_classes or 0) if facts.histogram else 0
-        unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
+        unseen = [str(k) for k in range(classes) if not facts.histogram[k] and k not in specs[name].ignored]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
         zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); the official labels have none"
         far = f"reaches {facts.high:.2f} m, but official depths are below {FARTHEST:g} m; check the unit (metres)"

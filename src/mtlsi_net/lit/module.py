@@ -54,8 +54,9 @@ class MultiTaskModule(L.LightningModule):
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
-        for name, task in self.tasks.items():
-            task.set_prior(self.priors[name])
+        for name, prior in self.priors.items():
+            if name in self.tasks:
+                self.tasks[name].set_prior(prior)
         self.inherited_terms: dict[str, str] = {}  # of the weights that training started from
         self._step_values: list[Tensor] = []  # to log, of the step's micro-batches
         self._last_batch: tuple[Batch, Tensor] | None = None  # and its losses, for a weighting that learns from steps
