@@ -86,10 +86,8 @@ def _read_classes(path: Path, spec: TargetSpec, encoding: Encoding) -> Array:
     raw = _whole_numbers(path, encoding)
     if not encoding.zero_based:
         _check_classes(path, raw, (raw < 0) | (raw > count), f"0 (unlabelled) to {count}", _hint(raw, spec, encoding))
-        if not spec.wide:
-            return (raw.astype(np.uint8, copy=False) - np.uint8(1))[
-                ..., None
-            ]  # 0 wraps around to 255, which is invalid
+        if not spec.wide:  # 0 wraps around to 255, which is invalid
+            return (raw.astype(np.uint8, copy=False) - np.uint8(1))[..., None]
         return np.where(raw == 0, spec.ignore, raw.astype(np.int64) - 1).astype(kind)[..., None]
     void = (raw == spec.ignore) | (raw == -1) | (raw == IGNORE_WIDE)
     hint = "; to read classes that count from 1, leave out zero_based or set one_based=true" if count in raw else ""
