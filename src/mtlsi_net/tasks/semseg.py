@@ -48,7 +48,7 @@ class SemsegTask(Task):
         self.class_names = class_names(classes)
         self.channels = len(self.class_names)
         self.ignored = class_indices(ignore_classes, self.class_names, "ignore_classes") if ignore_classes else []
-        self.kept = [index for index in range(self.channels) if index not in self.ignored]
+        self.kept = [index for index in range(len(self.class_names)) if index not in self.ignored]
         if len(self.kept) < 2:
             raise InputError(
                 f"ignore_classes={list(ignore_classes or ())} leaves {len(self.kept)} classes; keep at least 2"
@@ -72,7 +72,7 @@ class SemsegTask(Task):
         """Return raw outputs (B, K, h, w) in which no ignored class is probable."""
         if not self.ignored:
             return output
-        never = torch.zeros(self.channels, dtype=torch.bool)
+        never = torch.zeros(len(self.class_names), dtype=torch.bool)
         never[self.ignored] = True
         return output.masked_fill(never.to(output.device).view(1, -1, 1, 1), float("-inf"))
 
