@@ -72,6 +72,7 @@ def _claim(out: Path, source: NyuMat, labelled: LabelledFile) -> dict[str, Any]:
         "file": {"name": labelled.path.name, "bytes": size, "images": labelled.count},
         "settings": source.settings(),
         "differs": source.differences(),
+        "label_names": labelled.names,  # of the 894 labels, from 1
         "complete": False,
     }
     try:

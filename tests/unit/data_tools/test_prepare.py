@@ -40,6 +40,7 @@ def test_files_hold_the_scenes(prepared):
         assert np.array_equal(np.load(prepared / "depth" / f"{name}.npy"), depth)
         classes = np.asarray(Image.open(prepared / "segmentation" / f"{name}.png"))
         assert (classes[labels == 5] == 5).all()
+    assert json.loads((prepared / "prepared.json").read_text())["label_names"][20] == "wall"
     assert (prepared / "gt_sets" / "train.txt").read_text().split() == ["0003"]  # the official split
     assert (prepared / "gt_sets" / "val.txt").read_text().split() == ["0001", "0002"]
 
