@@ -98,7 +98,7 @@ def test_a_typo_gets_hydras_own_message(tmp_path):
 
 COMMANDS = (
     *("train", "evaluate", "verify_data", "download", "boundary", "score", "bench", "compare"),
-    *("predict", "export", "demo", "probe"),
+    *("predict", "export", "demo", "probe", "prepare"),
 )
 
 

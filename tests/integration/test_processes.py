@@ -118,7 +118,8 @@ def test_every_number_of_processes_gives_the_same_scores(data, trained, alone, t
     for kind in ("last", "constant"):
         for task, scores in theirs[kind]["val"].items():
             assert ours[kind]["val"][task] == pytest.approx(scores, rel=1e-9, abs=1e-9, nan_ok=True), (kind, task)
-    assert (tmp_path / "classes.csv").read_text() == (folder / "classes.csv").read_text()
+    for name in ("classes.csv", "confusion/val_semseg.csv"):
+        assert (tmp_path / name).read_text() == (folder / name).read_text()
     sums, expected = (read_image_sums(path / "per_image.npz") for path in (tmp_path, folder))
     assert sums.ids == expected.ids == [f"{k:04d}" for k in range(9, 14)]
     assert sums.sums.keys() == expected.sums.keys()
@@ -148,6 +149,7 @@ def assert_one_complete_run(folder, done):
     names = {"config.yaml", "metrics.json", "metrics.csv", "run.json", "table.md", "per_image.npz", "classes.csv"}
     assert {path.name for path in folder.iterdir()} == names | {
         "checkpoints",
+        "confusion",
         "pictures",
         ".hydra",
         ".lock",

@@ -51,6 +51,14 @@ def test_the_run_folder_is_complete(run, data):
     val = [float(row["IoU"]) for row in classes if row["stage"] == "val"]
     scores = json.loads(run.folder.metrics.read_text())["last"]["val"]["semseg"]
     assert sum(val) / 40 == pytest.approx(scores["mIoU"], abs=1e-9)
+    with (root / "confusion" / "val_semseg.csv").open() as file:
+        rows = [row[1:] for row in csv.reader(file)]
+    counts = np.array(rows[1:], np.int64)
+    assert rows[0] == [row["class"] for row in classes if row["stage"] == "val"]
+    assert counts.sum(1).tolist() == [int(row["pixels"]) for row in classes if row["stage"] == "val"]
+    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
+    np.testing.assert_allclose(counts.diagonal() / np.maximum(union, 1), val)
+    assert Image.open(root / "confusion" / "train_semseg.png").width > 500
     images = read_image_sums(root / "per_image.npz")
     assert images.ids == ["0005", "0006"]
     last = json.loads(run.folder.metrics.read_text())["last"]["val"]

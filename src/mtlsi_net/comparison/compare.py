@@ -115,7 +115,9 @@ def _published(
         return [], []
     official = set(OFFICIAL[str(name)].ids("val"))
     ids = next((set(resampled[group.label].ids) for group in groups if group.label in resampled), None)
-    if run.stage != "val" or scale != "1.0":
+    if (source := entry(run.record, "data", "prepared")) is not None:
+        reason = f"the data set was prepared from {source}, with labels other than those of published numbers"
+    elif run.stage != "val" or scale != "1.0":
         reason = f"these are {run.stage} images at scale {scale}"
     elif any(metric.endswith(score_name("", "partial")) for metric in main_metrics(groups)):
         reason = "boundaries were scored on only some of the published images"

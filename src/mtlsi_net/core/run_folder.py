@@ -31,6 +31,7 @@ class RunFolder:
         self.metrics = root / "metrics.json"  # last, best, constant (stage -> task -> metric), model and gain
         self.table = root / "table.md"  # the main metrics
         self.classes = root / "classes.csv"  # IoU of every class, of tasks that have classes
+        self.confusion = root / "confusion"  # matrices of tasks that have classes, as CSV and picture
         self.per_image = root / "per_image.npz"  # what every image contributed to the last weights' scores
         self.history = root / "metrics.csv"  # what was logged over time
         self.wandb_id = root / "wandb_id.txt"  # of the W&B run, which a resumed run continues

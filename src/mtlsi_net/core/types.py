@@ -3,7 +3,8 @@
 Shape legend, used in names such as ``x_BTCHW``: B images, T tasks, C channels, H x W input pixels, h x w working grid,
 N = h*w positions, K output channels of a task, D heads' dimension, S query scales, M tokens per task.
 
-In a batch every invalid target value is 255, whatever the task (``IGNORE``).
+In a batch every invalid target value is 255, whatever the task (``IGNORE``), but in class maps of more than 255 classes,
+in which it is 65535 (``ignore_of``).
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,20 @@ from torch import Tensor
 from torch.export import register_dataclass
 
 IGNORE = 255
+IGNORE_WIDE = 65535
+"""Value of invalid pixels in class maps in which 255 is a class: the greatest that 16 bits hold."""
+MOST_CLASSES = 1000
+
+
+def ignore_of(num_classes: int | None) -> int:
+    """Return the value of invalid pixels of a target with so many classes; None: without classes.
+
+    Example:
+        >>> ignore_of(40), ignore_of(255), ignore_of(256), ignore_of(None)
+        (255, 255, 65535, 255)
+    """
+    return IGNORE if num_classes is None or num_classes <= IGNORE else IGNORE_WIDE
+
 
 SUBSET = "subset"
 SCORE_GROUPS = ("", "partial", "all", SUBSET)
@@ -40,7 +55,8 @@ class TargetSpec:
         channels: planes of the label map (normals 3, all others 1).
         kind: ``classes`` (integers 0..num_classes-1), ``binary`` ([0, 1]), ``scalar`` (metres), ``vector`` (unit vectors).
         num_classes: of ``classes`` targets, for range checks; None otherwise.
-        fill: value given to padded pixels; ``invalid`` then turns it into 255 where it is not 255 already.
+        fill: value given to padded pixels; ``invalid`` then turns it into 255 where it is not 255 already. 255 stands for
+            ``ignore``.
         flip_sign: factor of each plane under a horizontal flip (normals: x changes sign).
         zoom_divides: whether enlarging the image by s divides the values by s (depth: objects come nearer).
         invalid: which pixels become 255 after cropping and padding: ``none`` beyond those stored as 255, ``zero``
@@ -48,6 +64,7 @@ class TargetSpec:
             foreground class is unlabelled as a whole: human parts).
         reference: whether scores compare with the label files themselves, at their own size, instead of the transformed
             label map (boundaries: a protocol's truth is not the training label).
+        ignored: classes whose pixels count as unlabelled.
 
     Example:
         >>> depth = TargetSpec(channels=1, kind="scalar", fill=0.0, zoom_divides=True, invalid="zero")
@@ -63,6 +80,23 @@ class TargetSpec:
     zoom_divides: bool = False
     invalid: Literal["none", "zero", "short_vector", "background_only"] = "none"
     reference: bool = False
+    ignored: tuple[int, ...] = field(
+        default=(), repr=False
+    )  # files' maps, which are cached by repr, do not depend on it
+
+    def __post_init__(self) -> None:
+        if self.fill == IGNORE != self.ignore:
+            object.__setattr__(self, "fill", float(self.ignore))
+
+    @property
+    def ignore(self) -> int:
+        """Value of invalid pixels."""
+        return ignore_of(self.num_classes)
+
+    @property
+    def wide(self) -> bool:
+        """Whether class numbers need more than a byte: stored maps and predictions then have another type."""
+        return self.ignore != IGNORE
 
 
 class Reference(NamedTuple):
@@ -89,7 +123,7 @@ class Batch(TypedDict):
     image: (B, 3, H, W) float32 RGB in [0, 1], not normalised; padding holds the mean colour.
     valid: (B, 1, H, W) bool, False on padding.
     id: B sample ids.
-    targets: task name -> (B, TargetSpec.channels, H, W) float32, 255 where invalid.
+    targets: task name -> (B, TargetSpec.channels, H, W) float32, ``TargetSpec.ignore`` where invalid.
     references: task name -> B references, of tasks whose TargetSpec asks for them; evaluation only.
     labelled: task name -> ``count_labels`` of this process's whole share of the step, if the batch is a part of it.
     pad_color: (B, 3, 1, 1), of loaders only: the image's value on padding, where bytes hold 0.
@@ -104,12 +138,12 @@ class Batch(TypedDict):
     pad_color: NotRequired[Tensor]
 
 
-def count_labels(target: Tensor) -> Tensor:
-    """Return the counts, (2,) int64, that losses divide by, for a target (B, C, H, W), 255 where invalid.
+def count_labels(target: Tensor, ignore: int = IGNORE) -> Tensor:
+    """Return the counts, (2,) int64, that losses divide by, for a target (B, C, H, W), ``ignore`` where invalid.
 
     They are the number of valid pixels, and of those above 0.5 in the first channel: the positives of a binary label.
     """
-    valid = (target != IGNORE).all(dim=1)
+    valid = (target != ignore).all(dim=1)
     return torch.stack([valid.sum(), (valid & (target[:, 0] > 0.5)).sum()])
 
 

@@ -76,7 +76,7 @@ class RandomCrop(Step):
             window = top, left
             if self.guide is None or slack == [0, 0]:
                 break
-            if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide]):
+            if varied(crop({self.guide: sample[self.guide]}, *window, *self.size)[self.guide], self.specs[self.guide]):
                 break
         return window
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.core.errors import InputError, nearest_names
-from mtlsi_net.core.types import IGNORE
+from mtlsi_net.core.types import IGNORE, MOST_CLASSES
 
 BACKGROUND = "background"
 
@@ -42,7 +42,7 @@ def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or the given names, checked.
 
     Raises:
-        InputError: unknown set, repeated name, or a number of names outside 2..254.
+        InputError: unknown set, repeated name, or a number of names outside 2..1000.
     """
     if isinstance(classes, str):
         if classes not in CLASS_SETS:
@@ -55,22 +55,22 @@ def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"classes: {', '.join(repeated)} given more than once; names must differ")
-    if not 2 <= len(names) < IGNORE:
-        raise InputError(f"classes: {len(names)} names given; label maps hold 2 to {IGNORE - 1} classes")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise InputError(f"classes: {len(names)} names given; label maps hold 2 to {MOST_CLASSES} classes")
     return names
 
 
-def class_indices(selected: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Return the indices of ``selected`` in ``names``.
+def class_indices(selected: Sequence[str], names: Sequence[str], setting: str = "scored_classes") -> list[int]:
+    """Return the indices of ``selected``, the value of ``setting``, in ``names``.
 
     Raises:
         InputError: nothing selected, a name selected twice, or a name that is not in the list.
     """
     if not selected or len(set(selected)) != len(selected):
-        raise InputError(f"scored_classes={list(selected)} must contain at least one class, each only once")
+        raise InputError(f"{setting}={list(selected)} must contain at least one class, each only once")
     for name in selected:
         if name not in names:
-            raise InputError(f"scored_classes: {name!r} is not known; {nearest_names(name, names)}")
+            raise InputError(f"{setting}: {name!r} is not known; {nearest_names(name, names)}")
     return [list(names).index(name) for name in selected]
 
 
@@ -78,14 +78,16 @@ def class_palette(names: Sequence[str]) -> NDArray[np.uint8]:
     """Return a class set's colours, (K, 3): NYUDv2's 40 have their own, as ScanNet shows them; all others PASCAL VOC's.
 
     VOC's first colour, black, is kept for a class called background. Its rule spreads the bits of a class's number: bits
-    0, 1, 2 to the highest bit of red, green, blue, the next three to the second highest, and so on.
+    0, 1, 2 to the highest bit of red, green, blue, the next three to the second highest, and so on. The colour of number
+    255 is that of unlabelled pixels; no class has it.
     """
     if tuple(names) == CLASS_SETS["nyud40"]:
         return np.array(list(bytes.fromhex(NYUD40_COLORS)), np.uint8).reshape(-1, 3)
     numbers = np.arange(len(names)) + (names[0] != BACKGROUND)
+    numbers += numbers >= IGNORE
     palette = np.zeros((len(names), 3), dtype=np.uint8)
     for channel in range(3):
-        for place in range(3):
+        for place in range(8):
             bit = numbers >> (3 * place + channel) & 1
             palette[:, channel] |= (bit << (7 - place)).astype(np.uint8)
     return palette

@@ -42,20 +42,27 @@ def image_values(image: Tensor, outside: Tensor, pad_color: Tensor) -> Tensor:
 
 
 def target_values(target: Tensor, spec: TargetSpec, outside: Tensor | None = None) -> Tensor:
-    """Return targets (B, C, H, W) as networks take them, float32, 255 where stored so or ``spec.invalid`` says so.
+    """Return targets (B, C, H, W) as networks take them, float32, 255 where stored so or ``spec`` says so.
 
     ``target`` is stored, 0 on padding, or values that are padded already; ``outside`` is ``padding`` (B, 1, H, W), if any.
     """
     invalid = _INVALID.get(spec.invalid)
     if target.dtype != torch.uint8:
-        return target if invalid is None else target.masked_fill(invalid(target), IGNORE)
+        values = target if invalid is None else target.masked_fill(invalid(target), IGNORE)
+        return _without_ignored(values, spec)
     factor, offset = MEANING[spec.kind]
     values = target.float()
     if (factor, offset) != (1.0, 0.0):
         values.mul_(factor).add_(offset)
     if outside is not None:
         values.add_(outside, alpha=spec.fill - offset)  # a stored 0 is ``offset``
-    return values if invalid is None else values.masked_fill_(invalid(values), IGNORE)
+    return _without_ignored(values if invalid is None else values.masked_fill_(invalid(values), IGNORE), spec)
+
+
+def _without_ignored(values: Tensor, spec: TargetSpec) -> Tensor:
+    for index in spec.ignored:
+        values = values.masked_fill(values == index, spec.ignore)
+    return values
 
 
 _INVALID: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,7 +73,7 @@ _INVALID: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def label_values(label: Array, spec: TargetSpec) -> Tensor:
-    """Return one untransformed label map (H, W, C), stored or of values, as ``target_values``: (C, H, W)."""
+    """Return one untransformed label map (H, W, C), stored or values, as ``target_values``: (C, H, W)."""
     return target_values(torch.from_numpy(label.transpose(2, 0, 1).copy())[None], spec)[0]
 
 

@@ -10,6 +10,9 @@ from mtlsi_net.core.errors import UserError
 VOID = ("void", "ignore", "unlabelled", "unlabeled")
 """Names of colours that mark unlabelled pixels."""
 
+NO_CLASS = -1
+"""What a palette has for colours of unlabelled pixels."""
+
 Color = tuple[int, int, int]
 
 
@@ -19,8 +22,9 @@ class Encoding:
 
     Attributes:
         depth_scale: metres of one stored unit (0.001: millimetres); None: files hold metres.
-        zero_based: class values are 0, 1, ..., and 255 or -1 marks unlabelled pixels; else 1, 2, ..., and 0 does.
-        palette: colour -> class, 255 unlabelled, of masks in which colours stand for classes; None: values do.
+        zero_based: class values are 0, 1, ..., and 255, 65535 or -1 marks unlabelled pixels, but 255 is a class where there
+            are so many; else 1, 2, ..., and 0 does.
+        palette: colour -> class, ``NO_CLASS`` unlabelled, of masks in which colours stand for classes; None: values do.
         binary_max: stored value of a positive pixel; None: the largest of its type, 255 in a byte.
         prefix: of these names where a command takes them as settings.
     """
@@ -48,7 +52,8 @@ NYUD = Encoding()
 def read_palette(path: Path, prefix: str = "data.") -> dict[Color, int]:
     """Return colour -> class of a text file with one ``R G B`` or ``#RRGGBB`` a line, in the order of the task's classes.
 
-    A name may follow; colours called void, ignore or unlabelled become 255 and may stand anywhere, as may empty lines.
+    A name may follow; colours called void, ignore or unlabelled become ``NO_CLASS`` and may stand anywhere, as may empty
+    lines.
 
     Raises:
         UserError: the file cannot be read, a line has another form, or a colour occurs twice.
@@ -67,7 +72,7 @@ def read_palette(path: Path, prefix: str = "data.") -> dict[Color, int]:
         if color in colors:
             raise UserError(f"{setting}, line {number}: colour {color} is given twice; every class needs its own")
         void = name.strip().lower() in VOID
-        colors[color] = 255 if void else classes
+        colors[color] = NO_CLASS if void else classes
         classes += not void
     if not classes:
         raise UserError(f"{setting} names no colour; give one 'R G B' a line, in the order of the classes")

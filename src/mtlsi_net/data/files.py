@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.types import IGNORE, TargetSpec
+from mtlsi_net.core.types import IGNORE, IGNORE_WIDE, TargetSpec
 from mtlsi_net.data.arrays import SUFFIXES, read_array
-from mtlsi_net.data.encoding import NYUD, Color, Encoding
+from mtlsi_net.data.encoding import NO_CLASS, NYUD, Color, Encoding
 from mtlsi_net.data.pictures import read_colors, read_values
 from mtlsi_net.data.transforms import Array
 
@@ -38,7 +38,8 @@ def read_target(path: Path, spec: TargetSpec, encoding: Encoding = NYUD) -> Arra
     Pictures of one channel (8 or 16 bits, 1 bit, palette indices, grey as RGB; for scalars also floats), or arrays, see
     ``arrays.read_array``, (H, W), (H, W, 1) or (1, H, W).
 
-    - classes: uint8, 255 unlabelled. Stored are whole numbers, by default the class + 1, and 0 for unlabelled; or colours.
+    - classes: uint8, 255 unlabelled; of more than 255 classes float32, 65535 unlabelled. Stored are whole numbers, by
+      default the class + 1, and 0 for unlabelled; or colours.
     - binary: uint8, 255 positive. Stored are shares of 255 or of ``binary_max``, bool, or floats in [0, 1]; JPEGs are
       cut at 128, since compression blurs them.
     - scalar: float32 metres, 0 missing. Stored are metres, or multiples of ``depth_scale``, which pictures need.
@@ -79,25 +80,27 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
 
 
 def _read_classes(path: Path, spec: TargetSpec, encoding: Encoding) -> Array:
-    count = spec.num_classes or 0
+    count, kind = spec.num_classes or 0, np.float32 if spec.wide else np.uint8
     if encoding.palette is not None:
-        return _classes_of_colors(path, encoding.palette, count)[..., None]
+        return _classes_of_colors(path, encoding.palette, spec)[..., None]
     raw = _whole_numbers(path, encoding)
     if not encoding.zero_based:
-        _check_classes(path, raw, (raw < 0) | (raw > count), f"0 (unlabelled) to {count}", _hint(raw, count, encoding))
-        return (raw.astype(np.uint8, copy=False) - np.uint8(1))[..., None]  # 0 wraps around to 255, which is invalid
-    void = (raw == IGNORE) | (raw == -1)
+        _check_classes(path, raw, (raw < 0) | (raw > count), f"0 (unlabelled) to {count}", _hint(raw, spec, encoding))
+        if not spec.wide:  # 0 wraps around to 255, which is invalid
+            return (raw.astype(np.uint8, copy=False) - np.uint8(1))[..., None]
+        return np.where(raw == 0, spec.ignore, raw.astype(np.int64) - 1).astype(kind)[..., None]
+    void = (raw == spec.ignore) | (raw == -1) | (raw == IGNORE_WIDE)
     hint = "; to read classes that count from 1, leave out zero_based or set one_based=true" if count in raw else ""
-    _check_classes(path, raw, ((raw < 0) | (raw >= count)) & ~void, f"0 to {count - 1}, and 255 (void)", hint)
-    return (raw if raw.dtype == np.uint8 else np.where(void, IGNORE, raw).astype(np.uint8))[..., None]
+    _check_classes(path, raw, ((raw < 0) | (raw >= count)) & ~void, f"0 to {count - 1}, and {spec.ignore} (void)", hint)
+    return (raw if raw.dtype == kind else np.where(void, kind(spec.ignore), raw.astype(kind)))[..., None]
 
 
-def _hint(raw: NDArray[Any], count: int, encoding: Encoding) -> str:
-    """Return what to set if the values are classes from 0 with 255 or -1 for unlabelled pixels."""
-    from_zero = (raw < count) | (raw == IGNORE)
-    return (
-        f"; if classes count from 0 with 255 as void, set {encoding.prefix}zero_based=true" if from_zero.all() else ""
-    )
+def _hint(raw: NDArray[Any], spec: TargetSpec, encoding: Encoding) -> str:
+    """Return what to set if the values are classes from 0 with 255, 65535 or -1 for unlabelled pixels."""
+    from_zero = (raw < (spec.num_classes or 0)) | (raw == spec.ignore) | (raw == IGNORE_WIDE)
+    void = int(raw.max()) if raw.min() >= 0 else -1
+    setting = f"set {encoding.prefix}zero_based=true"
+    return f"; if classes count from 0 with {void} as void, {setting}" if from_zero.all() else ""
 
 
 def _check_classes(path: Path, raw: NDArray[Any], wrong: NDArray[np.bool_], allowed: str, hint: str) -> None:
@@ -128,9 +131,10 @@ def _whole_numbers(path: Path, encoding: Encoding) -> NDArray[Any]:
     return raw.astype(np.int64) if raw.dtype.kind == "f" else raw
 
 
-def _classes_of_colors(path: Path, palette: Mapping[Color, int], count: int) -> NDArray[np.uint8]:
+def _classes_of_colors(path: Path, palette: Mapping[Color, int], spec: TargetSpec) -> Array:
     """Return the classes of a colour mask, (H, W)."""
-    if (most := max(index for index in palette.values() if index != IGNORE)) >= count:
+    count = spec.num_classes or 0
+    if (most := max(palette.values())) >= count:
         raise UserError(
             f"palette: {most + 1} colours are given for {count} classes; give one a class, others named void"
         )
@@ -142,7 +146,10 @@ def _classes_of_colors(path: Path, palette: Mapping[Color, int], count: int) -> 
             f"{path}: expected colours, uint8 (H, W, 3), found {colors.dtype} of shape {colors.shape}; store RGB"
         )
     numbers = colors @ np.array([1 << 16, 1 << 8, 1])
-    known = {(red << 16) + (green << 8) + blue: index for (red, green, blue), index in palette.items()}
+    known = {
+        (red << 16) + (green << 8) + blue: spec.ignore if index == NO_CLASS else index
+        for (red, green, blue), index in palette.items()
+    }
     stored, places = np.unique(numbers, return_inverse=True)
     unknown = [number for number in stored.tolist() if number not in known]
     if unknown:
@@ -150,7 +157,8 @@ def _classes_of_colors(path: Path, palette: Mapping[Color, int], count: int) -> 
         raise UserError(
             f"{path}: {len(unknown)} colours are not in the palette ({names}); add them, as void if they mean no class"
         )
-    return np.array([known[number] for number in stored.tolist()], np.uint8)[places].reshape(colors.shape[:2])
+    kind = np.float32 if spec.wide else np.uint8
+    return np.array([known[number] for number in stored.tolist()], kind)[places].reshape(colors.shape[:2])
 
 
 # -- masks ------------------------------------------------------------------------------------------------------------

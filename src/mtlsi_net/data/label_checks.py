@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mtlsi_net.core.types import IGNORE, TargetSpec
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.encoding import NYUD, Encoding
 from mtlsi_net.data.transforms import Array, Floats
@@ -87,8 +87,8 @@ def describe_label(label: Array, spec: TargetSpec) -> LabelFacts:
 
 
 def describe_values(planes: Floats, spec: TargetSpec) -> LabelFacts:
-    """Return the facts of one map of values, (C, H, W), 255 or NaN invalid."""
-    valid = ((planes != IGNORE) & ~np.isnan(planes)).all(axis=0)
+    """Return the facts of one map of values, (C, H, W), ``spec.ignore`` or NaN invalid."""
+    valid = ((planes != spec.ignore) & ~np.isnan(planes)).all(axis=0)
     values = planes[:, valid]
     low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
     facts = LabelFacts(1, low, high, pixels=valid.size, invalid=int(valid.size - valid.sum()))
@@ -142,7 +142,7 @@ def _implausible(facts: LabelFacts, spec: TargetSpec, names: Sequence[str], enco
         return _implausible_mask(facts, encoding)
     if spec.kind == "vector":
         return _implausible_normals(facts)
-    return _implausible_classes(facts, names, encoding)
+    return _implausible_classes(facts, spec, names, encoding)
 
 
 def _implausible_depth(facts: LabelFacts, encoding: Encoding) -> str | None:
@@ -172,15 +172,16 @@ def _implausible_normals(facts: LabelFacts) -> str | None:
     return f"{share:.0%} of the normals point away from the camera; expected are x right, y up, z towards the camera"
 
 
-def _implausible_classes(facts: LabelFacts, names: Sequence[str], encoding: Encoding) -> str | None:
+def _implausible_classes(facts: LabelFacts, spec: TargetSpec, names: Sequence[str], encoding: Encoding) -> str | None:
     """Return whether the first or last class never occurs, which a wrong offset causes."""
     if not names or encoding.palette is not None:
         return None
     setting = "one_based=true" if not encoding.prefix else f"{encoding.prefix}zero_based=false"
-    if not facts.histogram[0]:
+    if not facts.histogram[0] and 0 not in spec.ignored:
         how = f"; if the files count classes from 1, set {setting}" if encoding.zero_based else ""
         return f"class 0 ({names[0]}) never occurs{how}"
-    if not encoding.zero_based and facts.invalid and not facts.histogram[len(names) - 1]:
+    last = len(names) - 1
+    if not encoding.zero_based and facts.invalid and not facts.histogram[last] and last not in spec.ignored:
         setting = "one_based=false" if not encoding.prefix else f"{encoding.prefix}zero_based=true"
         return (
             f"the last class ({names[-1]}) never occurs, but 0 (unlabelled) does; if files count from 0, set {setting}"

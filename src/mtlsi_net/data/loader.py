@@ -85,7 +85,8 @@ class ShareLoader(DataLoader[Batch]):
         size = len(batch["id"]) // self.parts
         if self.counts_labels:  # of values, which parts then are
             batch = batch_values(batch, cast(MultiTaskDataset, self.dataset).reader.specs)
-            batch["labelled"] = {name: count_labels(target) for name, target in batch["targets"].items()}
+            specs = cast(MultiTaskDataset, self.dataset).reader.specs
+            batch["labelled"] = {n: count_labels(target, specs[n].ignore) for n, target in batch["targets"].items()}
         for first in range(0, size * self.parts, size):
             yield cut_batch(batch, slice(first, first + size))
 

@@ -2,8 +2,8 @@
 
 A sample is ``{"image": (H, W, 3), <task>: (H, W, C)}``. uint8 maps hold values as files store them and stay so to the
 end, because they are fast to transfer: image 0..255, classes as they are with 255 invalid, binary ``255 x``, vectors
-``127.5 (x + 1)``. float32 maps hold the values themselves (image 0..255). What happens to a label map is read from its
-TargetSpec. Steps and order follow docs/protocol/index.md; normalisation is the network's own.
+``127.5 (x + 1)``. float32 maps hold the values themselves (image 0..255; also more than 255 classes). What happens to a
+label map is read from its TargetSpec. Steps and order follow docs/protocol/index.md; normalisation is the network's own.
 """
 
 from collections.abc import Mapping
@@ -63,9 +63,17 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
     return {name: array[top : top + height, left : left + width] for name, array in sample.items()}
 
 
-def varied(classes: Array) -> bool:
-    """Return whether a class map holds more than one class and none covers 75 % of its labelled pixels."""
-    counts = cv2.calcHist([classes.astype(np.uint8, copy=False)], [0], None, [IGNORE], [0, IGNORE])
+def varied(classes: Array, spec: TargetSpec | None = None) -> bool:
+    """Return whether a class map holds more than one class and none covers 75 % of its labelled pixels.
+
+    Classes that ``spec`` ignores count as unlabelled.
+    """
+    ignore, ignored = (IGNORE, ()) if spec is None else (spec.ignore, spec.ignored)
+    if classes.dtype == np.uint8:
+        counts = cv2.calcHist([classes], [0], None, [IGNORE], [0, IGNORE]).ravel()
+    else:
+        counts = np.bincount(classes.astype(np.int64).ravel(), minlength=ignore)[:ignore]
+    counts[list(ignored)] = 0
     return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < CROP_MAX_SHARE)
 
 

@@ -195,7 +195,11 @@ def download(cfg: DictConfig) -> int:
     if cfg.get("source") is None:
         raise UserError("this data set has no list of mirrors; use data=nyud or data=pascal, or pass source=...")
     check_options(cfg.source, "source")
-    source: Source = instantiate(cfg.source, _convert_="all")
+    source = instantiate(cfg.source, _convert_="all")
+    if not isinstance(source, Source):
+        raise UserError(
+            "this source is a file that you have: python -m mtlsi_net.prepare; download takes source=nyud|pascal"
+        )
     module: MultiTaskDataModule = instantiate(cfg.data, _convert_="all")(targets={})
     reader = module.make_reader({})
     lists = [reader.list_path(split).relative_to(reader.root).as_posix() for split in SPLITS]

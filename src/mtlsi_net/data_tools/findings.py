@@ -1,6 +1,7 @@
 """Checks of a copy of a data set against the official one, and the findings they report."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mtlsi_net.core.errors import shown
 from mtlsi_net.core.types import TargetSpec
@@ -35,6 +36,16 @@ def check_overlap(ids: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         )
 
 
+def check_prepared(marker: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Report what differs in a data set that ``prepare`` wrote, by its marker; None if it did not."""
+    if marker is None:
+        return
+    if not marker["complete"]:
+        yield Finding(Level.BROKEN, "the data set was not prepared to its end; run the command prepare again")
+    for text in marker["differs"]:
+        yield Finding(Level.DIFFERS, f"prepared, not as in the copy behind published numbers: {text}")
+
+
 def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int) -> Iterator[Finding]:
     """Compare the images' sizes with the one expected, or with the longest side."""
     wrong = {have: count for have, count in sizes.items() if (have != size if size else max(have) > longest_side)}
@@ -49,7 +60,7 @@ def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpe
     for name, facts in labels.items():
         scalar = specs[name].kind == "scalar"
         classes = (specs[name].num_classes or 0) if facts.histogram else 0
-        unseen = [str(index) for index in range(classes) if not facts.histogram[index]]
+        unseen = [str(k) for k in range(classes) if not facts.histogram[k] and k not in specs[name].ignored]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
         zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); the official labels have none"
         far = f"reaches {facts.high:.2f} m, but official depths are below {FARTHEST:g} m; check the unit (metres)"

@@ -30,6 +30,7 @@ from mtlsi_net.data.digests import (
 )
 from mtlsi_net.data.label_checks import Finding, LabelFacts, Level, check_plausible, check_training_labels
 from mtlsi_net.data.official import OFFICIAL, Official, Size, identify
+from mtlsi_net.data.prepared import read_prepared
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.data_tools import findings as checks
@@ -45,6 +46,7 @@ VERDICTS = {
     Level.BROKEN: "broken",
 }
 LINES_SHOWN = 20
+CLASSES_SHOWN = 60
 DARK = 32
 """Largest value of images that are nearly black, as 12-bit values in 16-bit files are."""
 
@@ -86,6 +88,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
     findings += _findings(reader, images, labels, sizes, official, cfg.image_size)
     findings += _label_findings(reader, images, labels, {} if official else tasks)
     findings += _training_findings(module, reader)
+    findings += checks.check_prepared(read_prepared(reader.root))
     if earlier is not None:
         findings.append(checks.compare_manifests(str(cfg.manifest), earlier, digests))
     findings.sort(key=lambda finding: -finding.level)
@@ -94,7 +97,7 @@ def verify(cfg: DictConfig) -> VerifyResult:
         "root": str(reader.root.resolve()),
         "verdict": VERDICTS[result.level],
         "exit_code": int(result.level),
-        "copy": identify(official, reader.root, sizes) if official else "not a published data set",
+        "copy": _copy(official, reader.root, sizes),
         "manifest_sha256": text_sha256(manifest),
         "findings": [{"level": finding.level.name.lower(), "text": finding.text} for finding in result.findings],
         "images": {split: len(reader.ids(split)) for split in SPLITS},
@@ -105,6 +108,13 @@ def verify(cfg: DictConfig) -> VerifyResult:
     write_json(folder / "verify.json", report | {"run": describe_run(cfg.seed, {})})
     _print(report, labels, tasks, folder)
     return result
+
+
+def _copy(official: Official | None, root: Path, sizes: Mapping[Size, int]) -> str:
+    """Return which copy of a data set is at ``root``."""
+    if (marker := read_prepared(root)) is not None:
+        return f"prepared from {marker['file']['name']} by mtlsi_net.prepare"
+    return identify(official, root, sizes) if official else "not a published data set"
 
 
 def _open(module: MultiTaskDataModule, official: Official | None) -> tuple[SampleReader, list[Finding]]:
@@ -219,8 +229,11 @@ def _print(
     console.print(table)
     for name, facts in labels.items():
         if (names := tasks[name].class_names) and (total := facts.histogram.total()):
-            shares = (f"{names[index]} {count / total:.2%}" for index, count in facts.histogram.most_common())
-            console.print(f"{name}: {', '.join(shares)}")
+            shares = [
+                f"{names[index]} {count / total:.2%}" for index, count in facts.histogram.most_common(CLASSES_SHOWN)
+            ]
+            more = len(facts.histogram) - len(shares)
+            console.print(f"{name}: {', '.join(shares)}{f' and {more} more' if more else ''}")
     findings = report["findings"]
     for finding in findings[:LINES_SHOWN]:
         console.print(f"{finding['level']}: {finding['text']}")

@@ -68,7 +68,7 @@ def _side_by_side(sample: Sample, name: str, task: Task) -> np.ndarray[Any, Any]
 def _panel(sample: Sample, name: str, task: Task) -> "wandb.Image":
     import wandb  # only where it is chosen
 
-    if not task.class_names:
+    if not task.class_names or task.target.wide:  # its masks are of bytes
         picture = _side_by_side(sample, name, task)
         return wandb.Image(picture, caption=f"{sample.sample_id}: image, label, prediction")
     names = dict(enumerate(task.class_names)) | {IGNORE: "unlabelled"}

@@ -16,7 +16,7 @@ from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_p
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
-from mtlsi_net.engine.report import print_classes, publish, write_classes
+from mtlsi_net.engine.report import print_classes, publish, write_classes, write_confusions
 from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_scored_module, build_trainer, open_run
 from mtlsi_net.engine.trust import trusting
 from mtlsi_net.lit.module import MultiTaskModule
@@ -118,6 +118,7 @@ def evaluate(cfg: DictConfig) -> RunResult:
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
     write_json(folder.record, describe_scores(restored.run, data, tasks, {}))
     write_classes(module.class_scores, folder)
+    write_confusions(module.confusions, folder, pictures=restored.run.pictures > 0)
     write_image_sums(folder.per_image, module.image_sums[stage])
     folder.create(folder.pictures)
     samples = predict_samples(module, data, "val", restored.run.pictures)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
 from mtlsi_net.data.digests import describe_data
+from mtlsi_net.data.prepared import read_prepared
 
 if TYPE_CHECKING:  # commands that score nothing write a record too
     from mtlsi_net.data.datamodule import MultiTaskDataModule
@@ -109,6 +110,8 @@ def digest_cache(cfg: DictConfig) -> Path:
 def _describe(data: "MultiTaskDataModule", cache: Path) -> dict[str, Any]:
     facts = {"root": str(data.root), "name": data.official, "stage": data.val_stage, "scale": data.scale}
     try:
+        if (marker := read_prepared(data.root)) is not None:
+            facts["prepared"] = marker["source"]
         return facts | describe_data(data.make_reader(data.targets), cache)
     except (OSError, UserError) as error:  # at the end of a run: its scores must not be lost for this
         log.warning("%s: the record has no digests of the data (%s)", data.root, error)

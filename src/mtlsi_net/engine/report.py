@@ -7,7 +7,8 @@ from rich.table import Table
 
 from mtlsi_net.core.io import write_csv, write_text
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.engine.confusion import draw_confusion
+from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores
 
 
@@ -38,6 +39,21 @@ def write_classes(scores: Mapping[str, ClassScores], folder: RunFolder) -> None:
     ]
     if rows:
         write_csv(folder.classes, ["stage", "task", "class", "IoU", "pixels"], rows)
+
+
+def write_confusions(
+    confusions: Mapping[str, Mapping[str, Confusion]], folder: RunFolder, pictures: bool = True
+) -> None:
+    """Write ``confusion/<stage>_<task>.csv`` and ``.png`` for stage -> task -> matrix; nothing if no task has classes."""
+    for stage, by_task in confusions.items():
+        for task, confusion in by_task.items():
+            folder.create(folder.confusion)
+            stem = folder.confusion / f"{stage}_{task}"
+            rows = zip(confusion.names, confusion.counts.tolist(), strict=True)
+            columns = ["labelled as (row), predicted as (column): pixels", *confusion.names]
+            write_csv(stem.with_name(f"{stem.name}.csv"), columns, ([name, *counts] for name, counts in rows))
+            if pictures:
+                draw_confusion(confusion, f"{task} ({stage})", stem.with_name(f"{stem.name}.png"))
 
 
 def print_classes(scores: ClassScores) -> None:

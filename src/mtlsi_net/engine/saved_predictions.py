@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.types import IGNORE, TargetSpec
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import decode
 from mtlsi_net.data.encoding import Encoding
 from mtlsi_net.data.files import read_metres, read_target, read_vectors
@@ -91,13 +91,14 @@ def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]
 def read_prediction(path: Path, spec: TargetSpec, encoding: Encoding = PREDICTIONS) -> Floats:
     """Return a saved prediction, (H, W, spec.channels) float32, NaN where the file holds none.
 
-    Files are read as label files are, see ``files.read_target``. classes: 0, 1, ..., 255 none, or as ``encoding`` says;
+    Files are read as label files are, see ``files.read_target``. classes: 0, 1, ..., ``spec.ignore`` none, or as
+    ``encoding`` says;
     binary: 255 is probability 1; scalar: metres as floats, or numbers with a ``depth_scale``, negative ones too; vector:
     127.5 (n + 1) in bytes, or floats of any length. A UserError for any other content.
     """
     if spec.kind == "classes":
         label = read_target(path, spec, encoding)
-        return np.where(label == IGNORE, np.float32(np.nan), label.astype(np.float32))
+        return np.where(label == spec.ignore, np.float32(np.nan), label.astype(np.float32))
     if spec.kind == "binary":
         return decode(read_target(path, spec, encoding), spec.kind)
     values = read_vectors(path) if spec.kind == "vector" else read_metres(path, encoding, most=0)[..., None]

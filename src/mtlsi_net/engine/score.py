@@ -17,7 +17,7 @@ from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.core.types import IGNORE, Batch
+from mtlsi_net.core.types import Batch
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.dataset import MultiTaskDataset, collate
 from mtlsi_net.data.decoding import batch_values
@@ -27,7 +27,7 @@ from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import TestPipeline
 from mtlsi_net.engine.build import build_tasks, open_data
 from mtlsi_net.engine.record import describe_scores
-from mtlsi_net.engine.report import print_classes, publish, write_classes
+from mtlsi_net.engine.report import print_classes, publish, write_classes, write_confusions
 from mtlsi_net.engine.saved_predictions import PredictionFiles, find_predictions, names_of, read_prediction
 from mtlsi_net.engine.trainer import open_run
 from mtlsi_net.metrics.per_image import write_image_sums
@@ -68,10 +68,11 @@ class _Predictions:
 
     def _value(self, path: Path, name: str, label: Tensor) -> Tensor:
         """Return a prediction, (1, C, H, W), of a label (C, H, W)."""
-        value = read_prediction(path, self.labels.reader.specs[name], self.encoding)
+        spec = self.labels.reader.specs[name]
+        value = read_prediction(path, spec, self.encoding)
         _check_size(path, value.shape, label.shape[1:], self.data.size)
         planes = torch.from_numpy(value.transpose(2, 0, 1).copy())
-        bare = planes.isnan().any(dim=0) & (label != IGNORE).all(dim=0)
+        bare = planes.isnan().any(dim=0) & (label != spec.ignore).all(dim=0)
         if bare.any():
             raise UserError(
                 f"{path}: {int(bare.sum())} labelled pixels have no prediction (no class, NaN or infinite); "
@@ -106,6 +107,7 @@ def score(cfg: DictConfig) -> ScoreResult:
     scores, classes, stage = metrics.compute(), metrics.compute_classes(), predictions.data.val_stage
     write_json(folder.metrics, {"last": {stage: scores}})
     write_classes({stage: classes}, folder)
+    write_confusions({stage: metrics.compute_confusions()}, folder)
     write_image_sums(folder.per_image, metrics.image_sums())
     seconds = {"score": time.monotonic() - started}
     found = {

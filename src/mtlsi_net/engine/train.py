@@ -30,7 +30,7 @@ from mtlsi_net.engine.dashboard import close, log_config, log_pictures
 from mtlsi_net.engine.extend import inherit
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
-from mtlsi_net.engine.report import publish, write_classes
+from mtlsi_net.engine.report import publish, write_classes, write_confusions
 from mtlsi_net.engine.start import Start, plan_start
 from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, check_recipe, open_run
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
@@ -161,6 +161,7 @@ def score(run: Training) -> tuple[dict[str, Any], float]:
     gain = module.gain(stage)
     if is_rank_zero():
         write_classes(module.class_scores, run.folder)
+        write_confusions(module.confusions, run.folder, pictures=run.cfg.pictures > 0)
         write_image_sums(run.folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
     results["best"] = _score_best(run, evaluator, module.gain(stage, estimate=True) if estimated is None else estimated)

@@ -86,7 +86,8 @@ def _draw_bar(cell: Image.Image, draw: ImageDraw.ImageDraw, legend: Legend, top:
 
 def _lines(legend: Legend, width: int) -> list[list[Entry]]:
     """Return as many entries as fit, line by line; the last entry counts the omitted ones."""
-    for count in range(len(legend.entries), -1, -1):
+    most = min(len(legend.entries), MAX_LINES * width // SWATCH)  # no entry is narrower than its colour
+    for count in range(most, -1, -1):
         more: list[Entry] = [(f"and {len(legend.entries) - count} more", None)] if count < len(legend.entries) else []
         lines: list[list[Entry]] = [[]]
         used = 2.0

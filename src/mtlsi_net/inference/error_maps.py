@@ -73,7 +73,7 @@ class LabelFolder:
         """Return the available labels of an image of ``size``, task -> (C, H, W), 255 invalid; a UserError for another size."""
         specs = self.reader.specs
         labels = {name: label_values(self.reader.read_target(name, stem, size), spec) for name, spec in specs.items()}
-        return {name: label for name, label in labels.items() if (label != IGNORE).any()}
+        return {name: label for name, label in labels.items() if (label != self.reader.specs[name].ignore).any()}
 
     def compare(self, result: Result, image: Path, path: Path) -> None:
         """Draw the errors of one image to ``path``, called as its results; note why if there is no picture."""
@@ -123,7 +123,7 @@ def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:
     classes: right or wrong. scalar: absolute error in metres. vector: angle in degrees. binary: absolute difference.
     """
     value, kind = result.value, result.task.target.kind
-    invalid = (label == IGNORE).any(0, keepdim=True)
+    invalid = (label == result.task.target.ignore).any(0, keepdim=True)
     if kind == "classes":
         return _class_errors((value.long() != label.long()) & ~invalid, invalid)
     if kind == "vector":

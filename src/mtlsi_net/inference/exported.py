@@ -24,7 +24,7 @@ from mtlsi_net.engine.trust import check_targets
 from mtlsi_net.inference.predictor import Predictor
 from mtlsi_net.inference.result import Result, TaskResult
 from mtlsi_net.inference.scale import view_scale
-from mtlsi_net.inference.views import Viewing, region_of, resized, scaled_size
+from mtlsi_net.inference.views import Viewing, class_type, region_of, resized, scaled_size
 from mtlsi_net.metrics.normals import unit_vectors
 from mtlsi_net.models.weights import brief
 from mtlsi_net.tasks.base import Task
@@ -170,10 +170,11 @@ def _two(sides: Sequence[Any]) -> tuple[int, int]:
 
 
 def _enlarged(value: Tensor, size: tuple[int, int], task: Task) -> Tensor:
-    """Return finished values (C, h, w) at another size; classes as bytes, all else float32."""
+    """Return finished values (C, h, w) at another size; classes as whole numbers, all else float32."""
     if task.target.kind == "classes":
-        value = value.to(torch.uint8)
-        return value if value.shape[-2:] == size else F.interpolate(value[None], size, mode="nearest-exact")[0]
+        if value.shape[-2:] != size:
+            value = F.interpolate(value[None].float(), size, mode="nearest-exact")[0]
+        return value.to(class_type(task.target))
     if value.shape[-2:] == size:
         return value
     value = region_of(value, size, slice(0, size[0]), slice(0, size[1]))

@@ -17,16 +17,17 @@ FARTHEST = 65535
 def write_result(result: TaskResult, stem: Path) -> list[Path]:
     """Write one task's prediction beside ``stem``, a path without suffix; return the files.
 
-    classes: 8-bit PNG of 0, 1, ... with a palette. scalar: ``.npy``, float32 metres, and 16-bit PNG of millimetres. vector:
+    classes: 8-bit PNG of 0, 1, ... with a palette, 16-bit of more than 255 classes. scalar: ``.npy``, float32 metres, and
+    16-bit PNG of millimetres. vector:
     ``.npy``, float32 (H, W, 3) unit vectors, and PNG of 127.5 (n + 1). binary: 8-bit PNG, trunc(255 * probability).
     """
     array, kind = result.numpy(), result.task.target.kind
     if kind in ("scalar", "vector"):
         array = array.astype(np.float32)
     if kind == "classes":
-        picture = Image.fromarray(array.astype(np.uint8))
-        palette = getattr(result.task, "palette", None)
-        if palette is not None:
+        wide, palette = result.task.target.wide, getattr(result.task, "palette", None)
+        picture = Image.fromarray(array.astype(np.uint16 if wide else np.uint8))
+        if palette is not None and not wide:
             picture.putpalette(palette.flatten().tolist())
     elif kind == "scalar":
         picture = Image.fromarray((array * MILLIMETRES).round().clip(0, FARTHEST).astype(np.uint16))

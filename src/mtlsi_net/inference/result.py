@@ -19,7 +19,7 @@ class TaskResult:
     """One task's prediction for one image, at the image's size."""
 
     task: Task
-    value: Tensor  # (C, H, W) as ``Task.postprocess`` gives it; classes as bytes, all else float32
+    value: Tensor  # (C, H, W) as ``Task.postprocess`` gives it; classes as bytes (int32 above 255), all else float32
 
     def numpy(self) -> NDArray[Any]:
         """Return (H, W) classes, metres or probabilities, or (H, W, 3) unit vectors."""

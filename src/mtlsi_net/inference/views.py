@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import image_values, padding
 from mtlsi_net.data.transforms import IMAGE, PAD_COLOR, VALID, pad
 from mtlsi_net.metrics.normals import unit_vectors
@@ -90,7 +91,12 @@ def region_of(x: Tensor, size: tuple[int, int], rows: slice, columns: slice) -> 
 def value_of(task: Task, raw: Tensor) -> Tensor:
     """Return post-processed (C, h, w) of raw (K, h, w)."""
     value = task.postprocess(raw[None])[0]
-    return value.to(torch.uint8 if task.target.kind == "classes" else torch.float32).cpu()
+    return value.to(class_type(task.target) if task.target.kind == "classes" else torch.float32).cpu()
+
+
+def class_type(spec: TargetSpec) -> torch.dtype:
+    """Return the type of predicted classes: bytes, or more where these do not hold them."""
+    return torch.int32 if spec.wide else torch.uint8
 
 
 def average(model: "Model", images: Sequence[NDArray[Any]], viewing: Viewing) -> Maps:

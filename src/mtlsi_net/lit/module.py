@@ -18,7 +18,7 @@ from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.metrics.gain import gain_over_constant
 from mtlsi_net.metrics.per_image import ImageSums
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
 
 
@@ -54,12 +54,16 @@ class MultiTaskModule(L.LightningModule):
         self.norm_globally = choose("loss_norm", loss_norm, {"device": False, "global": True})
         self.network, self.tasks, self.weighting, self.recipe = network, dict(tasks), weighting, recipe
         self.priors, self.config = dict(priors), dict(config)
+        for name, prior in self.priors.items():
+            if name in self.tasks:
+                self.tasks[name].set_prior(prior)
         self.inherited_terms: dict[str, str] = {}  # of the weights that training started from
         self._step_values: list[Tensor] = []  # to log, of the step's micro-batches
         self._last_batch: tuple[Batch, Tensor] | None = None  # and its losses, for a weighting that learns from steps
         self.stage = "val"
         self.scores: dict[str, Scores] = {}
         self.class_scores: dict[str, ClassScores] = {}
+        self.confusions: dict[str, dict[str, Confusion]] = {}
         self.constant_scores: dict[str, Scores] = {}
         self.image_sums: dict[str, ImageSums] = {}
         self.estimates = True  # whether validations during training score slow metrics on a subset
@@ -110,7 +114,9 @@ class MultiTaskModule(L.LightningModule):
         """Return each task's mean count of labels over all micro-batches of the step; None if losses need none."""
         if not self.norm_globally:
             return None
-        own = batch.get("labelled") or {name: count_labels(batch["targets"][name]) for name in self.tasks}
+        own = batch.get("labelled") or {
+            name: count_labels(batch["targets"][name], task.target.ignore) for name, task in self.tasks.items()
+        }
         counts = torch.stack([own[name] for name in self.tasks]).to(self.device, torch.float32)
         mean = self._mean_over_processes(counts) / self.trainer.accumulate_grad_batches
         return dict(zip(self.tasks, mean, strict=True))
@@ -232,6 +238,7 @@ class MultiTaskModule(L.LightningModule):
             self.constant_scores[self.stage] = self._constant_metrics.compute()
         scores = self._metrics.compute()
         self.scores[self.stage], self.class_scores[self.stage] = scores, self._metrics.compute_classes()
+        self.confusions[self.stage] = self._metrics.compute_confusions()
         if self._metrics.keep_images:
             self.image_sums[self.stage] = self._metrics.image_sums()
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.core.errors import InputError
-from mtlsi_net.core.types import IGNORE
+from mtlsi_net.core.types import ignore_of
 from mtlsi_net.metrics.base import PooledMetric
 
 
@@ -15,23 +15,23 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int) -> Te
 
     Args:
         prediction: (B, 1, H, W) classes 0..num_classes-1.
-        target: (B, 1, H, W) classes, integer or float, 255 invalid.
+        target: (B, 1, H, W) classes, integer or float, 255 invalid (65535 of more than 255 classes).
         num_classes: K.
 
     Returns:
         (K, K) int64.
 
     Raises:
-        InputError: a label lies outside 0..K-1 and is not 255.
+        InputError: a label lies outside 0..K-1 and is not invalid.
     """
-    label = target.long()
+    label, ignore = target.long(), ignore_of(num_classes)
     # Bin 0 takes the invalid pixels: no boolean indexing, and a label beyond K-1 shows as a longer histogram.
-    bins = torch.where(label != IGNORE, label * num_classes + prediction.long() + 1, 0)
+    bins = torch.where(label != ignore, label * num_classes + prediction.long() + 1, 0)
     counts = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)
     if counts.numel() > num_classes**2 + 1:
         raise InputError(
             f"labels hold class {(counts.numel() - 2) // num_classes}, but the task has {num_classes}, numbered from 0 "
-            "(255: unlabelled); check the label files against the task's class list"
+            f"({ignore}: unlabelled); check the label files against the task's class list"
         )
     return counts[1:].reshape(num_classes, num_classes)
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +11,18 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.core.errors import InputError
-from mtlsi_net.core.types import IGNORE, SCORE_GROUPS, SUBSET, Batch, TargetSpec, score_name
+from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Batch, TargetSpec, ignore_of, score_name
 from mtlsi_net.tasks.colors import Legend
 
 RAREST = 1e-4
 """Minimum class frequency of a prior (our choice), so that a class never seen has a finite bias."""
+
+
+class Confusion(NamedTuple):
+    """Confusion matrix: ``counts`` (K, K) int64, pixels of each labelled class (row) predicted as each class (column)."""
+
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
 
 
 class Task(ABC):
@@ -44,7 +51,7 @@ class Task(ABC):
 
         Args:
             output: (B, channels, H, W) raw outputs, any floating type.
-            target: (B, target.channels, H, W) float, 255 invalid.
+            target: (B, target.channels, H, W) float, ``target.ignore`` (255) invalid.
             labelled: (2,) result of ``core.types.count_labels`` to divide by; None: that of ``target``.
         """
 
@@ -83,6 +90,14 @@ class Task(ABC):
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:  # noqa: ARG002 - for tasks with classes
         """Return class name -> ``IoU`` and labelled ``pixels`` from an updated metric; empty for a task without classes."""
         return {}
+
+    def confusion(self, metric: Metric) -> Confusion | None:  # noqa: ARG002 - for tasks with classes
+        """Return the confusion matrix of an updated metric; None for a task without classes."""
+        return None
+
+    def set_prior(self, prior: Tensor) -> None:  # noqa: ARG002 - for losses that depend on frequencies
+        """Take over the result of ``prior`` before training, from the training labels or from the resumed run."""
+        return
 
     @abstractmethod
     def postprocess(self, output: Tensor) -> Tensor:
@@ -134,9 +149,9 @@ class Task(ABC):
 
 
 def count_classes(target: Tensor, num_classes: int) -> Tensor:
-    """Return the pixels of each class, (num_classes,) float64, of a (B, 1, H, W) class map, 255 invalid."""
+    """Return the pixels of each class, (num_classes,) float64, of a (B, 1, H, W) class map, ``ignore_of`` invalid."""
     label = target.long()
-    bins = torch.where(label != IGNORE, label, num_classes)
+    bins = torch.where(label != ignore_of(num_classes), label, num_classes)
     return torch.bincount(bins.flatten(), minlength=num_classes + 1)[:num_classes].double()
 
 

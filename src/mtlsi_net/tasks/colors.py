@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtlsi_net.core.types import IGNORE
+from mtlsi_net.core.types import IGNORE, ignore_of
 
 Picture = NDArray[np.uint8]
 
@@ -21,18 +21,18 @@ def _pixels(value: Tensor) -> NDArray[np.float64]:
     return value.detach().cpu().double().permute(1, 2, 0).numpy()
 
 
-def _mark_invalid(picture: NDArray[np.float64], pixels: NDArray[np.float64]) -> Picture:
-    invalid = (pixels == IGNORE).any(axis=2, keepdims=True)
+def _mark_invalid(picture: NDArray[np.float64], pixels: NDArray[np.float64], ignore: int = IGNORE) -> Picture:
+    invalid = (pixels == ignore).any(axis=2, keepdims=True)
     # NaN predictions are drawn like invalid pixels.
     drawable = ~invalid & np.isfinite(picture).all(axis=2, keepdims=True)
     return np.where(drawable, np.nan_to_num(picture).round().clip(0, 255), INVALID_COLOR).astype(np.uint8)
 
 
 def color_classes(value: Tensor, palette: NDArray[np.uint8]) -> Picture:
-    """Draw (1, H, W) classes 0..K-1, 255 invalid, with a (K, 3) palette."""
-    pixels = _pixels(value)
-    known = np.where(pixels == IGNORE, 0, pixels)[..., 0].astype(np.int64)
-    return _mark_invalid(palette[known].astype(np.float64), pixels)
+    """Draw (1, H, W) classes 0..K-1, ``ignore_of(K)`` invalid, with a (K, 3) palette."""
+    pixels, ignore = _pixels(value), ignore_of(len(palette))
+    known = np.where(pixels == ignore, 0, pixels)[..., 0].astype(np.int64)
+    return _mark_invalid(palette[known].astype(np.float64), pixels, ignore)
 
 
 def color_scalars(value: Tensor, low: float, high: float) -> Picture:
@@ -77,7 +77,7 @@ class Legend:
 
 def class_legend(value: Tensor, names: Sequence[str], palette: NDArray[np.uint8]) -> Legend:
     """Return the classes of a map (1, H, W), the largest first."""
-    counts = torch.bincount(value.flatten().long().cpu(), minlength=IGNORE + 1)[: len(names)]
+    counts = torch.bincount(value.flatten().long().cpu(), minlength=len(names))[: len(names)]
     order = [k for k in counts.argsort(descending=True, stable=True).tolist() if counts[k]]
     return Legend(tuple((names[k], tuple(int(c) for c in palette[k])) for k in order))
 

@@ -1,6 +1,7 @@
 """Losses of all tasks: unweighted scalars, as in the ATRC/InvPT lineage (docs/protocol/index.md).
 
-All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid, compute in
+All take raw outputs (B, K, H, W) of any floating type and targets (B, C, H, W) float with 255 where invalid (65535 in
+maps of more than 255 classes), compute in
 float32, and divide by |V|, the number of valid pixels of the whole batch (at least 1), or by that of ``labelled``
 if set: the mean ``core.types.count_labels`` of batches whose losses are averaged. A batch without any valid pixel gives 0
 with zero gradients. No loss synchronises with the device: no boolean indexing, no ``.item()``.
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlsi_net.core.types import IGNORE, count_labels
+from mtlsi_net.core.types import IGNORE, count_labels, ignore_of
 from mtlsi_net.metrics.normals import unit_vectors
 
 
@@ -20,17 +21,22 @@ def _pixels(valid: Tensor, labelled: Tensor | None) -> Tensor:
     return torch.where(labelled[0] > 0, labelled[0], 1)  # a mean may lie below 1
 
 
-def cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+def cross_entropy_loss(
+    logits: Tensor, target: Tensor, labelled: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Return the mean cross-entropy of (B, K, H, W) logits against (B, 1, H, W) classes 0..K-1 as floats.
+
+    With ``weight`` (K,), each pixel counts as much as its class; the sum is divided by |V| still, not by the sum of the
+    weights (as ``torch`` would).
 
     Example:
         >>> logits, target = torch.zeros(1, 4, 1, 2), torch.tensor([[[[3.0, 255.0]]]])  # the second pixel has no label
         >>> round(cross_entropy_loss(logits, target).item(), 4)  # log 4
         1.3863
     """
-    classes = target[:, 0].long()
-    total = F.cross_entropy(logits.float(), classes, ignore_index=IGNORE, reduction="sum")
-    return total / _pixels(classes != IGNORE, labelled)
+    classes, ignore = target[:, 0].long(), ignore_of(logits.shape[1])
+    total = F.cross_entropy(logits.float(), classes, weight, ignore_index=ignore, reduction="sum")
+    return total / _pixels(classes != ignore, labelled)
 
 
 def balanced_cross_entropy_loss(logits: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:

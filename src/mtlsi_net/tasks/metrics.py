@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlsi_net.core.types import Batch, cut_batch
 from mtlsi_net.metrics.base import PooledMetric
 from mtlsi_net.metrics.per_image import ImageRecord, ImageSums, join
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.base import Confusion, Task
 
 Scores = dict[str, dict[str, float]]
 """Task -> metric -> value."""
@@ -114,3 +114,9 @@ class TaskMetrics:
         self._collect()
         scores = {name: task.class_scores(self._metrics[name]) for name, task in self.tasks.items()}
         return {name: classes for name, classes in scores.items() if classes}
+
+    def compute_confusions(self) -> dict[str, Confusion]:
+        """Return task -> confusion matrix, for tasks with classes; every process must call this."""
+        self._collect()
+        found = {name: task.confusion(self._metrics[name]) for name, task in self.tasks.items()}
+        return {name: confusion for name, confusion in found.items() if confusion is not None}

@@ -160,8 +160,17 @@ def test_published_results_can_be_left_out_and_are_never_beside_a_part_of_the_im
     partial = write_run(tmp_path / "b", {"boundary": {"odsF_partial": 0.5}})
     few = write_run(tmp_path / "c", images={"semseg/mIoU": [[0.5, 1.0]] * 3})
     dev, small = write_run(tmp_path / "d", stage="dev"), write_run(tmp_path / "e", record={"data.scale": 0.5})
+    ours = write_run(tmp_path / "f", record={"data.prepared": "nyu_mat"})
     for number, (folder, why) in enumerate(
-        [(partial, "on only some of"), (few, "0 of the 654 published"), (dev, "dev images"), (small, "at scale 0.5")],
+        [
+            *(
+                (partial, "on only some of"),
+                (few, "0 of the 654 published"),
+                (dev, "dev images"),
+                (small, "at scale 0.5"),
+            ),
+            (ours, "the data set was prepared from nyu_mat"),
+        ],
         start=3,
     ):
         (table,) = run_compare(tmp_path / str(number), folder).tables

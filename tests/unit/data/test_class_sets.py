@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mtlsi_net.core.errors import InputError
 from mtlsi_net.data.class_sets import CLASS_SETS, class_indices, class_names, class_palette
 from mtlsi_net.tasks.colors import INVALID_COLOR
 
@@ -24,7 +25,14 @@ def test_voc_palette():
     assert {index: tuple(palette[index].tolist()) for index in known} == known
 
 
-@pytest.mark.parametrize("names", [*CLASS_SETS.values(), tuple(map(str, range(254)))], ids=[*CLASS_SETS, "own"])
+MANY = tuple(map(str, range(1000)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [*CLASS_SETS.values(), MANY[:254], MANY[:256], MANY, ("background", *MANY[1:])],
+    ids=lambda names: str(len(names)),
+)
 def test_colours_differ_and_none_is_the_invalid_one(names):
     palette = class_palette(names)
     assert palette.dtype == np.uint8
@@ -32,3 +40,10 @@ def test_colours_differ_and_none_is_the_invalid_one(names):
     assert len(colors) == len(names)
     assert INVALID_COLOR not in colors
     assert ((0, 0, 0) in colors) == ("background" in names)
+
+
+def test_up_to_a_thousand_classes():
+    assert len(class_names(MANY)) == 1000
+    for names in (MANY[:1], (*MANY, "one more")):
+        with pytest.raises(InputError, match="label maps hold 2 to 1000 classes"):
+            class_names(names)

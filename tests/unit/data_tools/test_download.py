@@ -343,3 +343,8 @@ def test_a_full_disk_ends_it_before_it_begins(server, target, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
     with pytest.raises(UserError, match=r"nowhere/data cannot be written \(No such file.*data.root"):
         transfer(server.serve("a", BODY), tmp_path / "nowhere" / "data")
+
+
+def test_a_file_of_the_users_is_not_downloaded():
+    with pytest.raises(UserError, match=r"this source is a file that you have: python -m mtlsi_net.prepare"):
+        download(compose_config("data=nyud", "source=nyu_mat", name="download"))

@@ -167,7 +167,7 @@ def test_own_classes():
         (lambda: SemsegTask("nyud40", ["bed", "bed"]), "only once"),
         (lambda: SemsegTask(["a", "b", "a"]), "classes: a given more than once"),
         (lambda: SemsegTask(["a"]), "1 names given"),
-        (lambda: SemsegTask([str(i) for i in range(255)]), "255 names given"),
+        (lambda: SemsegTask([str(i) for i in range(1001)]), "1001 names given"),
         (lambda: DepthTask((3.0, 3.0)), r"depth_range=\[3.0, 3.0\] is empty"),
         (lambda: BoundaryTask(positive_weight=1.0), "positive_weight=1.0; give"),
     ],
