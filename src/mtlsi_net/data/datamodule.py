@@ -73,6 +73,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     """Name of the published data set, see ``mtlsi_net.data.official``; None for one's own."""
     terms: str = "your own data"
     """Under which terms the data may be used, in a few words: networks trained on it carry them along."""
+    augmentation = "TrainPipeline"
+    """Name of the training pipeline's class in ``mtlsi_net.data.augmentation``, which is slow to import."""
     dev_list: str | None = None
     """Name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 
@@ -242,15 +244,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         partial = sum("partial" in own for own in groups.values())
         if official is not None and test and partial and any(s.reference for s in self.targets.values()):
             text = "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published"
-            log.warning(text, self.root, partial, len(ids), len(shipped_ids(official.reference_list)))
+            log.warning(text, self.root, partial, len(ids), len(official.reference_ids()))
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
     def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
-        from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
+        from mtlsi_net.data import augmentation  # imports albumentations: only if something is augmented
 
-        guide = guide_task(self.train_specs)
-        pipeline = TrainPipeline(self.size, self.train_specs, guide, self.pad_color, self.extra_augmentations)
+        make = getattr(augmentation, self.augmentation)
+        pipeline = make(
+            self.size, self.train_specs, guide_task(self.train_specs), self.pad_color, self.extra_augmentations
+        )
         return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:

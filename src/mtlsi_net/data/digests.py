@@ -77,7 +77,9 @@ def listed_ids(reader: SampleReader) -> list[str]:
 
 def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
     """Return ``lists``, ``image`` and each task -> path relative to the data set's folder, with slashes -> path."""
-    parts = {LISTS: [reader.list_path(split) for split in SPLITS]}
+    parts = {
+        LISTS: [path for path in map(reader.list_path, SPLITS) if not path.is_dir()]
+    }  # or its files' names are the list
     for name in (IMAGE, *reader.specs):
         parts[name] = [path for sample_id in listed_ids(reader) for path in reader.files(name, sample_id)]
     return {

@@ -87,7 +87,8 @@ def _read_classes(path: Path, spec: TargetSpec, encoding: Encoding) -> Array:
         _check_classes(path, raw, (raw < 0) | (raw > count), f"0 (unlabelled) to {count}", _hint(raw, count, encoding))
         return (raw.astype(np.uint8, copy=False) - np.uint8(1))[..., None]  # 0 wraps around to 255, which is invalid
     void = (raw == IGNORE) | (raw == -1)
-    hint = "; to read classes that count from 1, leave out zero_based or set one_based=true" if count in raw else ""
+    hint = "; to read classes that count from 1, leave out zero_based or set one_based=true"
+    hint = hint if count in raw and not encoding.fixed else ""
     _check_classes(path, raw, ((raw < 0) | (raw >= count)) & ~void, f"0 to {count - 1}, and 255 (void)", hint)
     return (raw if raw.dtype == np.uint8 else np.where(void, IGNORE, raw).astype(np.uint8))[..., None]
 
@@ -123,8 +124,13 @@ def _whole_numbers(path: Path, encoding: Encoding) -> NDArray[Any]:
             raise UserError(f"{error}; or, if the colours are classes, set {setting}") from None
     if raw.dtype.kind == "b":
         return raw.astype(np.uint8)
-    if raw.dtype.kind not in "iuf" or (raw.dtype.kind == "f" and not np.array_equal(raw, np.round(raw))):
+    if raw.dtype.kind not in "iuf":
         raise UserError(f"{path}: expected whole numbers of classes, found {raw.dtype}; store one byte per pixel")
+    if raw.dtype.kind == "f" and (uneven := raw[raw != np.round(raw)]).size:
+        raise UserError(
+            f"{path}: expected whole numbers of classes, found {uneven[0]:g} ({raw.dtype}, {uneven.size} such pixels); labels "
+            "must not be interpolated, store one byte per pixel"
+        )
     return raw.astype(np.int64) if raw.dtype.kind == "f" else raw
 
 

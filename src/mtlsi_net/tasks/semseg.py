@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.class_sets import class_indices, class_names, class_palette
+from mtlsi_net.metrics.mtan import MtanSegmentationMetric, mtan_rules
 from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.tasks.base import Task, count_classes
 from mtlsi_net.tasks.colors import Legend, class_legend, color_classes
@@ -22,6 +24,7 @@ class SemsegTask(Task):
     Args:
         classes: a standard set's name (``nyud40``, ``voc21``, ``parts7``) or class names in the order of the labels.
         scored_classes: names of the classes that mIoU averages; all if None (paper).
+        mtan_batch: images of a batch in averages over batches, see ``metrics.mtan``; None: no such averages.
 
     Raises:
         InputError: unknown set or class name (the nearest ones are named), repeated or too few names.
@@ -30,9 +33,15 @@ class SemsegTask(Task):
     main_metric = "mIoU"
     higher_is_better = True
 
-    def __init__(self, classes: str | Sequence[str], scored_classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        classes: str | Sequence[str],
+        scored_classes: Sequence[str] | None = None,
+        mtan_batch: PositiveInt | None = None,
+    ) -> None:
         self.class_names = class_names(classes)
         self.scored = None if scored_classes is None else class_indices(scored_classes, self.class_names)
+        self.mtan_batch = mtan_batch
         self.palette = class_palette(self.class_names)
         self.channels = len(self.class_names)
         self.target = TargetSpec(channels=1, kind="classes", num_classes=self.channels)
@@ -42,13 +51,16 @@ class SemsegTask(Task):
         return cross_entropy_loss(output, target, labelled)
 
     def new_metric(self, estimate: bool = False) -> SegmentationMetric:  # noqa: ARG002 - fast enough as it is
-        """Return mIoU (main), mIoU_present and pixel_accuracy."""
+        """Return mIoU (main), mIoU_present and pixel_accuracy; with ``mtan_batch`` also MTAN's averages."""
+        if self.mtan_batch is not None:
+            return MtanSegmentationMetric(self.channels, self.scored, self.mtan_batch)
         return SegmentationMetric(self.channels, self.scored)
 
     def variant(self) -> dict[str, Any]:
         """Return the pooling, how many classes there are and how many of them mIoU averages."""
         scored = self.channels if self.scored is None else len(self.scored)
-        return {"pooled_over": "pixels", "classes": self.channels, "mIoU_classes": scored, "absent_class": 0.0}
+        rules = {"pooled_over": "pixels", "classes": self.channels, "mIoU_classes": scored, "absent_class": 0.0}
+        return rules | mtan_rules(self.mtan_batch, {"mIoU": True, "pixel_accuracy": True})
 
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:
         """Return class name -> IoU (0 for a class seen nowhere) and labelled pixels."""
