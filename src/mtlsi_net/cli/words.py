@@ -14,7 +14,20 @@ VALUED_OPTIONS = (
 """Options of Hydra whose value may be the next word."""
 
 READ = (
-    *("archive", "ckpt", "data_dir", "file", "gt", "ids", "init_from", "input", "labels", "manifest", "mirrors"),
+    *(
+        "archive",
+        "ckpt",
+        "class_map",
+        "data_dir",
+        "file",
+        "gt",
+        "ids",
+        "init_from",
+        "input",
+        "labels",
+        "manifest",
+        "mirrors",
+    ),
     *("palette", "pred", "root", "runs", "weights_file"),
 )
 WRITTEN = (

@@ -21,8 +21,8 @@ from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 
-STAGES = ("val", "dev")
-"""Names of the scored image sets; a run has one of them, and ``train``."""
+STAGES = ("val", "dev", "test", "train")
+"""Names of the scored image sets; a training run has one of the first two, and ``train``."""
 
 MAIN = {
     "semseg": ("mIoU", True),

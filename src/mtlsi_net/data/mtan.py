@@ -130,6 +130,7 @@ class MtanDataModule(NYUDLayoutDataModule):
     """Data in MTAN's layout, all images of ``size``, with that community's augmentation."""
 
     reader_type = MtanReader
+    known_axes = False
     augmentation = "MtanTrainPipeline"
 
     def setup(self, stage: str | None = None) -> None:
@@ -139,6 +140,11 @@ class MtanDataModule(NYUDLayoutDataModule):
         super().setup(stage)
         for dataset in (self.datasets["train_plain"], self.datasets["val"]):
             self._check_sizes(dataset.reader, dataset.ids)
+
+    def score_list(self, split: str) -> None:
+        """Score a list as ``MultiTaskDataModule``; a UserError if an image has another size than ``size``."""
+        super().score_list(split)
+        self._check_sizes(self.datasets["val"].reader, self.datasets["val"].ids)
 
     def _check_sizes(self, reader: Any, ids: Sequence[str]) -> None:  # noqa: ANN401 - of the datasets
         with ThreadPoolExecutor(HEADERS) as pool:

@@ -109,7 +109,8 @@ def digest_cache(cfg: DictConfig) -> Path:
 def _describe(data: "MultiTaskDataModule", cache: Path) -> dict[str, Any]:
     facts = {"root": str(data.root), "name": data.official, "stage": data.val_stage, "scale": data.scale}
     try:
-        return facts | describe_data(data.make_reader(data.targets), cache)
+        reader = data.make_reader(data.targets)
+        return facts | describe_data(reader, cache, data.recorded_splits(reader))
     except (OSError, UserError) as error:  # at the end of a run: its scores must not be lost for this
         log.warning("%s: the record has no digests of the data (%s)", data.root, error)
         return facts | {"manifest_sha256": None}

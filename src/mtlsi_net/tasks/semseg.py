@@ -53,13 +53,14 @@ class SemsegTask(Task):
     def new_metric(self, estimate: bool = False) -> SegmentationMetric:  # noqa: ARG002 - fast enough as it is
         """Return mIoU (main), mIoU_present and pixel_accuracy; with ``mtan_batch`` also MTAN's averages."""
         if self.mtan_batch is not None:
-            return MtanSegmentationMetric(self.channels, self.scored, self.mtan_batch)
-        return SegmentationMetric(self.channels, self.scored)
+            return MtanSegmentationMetric(len(self.class_names), self.scored, self.mtan_batch)
+        return SegmentationMetric(len(self.class_names), self.scored)
 
     def variant(self) -> dict[str, Any]:
         """Return the pooling, how many classes there are and how many of them mIoU averages."""
-        scored = self.channels if self.scored is None else len(self.scored)
-        rules = {"pooled_over": "pixels", "classes": self.channels, "mIoU_classes": scored, "absent_class": 0.0}
+        classes = len(self.class_names)
+        scored = classes if self.scored is None else len(self.scored)
+        rules = {"pooled_over": "pixels", "classes": classes, "mIoU_classes": scored, "absent_class": 0.0}
         return rules | mtan_rules(self.mtan_batch, {"mIoU": True, "pixel_accuracy": True})
 
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:
@@ -87,7 +88,7 @@ class SemsegTask(Task):
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the pixels of each class, (K,)."""
-        return count_classes(target, self.channels)
+        return count_classes(target, len(self.class_names))
 
     def prior(self, statistics: Tensor) -> Tensor:
         """Return log class frequencies; its post-processed form is the most frequent class."""
