@@ -1,5 +1,9 @@
-"""Tiny data sets in the layout in which MTAN prepared NYUv2 and Cityscapes, written as its archives store them."""
+"""Tiny data sets in the layout in which MTAN prepared NYUv2 and Cityscapes, written as its archives store them.
 
+``python tests/helpers/mtan_miniature.py FOLDER`` writes both.
+"""
+
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +62,15 @@ def mtan_overrides(root: Path, run_dir: Path, data: str, steps: int = 5) -> list
         "backbone=tiny",
         "model.width=32",
         "trainer=cpu",
+        "trainer.log_every_n_steps=1",
         f"trainer.max_steps={steps}",
         "trainer.enable_progress_bar=false",
         "logger=csv",
         "pictures=2",
         f"paths.run_dir={run_dir}",
     ]
+
+
+if __name__ == "__main__":
+    for name in SIZES:
+        print(f"data={name} data.root={write_mtan(Path(sys.argv[1]) / name, name)} data.size={list(SIZES[name])}")
