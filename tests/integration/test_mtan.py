@@ -1,6 +1,10 @@
 """MTAN's preparations from files to tables, and checkpoints scored on other data and other lists."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +15,10 @@ from helpers.mtan_miniature import CLASSES, mtan_overrides, write_mtan
 from mtlsi_net.analysis.probe import probe
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.build import build_tasks
 from mtlsi_net.engine.evaluate import evaluate
 from mtlsi_net.engine.train import train
+from mtlsi_net.inference.model_card import unit_of
 
 DATA = ("nyuv2_mtan", "cityscapes_mtan")
 
@@ -170,3 +176,33 @@ def test_the_probe_keeps_to_the_checkpoints_data(runs, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             probe(compose_config(checkpoint, *words, f"paths.run_dir={tmp_path}", name="probe"))
+
+
+def test_predictions_of_disparity_are_not_called_metres():
+    tasks = build_tasks(compose_config("experiment=cityscapes_mtan"))
+    assert {name: unit_of(task) for name, task in tasks.items()} == {
+        "semseg": "class of each pixel",
+        "depth": "disparity",
+    }
+    assert unit_of(build_tasks(compose_config("experiment=nyuv2_mtan"))["depth"]) == "metres"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", DATA)
+def test_the_experiments_script_runs_to_its_tables(data, tmp_path):
+    """Twelve jobs of five steps each: minutes."""
+    root = write_mtan(tmp_path / data, data)
+    words = [word for word in mtan_overrides(root, tmp_path, data) if not word.startswith(("experiment", "paths"))]
+    script = Path(__file__).parents[2] / "experiments" / "balancing_mtan" / "run.sh"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", str(script), data, str(root), *words, "seed=0"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "RESULTS": str(tmp_path / "table")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = pd.read_csv(tmp_path / "table" / "table.csv")
+    assert len(table) == 11
+    assert table["delta_m"].notna().sum() == 10

@@ -60,9 +60,9 @@ def restore(cfg: DictConfig, *, only_scored: bool = False) -> Restored:
         checkpoint = load_checkpoint(find_checkpoint(Path(cfg.ckpt)))
     before = OmegaConf.create(checkpoint["config"])
     assert isinstance(before, DictConfig)
-    run = with_other_data(before, cfg) if other else _with_settings(before, cfg)
     paths = OmegaConf.to_container(cfg.paths, resolve=True)  # named after this command, not after the run
-    run = OmegaConf.merge(run, {"paths": paths, "logger": None})
+    changed = with_other_data(before, cfg) if other else _with_settings(before, cfg)
+    run = OmegaConf.merge(changed, {"paths": paths, "logger": None})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
     without_downloads(run)

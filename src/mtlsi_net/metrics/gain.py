@@ -83,13 +83,9 @@ def delta_p_percent(
     """
     gains = []
     for task in dict.fromkeys(name.partition("/")[0] for name in multi_task):
-        own = (
-            {name: value for name, value in scores.items() if name.partition("/")[0] == task}
-            for scores in (multi_task, single_task)
-        )
-        gains.append(
-            delta_m(*own, {name: up for name, up in higher_is_better.items() if name.partition("/")[0] == task})
-        )
+        names = [name for name in multi_task if name.partition("/")[0] == task]
+        ours, reference = ({n: scores[n] for n in names if n in scores} for scores in (multi_task, single_task))
+        gains.append(delta_m(ours, reference, {n: higher_is_better[n] for n in names if n in higher_is_better}))
     if not gains:
         raise InputError("Delta_p: no scores; give at least one")
     return 100 * sum(gains) / len(gains)
