@@ -14,6 +14,8 @@ SETS = {
     "nyud": ["semseg", "depth", "normals", "boundary"],
     "rooms": ["semseg", "depth", "normals", "boundary"],
     "folder": ["depth", "normals", "boundary", "semseg"],
+    "nyuv2_mtan": ["semseg", "depth", "normals"],
+    "cityscapes_mtan": ["semseg", "depth"],
     "pascal": ["semseg", "human_parts", "saliency", "normals", "boundary"],
 }
 

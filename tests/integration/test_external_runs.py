@@ -108,7 +108,7 @@ def test_the_documented_commands(data, tmp_path):
         (["model=shared_encoder", "data=nyud"], "SharedEncoderNet needs a backbone; .* ckpt=FILE"),
         (
             ["ckpt=last.ckpt", *PEER, "data=nyud"],
-            "holds data, tasks and model; leave out data=, task_set=, model=",
+            "holds data, tasks and model; leave out model=",
         ),
         (["ckpt=last.ckpt", "task_set=nyud"], "leave out task_set="),
     ],

@@ -110,7 +110,7 @@ def _published(
     """Return the published results for rows that were scored on the whole published test set, and notes on what is missing."""
     run, scale = groups[0].first, groups[0].identity["scale", ""]
     name = entry(run.record, "data", "name")
-    fitting = [result for result in results if result.data == name and result.protocol == "lineage"]
+    fitting = [result for result in results if result.data == name and result.protocol in ("lineage", "mtan")]
     if not fitting:
         return [], []
     official = set(OFFICIAL[str(name)].ids("val"))

@@ -1,20 +1,24 @@
 """Multi-task gain over single-task runs of the same backbone and data (docs/reference/metrics.md)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mtlsi_net.comparison.identity import Group, changed_settings, identity_differences, mean
 from mtlsi_net.comparison.read import entry
 from mtlsi_net.core.errors import InputError, shown
 from mtlsi_net.core.settings import is_among
-from mtlsi_net.metrics.gain import delta_m
+from mtlsi_net.metrics.gain import delta_m, delta_m_percent, delta_p_percent
 
 INDEPENDENT = "mtlsi_net.models.baselines.single_task.SingleTaskNet"
 """The network that holds one independent network for each task."""
 
 NEUTRAL = ("model", "tasks", "task_weights", "backbone.image_size")
 """Settings in which a single-task run always differs; the reference is the run with the fewest other differences."""
+
+
+PERCENTS = {"delta_m": "Δm % ↓", "delta_p": "Δp % ↑"}
+"""Averages over several scores of each task that the task-balancing literature publishes -> heading."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Gain:
     seeds: tuple[float, ...]  # each run's, as a fraction; empty without references
     references: dict[str, Group]  # main metric -> the group whose mean is the reference
     why: str  # why it has no value, or how the references differ apart from the network; may be empty
+    percents: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of ``PERCENTS`` -> each run's
 
 
 def is_reference(group: Group) -> bool:
@@ -48,7 +53,32 @@ def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
     except InputError as error:  # a reference of 0
         return Gain((), {}, str(error))
     changed = dict.fromkeys(name for other in references.values() for name, *_ in _recipe_differences(group, other))
-    return Gain(gains, references, f"its references differ in {shown(changed)}" if changed else "")
+    why = f"its references differ in {shown(changed)}" if changed else ""
+    return Gain(gains, references, why, _percents(group, references))
+
+
+def _percents(group: Group, references: Mapping[str, Group]) -> dict[str, tuple[float, ...]]:
+    """Return ``PERCENTS``, where the rules of every task's scores name those that they average; else nothing.
+
+    Delta m averages the scores as published, over batches where they were; LibMTL's Delta p those over all pixels.
+    """
+    rules = {task: entry(group.first.record, "metrics", task, "delta_m") for task in group.first.tasks}
+    if not all(isinstance(own, Mapping) for own in rules.values()):
+        return {}
+    published = {f"{task}/{name}": bool(up) for task, own in rules.items() for name, up in own.items()}
+    pooled = {name.removesuffix("_mtan"): up for name, up in published.items()}
+    tasks = {name: references[group.first.tasks[name.partition("/")[0]]] for name in {**published, **pooled}}
+    found = {}
+    for key, form, directions in (("delta_m", delta_m_percent, published), ("delta_p", delta_p_percent, pooled)):
+        if not all(member.values(name) for name in directions for member in (group, tasks[name])):
+            continue
+        targets = {name: mean(tasks[name].values(name)) for name in directions}
+        seeds = zip(*map(group.values, directions), strict=True)
+        try:
+            found[key] = tuple(form(dict(zip(directions, own, strict=True)), targets, directions) for own in seeds)
+        except InputError:  # a reference of 0
+            continue
+    return found
 
 
 def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] | str:

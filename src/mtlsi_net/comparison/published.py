@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import yaml
 
-SHARES = ("mIoU", "maxF", "maxF_invpt", "maxF_unstated", "odsF")
+WITHIN = ("within_11.25_mtan", "within_22.5_mtan", "within_30_mtan")
+SHARES = ("mIoU", "pixel_accuracy", "maxF", "maxF_invpt", "maxF_unstated", "odsF", *WITHIN)
 """Metrics that are published in percent; converted to fractions."""
 
-LOWER = ("rmse", "mean")
+LOWER = ("rmse", "mean", "abs_err_mtan", "abs_rel_mtan", "mean_mtan", "median_mtan")
 """Metrics of which lower is better."""
 
 
@@ -22,7 +23,7 @@ class Published:
     model: str  # name, and which of several runs
     backbone: str
     data: str
-    protocol: Literal["lineage", "survey", "unknown"]  # only ``lineage`` is comparable with our runs
+    protocol: Literal["lineage", "mtan", "survey", "unknown"]  # only the first two are comparable with our runs
     weights: Literal["last", "best on test", "unknown"]  # which checkpoint was scored
     source: str  # where the scores are published
     boundary_rules: str = ""  # how odsF was measured

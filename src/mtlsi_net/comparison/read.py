@@ -21,8 +21,8 @@ from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import RunFolder, histories
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 
-STAGES = ("val", "dev")
-"""Names of the scored image sets; a run has one of them, and ``train``."""
+STAGES = ("val", "dev", "test")
+"""Names of the scored image sets that are compared; a run has one of them, a training run one of the first two."""
 
 MAIN = {
     "semseg": ("mIoU", True),
@@ -148,7 +148,9 @@ def read_run(root: Path, weights: str = "last") -> Run:
     numbers = [value for value in scores.values() if value is not None]
     finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)  # no bool
     if not (scores and finite and all("/" in name for name in scores)):
-        raise UserError("metrics.json contains no scores (stage -> task -> metric -> number) of val or dev images")
+        raise UserError(
+            "metrics.json contains no scores (stage -> task -> metric -> number) of val, dev or test images"
+        )
     model = kept if isinstance(kept := metrics.get("model"), dict) else {}
     return Run(folder, config, record, model, stage, scores, _main_metrics(record, scores))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mtlsi_net.comparison.bootstrap import GAIN, LEVEL, Difference, Resampled, seeds_of
-from mtlsi_net.comparison.gains import Gain
+from mtlsi_net.comparison.gains import PERCENTS, Gain
 from mtlsi_net.comparison.identity import Group, deviation, main_metrics, mean
 from mtlsi_net.comparison.published import Published
 from mtlsi_net.comparison.read import SkippedRun, entry
@@ -91,6 +91,7 @@ class Table:
             "label": group.label,
             "n": len(group.runs),
             "folders": " ".join(run.name for run in group.runs),
+            **self._percents(group),
             "unit": "FLOP",
             "images_per_second_in_training": run.training_speed,
             **{key: float(size) if isinstance(size := run.model.get(key), int | float) else math.nan for key in SIZES},
@@ -98,6 +99,16 @@ class Table:
             **scores,
             "remarks": self.gains[group.label].why,
         }
+
+    def _percents(self, group: Group) -> dict[str, float]:
+        """Return mean and deviation of ``PERCENTS``, which only some data have."""
+        own = self.gains[group.label].percents
+        return {f"{k}{end}": of(own.get(k, ())) for k in self.percents for end, of in (("", mean), ("_std", deviation))}
+
+    @cached_property
+    def percents(self) -> list[str]:
+        """Those of ``PERCENTS`` that a row has."""
+        return [key for key in PERCENTS if any(self.gains[group.label].percents.get(key) for group in self.groups)]
 
     def _published_numbers(self, result: Published) -> dict[str, Any]:
         counts = (result.parameters_m, result.decoder_parameters_m, result.operations_g, result.decoder_operations_g)
@@ -170,7 +181,11 @@ def our_cells(table: Table, sizes: bool = True) -> pd.DataFrame:
         "decoder GFLOP": rows["decoder_gflop"].map(in_both),
     }
     cells = {"": rows["label"], "n": rows["n"].map(str), **(size_cells if sizes else {}), **_score_cells(table, rows)}
-    return pd.DataFrame({**cells, "gain %": list(map(percent, rows["gain"], rows["gain_std"]))})
+    cells["gain %"] = list(map(percent, rows["gain"], rows["gain_std"]))
+    for key in table.percents:
+        pairs = zip(rows[key], rows[f"{key}_std"], strict=True)
+        cells[PERCENTS[key]] = [percent(value / 100, spread / 100) for value, spread in pairs]
+    return pd.DataFrame(cells)
 
 
 def published_cells(table: Table) -> pd.DataFrame:

@@ -20,10 +20,13 @@ from mtlsi_net.data.transforms import (
     photometric,
     scale,
     varied,
+    zoom,
 )
 
 SCALES = (0.5, 2.0)
 CROP_TRIES = 10
+ZOOMS = (1.0, 1.2, 1.5)
+"""Factors of ``RandomZoom``."""
 
 
 class Step(A.BasicTransform):  # type: ignore[misc] # shipped without type information
@@ -81,6 +84,16 @@ class RandomCrop(Step):
         return window
 
 
+class RandomZoom(Step):
+    """Enlarge a window, drawn uniformly, by a factor of ``ZOOMS`` to the size of the whole image."""
+
+    def _change(self, sample: Sample) -> Sample:
+        factor = ZOOMS[int(self.random_generator.integers(len(ZOOMS)))]
+        room = [side - int(side / factor) for side in sample[IMAGE].shape[:2]]
+        top, left = (int(self.random_generator.integers(most + 1)) for most in room)
+        return zoom(sample, factor, top, left, self.specs)
+
+
 class Flip(Step):
     """Mirror left-right."""
 
@@ -132,16 +145,18 @@ class TrainPipeline:
         for transform in extras:
             _check_extra(transform)
         self.compose = A.Compose(
-            [
-                RandomScale(specs),
-                RandomCrop(specs, size, guide),
-                Flip(specs, p=0.5),
-                PhotometricDistortion(specs),
-                *extras,
-                Pad(specs, size, color),
-            ],
+            [*self.steps(specs, size, guide), *extras, Pad(specs, size, color)],
             is_check_shapes=False,  # readers have done so, and planes have another layout
         )
+
+    def steps(self, specs: Specs, size: tuple[int, int], guide: str | None) -> list[Step]:
+        """Return the protocol's steps before the user's transforms."""
+        return [
+            RandomScale(specs),
+            RandomCrop(specs, size, guide),
+            Flip(specs, p=0.5),
+            PhotometricDistortion(specs),
+        ]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return one augmented sample, as ``pad`` does; all draws come from ``rng``. Not for several threads."""
@@ -152,6 +167,14 @@ class TrainPipeline:
         """Return the composition of steps, all of which draw from ``rng``."""
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         return self.compose
+
+
+class MtanTrainPipeline(TrainPipeline):
+    """Random zoom and flip, as MTAN's successors augment (docs/protocol/mtan.md), then the user's transforms; sizes stay."""
+
+    def steps(self, specs: Specs, size: tuple[int, int], guide: str | None) -> list[Step]:  # noqa: ARG002 - base's signature
+        """Return zoom and flip."""
+        return [RandomZoom(specs), Flip(specs, p=0.5)]
 
 
 def _check_extra(transform: object) -> None:

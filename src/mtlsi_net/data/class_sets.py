@@ -19,6 +19,13 @@ CLASS_SETS: dict[str, tuple[str, ...]] = {
         *("whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag"),
         *("otherstructure", "otherfurniture", "otherprop"),
     ),
+    # The 13 coarse classes of NYUDv2, in SceneNet's order, which the task-balancing literature uses.
+    "nyu13": (
+        *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects"),
+        *("picture", "sofa", "table", "tv", "wall", "window"),
+    ),
+    # Cityscapes' categories without void, in its own order.
+    "cityscapes7": ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
     # PASCAL VOC's 20 classes and background.
     "voc21": (
         *(BACKGROUND, "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -39,7 +46,7 @@ NYUD40_COLORS = (
 
 
 def class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a standard set (``nyud40``, ``voc21``, ``parts7``), or the given names, checked.
+    """Return the names of a standard set, a key of ``CLASS_SETS``, or the given names, checked.
 
     Raises:
         InputError: unknown set, repeated name, or a number of names outside 2..1000.

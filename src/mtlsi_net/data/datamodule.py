@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DEV_SHARE = 0.1
 GUIDE = "semseg"
+SPLITS = ("train", "val")
 HEADERS = 8
 """Image files that are opened at once to learn their sizes."""
 
@@ -73,6 +74,10 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     """Name of the published data set, see ``mtlsi_net.data.official``; None for one's own."""
     terms: str = "your own data"
     """Under which terms the data may be used, in a few words: networks trained on it carry them along."""
+    known_axes = True
+    """Whether normals have x right, y up and z towards the camera; else that is not documented."""
+    augmentation = "TrainPipeline"
+    """Name of the training pipeline's class in ``mtlsi_net.data.augmentation``, which is slow to import."""
     dev_list: str | None = None
     """Name of the shipped list of held-out ids; without one, the last tenth of the training ids is held out."""
 
@@ -145,6 +150,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
+        self.scored_list = "val"  # the split list that ``datasets["val"]`` holds
         self.scored_split = "val"  # what a Trainer's validation takes: a key of ``datasets``
         self.counts_labels = False  # whether micro-batches carry the label counts of their step
         self.readings: list[tuple[MultiTaskDataset, Tensor]] = []  # what the loaders' processes are reading
@@ -161,8 +167,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     @property
     def val_stage(self) -> str:
-        """Name under which validation results are reported: ``val``, or ``dev`` with a held-out part."""
-        return "dev" if self.dev_split else "val"
+        """Name under which validation results are reported: ``val``, ``dev`` with a held-out part, or of another list."""
+        return "dev" if self.dev_split and self.scored_list == "val" else self.scored_list
 
     @property
     def scored_set(self) -> str:
@@ -215,6 +221,30 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         train_ids, val_ids = reader.ids("train"), reader.ids("val")
         return self._hold_out(train_ids) if self.dev_split else (train_ids, val_ids)
 
+    def score_list(self, split: str) -> None:
+        """Score the images of ``train``, ``val`` or ``test`` from now on as ``datasets["val"]``; reads no list but theirs.
+
+        Raises:
+            UserError: there is no such list, or files are missing.
+        """
+        reader = self.reader(self.targets)
+        if split == "test" and not reader.list_path(split).exists():
+            published = "; the published test images of this data set are split=val" if self.official else ""
+            raise UserError(f"split=test: {reader.list_path(split)} is missing, which lists the images{published}")
+        held_out = self.dev_split and split != "test"
+        ids = self.split_ids(reader)[split == "val"] if held_out else reader.ids(split)
+        reader.check_files(ids)
+        self.scored_list = split
+        log.info("%s: %d %s images", self.root, len(ids), self.val_stage)
+        pipeline = TestPipeline(self.size, self.targets, self.pad_color)
+        self.datasets["val"] = self.scored_dataset(reader, ids, pipeline, self.val_stage)
+
+    def recorded_splits(self, reader: SampleReader) -> tuple[str, ...]:
+        """Return the splits whose files identify the data: both that every data set has, where the scored one is among them."""
+        if self.scored_list not in SPLITS:
+            return (self.scored_list,)
+        return tuple(split for split in SPLITS if split == self.scored_list or reader.list_path(split).exists())
+
     def validation_sizes(self) -> ImageSizes:
         """Return the sizes of the validation images' files, before ``scale``; call ``setup`` first."""
         images = self.datasets["val"]
@@ -242,15 +272,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         partial = sum("partial" in own for own in groups.values())
         if official is not None and test and partial and any(s.reference for s in self.targets.values()):
             text = "%s: boundary scores over %d of %d images end in _partial; those over the official %d are published"
-            log.warning(text, self.root, partial, len(ids), len(shipped_ids(official.reference_list)))
+            log.warning(text, self.root, partial, len(ids), len(official.reference_ids()))
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
     def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
-        from mtlsi_net.data.augmentation import TrainPipeline  # imports albumentations: only if something is augmented
+        from mtlsi_net.data import augmentation  # imports albumentations: only if something is augmented
 
-        guide = guide_task(self.train_specs)
-        pipeline = TrainPipeline(self.size, self.train_specs, guide, self.pad_color, self.extra_augmentations)
+        make = getattr(augmentation, self.augmentation)
+        pipeline = make(
+            self.size, self.train_specs, guide_task(self.train_specs), self.pad_color, self.extra_augmentations
+        )
         return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
 
     def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -56,30 +56,32 @@ def read_manifest(path: Path) -> dict[str, str]:
     return digests
 
 
-def describe_data(reader: SampleReader, cache: Path) -> dict[str, Any]:
+def describe_data(reader: SampleReader, cache: Path, splits: Sequence[str] = SPLITS) -> dict[str, Any]:
     """Return one sha256 for all files that ``reader`` reads, and one for each kind of them.
 
     ``manifest_sha256`` is what ``verify_data`` reports for the same tasks; ``parts`` has it for the split lists, the
     images and each task separately, so that runs of different tasks can be compared in those they share. Digests are cached
     in the folder ``cache`` if it is writable. A UserError if a split list cannot be read.
     """
-    parts = data_files(reader)
+    parts = data_files(reader, splits)
     digests = find_digests(reader.root, {name: path for files in parts.values() for name, path in files.items()}, cache)
     part_digests = {part: {name: digests[name] for name in files if name in digests} for part, files in parts.items()}
     sums = {part: text_sha256(manifest_text(lines)) for part, lines in part_digests.items()}
     return {"manifest_sha256": text_sha256(manifest_text(digests)), "files": len(digests), "parts": sums}
 
 
-def listed_ids(reader: SampleReader) -> list[str]:
-    """Return the ids of both splits, each once."""
-    return list(dict.fromkeys(sample_id for split in SPLITS for sample_id in reader.ids(split)))
+def listed_ids(reader: SampleReader, splits: Sequence[str] = SPLITS) -> list[str]:
+    """Return the ids of all splits, each once."""
+    return list(dict.fromkeys(sample_id for split in splits for sample_id in reader.ids(split)))
 
 
-def data_files(reader: SampleReader) -> dict[str, dict[str, Path]]:
+def data_files(reader: SampleReader, splits: Sequence[str] = SPLITS) -> dict[str, dict[str, Path]]:
     """Return ``lists``, ``image`` and each task -> path relative to the data set's folder, with slashes -> path."""
-    parts = {LISTS: [reader.list_path(split) for split in SPLITS]}
+    parts = {
+        LISTS: [path for path in map(reader.list_path, splits) if not path.is_dir()]
+    }  # or its files' names are the list
     for name in (IMAGE, *reader.specs):
-        parts[name] = [path for sample_id in listed_ids(reader) for path in reader.files(name, sample_id)]
+        parts[name] = [path for sample_id in listed_ids(reader, splits) for path in reader.files(name, sample_id)]
     return {
         part: {Path(os.path.relpath(path, reader.root)).as_posix(): path for path in files}
         for part, files in parts.items()

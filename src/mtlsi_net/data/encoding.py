@@ -26,6 +26,8 @@ class Encoding:
             are so many; else 1, 2, ..., and 0 does.
         palette: colour -> class, ``NO_CLASS`` unlabelled, of masks in which colours stand for classes; None: values do.
         binary_max: stored value of a positive pixel; None: the largest of its type, 255 in a byte.
+        fixed: whether the layout says how labels are stored, so that messages name no setting for it.
+        known_axes: whether normals are known to have x right, y up, z towards the camera; else this is not checked.
         prefix: of these names where a command takes them as settings.
     """
 
@@ -33,6 +35,8 @@ class Encoding:
     zero_based: bool = False
     palette: Mapping[Color, int] | None = None
     binary_max: int | None = None
+    fixed: bool = False
+    known_axes: bool = True
     prefix: str = "data."
 
     def __post_init__(self) -> None:

@@ -90,7 +90,8 @@ def _read_classes(path: Path, spec: TargetSpec, encoding: Encoding) -> Array:
             return (raw.astype(np.uint8, copy=False) - np.uint8(1))[..., None]
         return np.where(raw == 0, spec.ignore, raw.astype(np.int64) - 1).astype(kind)[..., None]
     void = (raw == spec.ignore) | (raw == -1) | (raw == IGNORE_WIDE)
-    hint = "; to read classes that count from 1, leave out zero_based or set one_based=true" if count in raw else ""
+    hint = "; to read classes that count from 1, leave out zero_based or set one_based=true"
+    hint = hint if count in raw and not encoding.fixed else ""
     _check_classes(path, raw, ((raw < 0) | (raw >= count)) & ~void, f"0 to {count - 1}, and {spec.ignore} (void)", hint)
     return (raw if raw.dtype == kind else np.where(void, kind(spec.ignore), raw.astype(kind)))[..., None]
 
@@ -126,8 +127,13 @@ def _whole_numbers(path: Path, encoding: Encoding) -> NDArray[Any]:
             raise UserError(f"{error}; or, if the colours are classes, set {setting}") from None
     if raw.dtype.kind == "b":
         return raw.astype(np.uint8)
-    if raw.dtype.kind not in "iuf" or (raw.dtype.kind == "f" and not np.array_equal(raw, np.round(raw))):
+    if raw.dtype.kind not in "iuf":
         raise UserError(f"{path}: expected whole numbers of classes, found {raw.dtype}; store one byte per pixel")
+    if raw.dtype.kind == "f" and (uneven := raw[raw != np.round(raw)]).size:
+        raise UserError(
+            f"{path}: expected whole numbers of classes, found {uneven[0]:g} ({raw.dtype}, {uneven.size} such pixels); labels "
+            "must not be interpolated, store one byte per pixel"
+        )
     return raw.astype(np.int64) if raw.dtype.kind == "f" else raw
 
 

@@ -141,7 +141,7 @@ def _implausible(facts: LabelFacts, spec: TargetSpec, names: Sequence[str], enco
     if spec.kind == "binary":
         return _implausible_mask(facts, encoding)
     if spec.kind == "vector":
-        return _implausible_normals(facts)
+        return _implausible_normals(facts, encoding)
     return _implausible_classes(facts, spec, names, encoding)
 
 
@@ -163,11 +163,11 @@ def _implausible_mask(facts: LabelFacts, encoding: Encoding) -> str | None:
     return f"the largest stored value is 1, a share of 1/255; if 1 is positive, set {encoding.prefix}binary_max=1"
 
 
-def _implausible_normals(facts: LabelFacts) -> str | None:
+def _implausible_normals(facts: LabelFacts, encoding: Encoding) -> str | None:
     if facts.low >= 0:
         return "no component of a normal is negative; floats hold the vectors themselves, only bytes are 127.5 (n + 1)"
     share = facts.away / max(1, facts.pixels - facts.invalid)
-    if share <= 0.5:
+    if share <= 0.5 or not encoding.known_axes:
         return None
     return f"{share:.0%} of the normals point away from the camera; expected are x right, y up, z towards the camera"
 

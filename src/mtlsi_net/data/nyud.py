@@ -31,6 +31,8 @@ class NYUDLayoutReader(SampleReader):
     """
 
     how_to_get = "point data.root to a folder in the NYUDv2 layout (images/, gt_sets/, one folder for each task)"
+    standard: Mapping[str, tuple[str, str]] = {IMAGE: ("images", ".png"), **FILES}
+    """``image`` and task -> (folder, suffix) of its files."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class NYUDLayoutReader(SampleReader):
         allow_missing: bool = False,
         files: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.layout = {IMAGE: ("images", ".png"), **FILES}
+        self.layout = dict(self.standard)
         for name, place in (files or {}).items():
             if len(place) != 2 or not str(place[1]).startswith("."):
                 raise UserError(f"data.files.{name}={list(place)}: give [folder, suffix], e.g. [{name}, .png]")

@@ -28,10 +28,14 @@ class Official:
 
     Attributes:
         lists: the split lists shipped as ``<lists>_train.txt`` and ``<lists>_val.txt``.
-        reference_list: name of the shipped list that scores with a reference are published on.
+        reference_list: name of the shipped list that scores with a reference are published on; empty: no task has one.
         copies: circulating copies, the one of the protocol first.
         size: (height, width) of every image; None if they differ.
         longest_side: pixels that no image exceeds.
+        counts: split -> number of images, whose ids are ``<split>/0``, ``<split>/1``, ...; None: lists are shipped.
+        complete: whether every pixel has a depth.
+        farthest: upper bound of depths.
+        unit: of depths; empty for disparities.
     """
 
     lists: str
@@ -39,17 +43,27 @@ class Official:
     copies: Sequence[Copy]
     size: Size | None
     longest_side: int
+    counts: Mapping[str, int] | None = None
+    complete: bool = True
+    farthest: float = 11.0
+    unit: str = "m"
 
     def ids(self, split: str) -> list[str]:
         """Return the official ids of ``train`` or ``val``."""
+        if self.counts is not None:
+            return [f"{split}/{number}" for number in range(self.counts[split])]
         return shipped_ids(f"{self.lists}_{split}")
+
+    def reference_ids(self) -> list[str]:
+        """Return the ids that scores with a reference are published on."""
+        return shipped_ids(self.reference_list) if self.reference_list else self.ids("val")
 
     def score_groups(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the ``core.types.SCORE_GROUPS`` in which each of the test ``ids`` counts.
 
         All ids of the published list make the main score, fewer a partial one, over all ids if none is published.
         """
-        published, own = set(shipped_ids(self.reference_list)), set(ids)
+        published, own = set(self.reference_ids()), set(ids)
         main = "" if published <= own else "partial"
         counted = (published & own) or own
         everything = ("all",) if published < set(self.ids("val")) <= own else ()
@@ -94,6 +108,46 @@ OFFICIAL = {
         ),
         size=None,
         longest_side=500,
+    ),
+    "nyuv2_mtan": Official(
+        lists="",
+        reference_list="",
+        copies=(
+            Copy(
+                "NYUv2 in MTAN's preparation, 288x384, the one of LibMTL, CAGrad, Nash-MTL and FAMO",
+                dict.fromkeys(("train/image", "train/label", "train/depth", "train/normal"), ".npy"),
+                (288, 384),
+            ),
+        ),
+        size=(288, 384),
+        longest_side=384,
+        counts={"train": 795, "val": 654},
+        complete=False,
+    ),
+    "cityscapes_mtan": Official(
+        lists="",
+        reference_list="",
+        copies=(
+            Copy(
+                "Cityscapes in MTAN's preparation, 128x256, the one of LibMTL, CAGrad, Nash-MTL and FAMO",
+                dict.fromkeys(("train/image", "train/label", "train/depth"), ".npy"),
+                (128, 256),
+            ),
+            Copy(
+                "Cityscapes in MTAN's preparation, 128x256, with classes in label_7",
+                dict.fromkeys(("train/image", "train/label_7", "train/depth"), ".npy"),
+                (128, 256),
+            ),
+            Copy(
+                "Cityscapes in MTAN's preparation, 256x512", {"train/image": ".npy", "train/depth": ".npy"}, (256, 512)
+            ),
+        ),
+        size=(128, 256),
+        longest_side=256,
+        counts={"train": 2975, "val": 500},
+        complete=False,
+        farthest=1.0,
+        unit="",
     ),
 }
 

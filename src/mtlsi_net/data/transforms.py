@@ -12,7 +12,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from mtlsi_net.core.types import IGNORE, TargetSpec
 
@@ -49,6 +51,42 @@ def scale(sample: Sample, factor: float, specs: Specs) -> Sample:
         values = sample[name] / np.float32(factor) if spec.zoom_divides else sample[name]
         scaled[name] = _resize(values, height, width, cv2.INTER_NEAREST)
     return scaled
+
+
+def zoom(sample: Sample, factor: float, top: int, left: int, specs: Specs) -> Sample:
+    """Enlarge the window of 1/``factor`` of each side (rounded down) at ``top``, ``left`` to the size of the whole.
+
+    The augmentation of MTAN's community: image and normals bilinear, corners on corners, all other labels nearest; depth is
+    divided by the factor. Ours: bytes are rounded, and normals are unit vectors again, or 0 where shorter than 0.5.
+    """
+    if factor == 1.0:
+        return dict(sample)
+    height, width = sample[IMAGE].shape[:2]
+    window = crop(sample, top, left, int(height / factor), int(width / factor))
+    zoomed = {IMAGE: _stretch(window[IMAGE], height, width)}
+    for name, spec in specs.items():
+        if spec.kind == "vector":
+            zoomed[name] = _unit(_stretch(window[name], height, width))
+            continue
+        values = window[name] / np.float32(factor) if spec.zoom_divides else window[name]
+        zoomed[name] = _resize(values, height, width, cv2.INTER_NEAREST)
+    return zoomed
+
+
+def _stretch(array: Array, height: int, width: int) -> Array:
+    """Resize (h, w, C) bilinearly so that the corners' pixels stay in the corners; bytes are rounded."""
+    planes = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
+    larger = F.interpolate(planes, (height, width), mode="bilinear", align_corners=True)  # OpenCV has no such corners
+    values: Array = larger[0].permute(1, 2, 0).contiguous().numpy()
+    return values.round().astype(np.uint8) if array.dtype == np.uint8 else values
+
+
+def _unit(vectors: Array) -> Array:
+    """Return float vectors (H, W, 3) with length 1, or 0 where they are shorter than 0.5; bytes as they are."""
+    if vectors.dtype == np.uint8:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+    return np.where(lengths < 0.5, np.float32(0), vectors / np.maximum(lengths, np.float32(0.5)))
 
 
 def reduce(sample: Sample, factor: float, specs: Specs) -> Sample:

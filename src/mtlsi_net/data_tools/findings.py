@@ -8,9 +8,6 @@ from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.label_checks import Finding, LabelFacts, Level
 from mtlsi_net.data.official import Official, Size
 
-FARTHEST = 11.0
-"""Upper bound of official depths, in metres."""
-
 
 def check_ids(ids: Mapping[str, Sequence[str]], official: Official) -> Iterator[Finding]:
     """Compare the split lists, of ``train`` and ``val``, with the official ones."""
@@ -55,7 +52,9 @@ def check_sizes(sizes: Mapping[Size, int], size: Size | None, longest_side: int)
         yield Finding(Level.DIFFERS, f"image sizes: {names}; expected {expected}")
 
 
-def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec]) -> Iterator[Finding]:
+def check_labels(
+    labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpec], official: Official
+) -> Iterator[Finding]:
     """Report properties that the official labels do not have."""
     for name, facts in labels.items():
         scalar = specs[name].kind == "scalar"
@@ -63,10 +62,13 @@ def check_labels(labels: Mapping[str, LabelFacts], specs: Mapping[str, TargetSpe
         unseen = [str(k) for k in range(classes) if not facts.histogram[k] and k not in specs[name].ignored]
         kinds = shown(f"{count} {kind}" for kind, count in facts.stored.most_common())
         zeros = f"{facts.invalid_share:.2%} of pixels are 0 (missing); the official labels have none"
-        far = f"reaches {facts.high:.2f} m, but official depths are below {FARTHEST:g} m; check the unit (metres)"
+        unit = f" {official.unit}".rstrip()
+        far = (
+            f"reaches {facts.high:.2f}{unit}, but official depths are below {official.farthest:g}{unit}; check the unit"
+        )
         table = (
-            (scalar and facts.invalid, Level.DIFFERS, zeros),
-            (scalar and facts.high >= FARTHEST, Level.DIFFERS, far),
+            (scalar and facts.invalid and official.complete, Level.DIFFERS, zeros),
+            (scalar and facts.high >= official.farthest, Level.DIFFERS, far),
             (facts.soft, Level.NOTE, f"{facts.soft} pixels are neither 0 nor 1 and act as soft labels"),
             (unseen, Level.NOTE, f"{len(unseen)} classes never occur ({shown(unseen)})"),
             (len(facts.stored) > 1, Level.NOTE, f"files of several types ({kinds})"),

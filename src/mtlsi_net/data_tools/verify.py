@@ -157,7 +157,7 @@ def _findings(
     expected = (int(size[0]), int(size[1])) if size else official.size
     findings += checks.check_ids(ids, official)
     findings += checks.check_sizes(sizes, expected, official.longest_side)
-    return findings + list(checks.check_labels(labels, reader.specs))
+    return findings + list(checks.check_labels(labels, reader.specs, official))
 
 
 def _sum(reader: SampleReader, images: Sequence[ImageFacts]) -> dict[str, LabelFacts]:

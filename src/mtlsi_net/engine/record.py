@@ -112,7 +112,8 @@ def _describe(data: "MultiTaskDataModule", cache: Path) -> dict[str, Any]:
     try:
         if (marker := read_prepared(data.root)) is not None:
             facts["prepared"] = marker["source"]
-        return facts | describe_data(data.make_reader(data.targets), cache)
+        reader = data.make_reader(data.targets)
+        return facts | describe_data(reader, cache, data.recorded_splits(reader))
     except (OSError, UserError) as error:  # at the end of a run: its scores must not be lost for this
         log.warning("%s: the record has no digests of the data (%s)", data.root, error)
         return facts | {"manifest_sha256": None}

@@ -19,6 +19,12 @@ UNITS = {
 }
 
 
+def unit_of(task: Task) -> str:
+    """Return what a task's predictions are, in words: metres, or another unit that the task names."""
+    unit = getattr(task, "unit", "m")
+    return UNITS[task.target.kind] if unit == "m" else str(unit)
+
+
 def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts about a checkpoint: experiment, step, seed, commit, licences; and scores from its run folder."""
     config = checkpoint["config"]
@@ -52,7 +58,7 @@ def _read(path: Path) -> dict[str, Any]:
 def describe_tasks(tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Return the meaning of each task's numbers: kind, unit and class names."""
     return {
-        name: {"kind": task.target.kind, "unit": UNITS[task.target.kind], "classes": list(task.class_names)}
+        name: {"kind": task.target.kind, "unit": unit_of(task), "classes": list(task.class_names)}
         for name, task in tasks.items()
     }
 
@@ -75,7 +81,7 @@ def model_card(about: Mapping[str, Any], tasks: Mapping[str, Task]) -> str:
         "",
         "| task | result |",
         "|---|---|",
-        *(f"| {name} | {UNITS[task.target.kind]}{_classes(task)} |" for name, task in tasks.items()),
+        *(f"| {name} | {unit_of(task)}{_classes(task)} |" for name, task in tasks.items()),
     ]
     scores: Mapping[str, Mapping[str, float]] = about.get("scores") or {}
     mains = {name: tasks[name].main_key(scores[name]) for name in scores if name in tasks}

@@ -43,6 +43,7 @@ class Recipe:
     weight_decay: float  # as the optimiser understands it (L2 in the gradient for Adam, decoupled for AdamW)
     power: float = 0.9  # of the polynomial schedule
     warmup_steps: int = 0  # optimiser steps of linear warm-up
+    halve_at: float | None = None  # share of the steps after which the learning rate is half as large; None: never
     decoder_lr_factor: float = 1.0  # decoder learning rate over encoder's
     layer_decay: float = 1.0  # factor of the learning rate from one encoder block to the one below it; 1.0 is none
     decay_all: bool = True  # whether norms, biases, scales and embeddings are decayed too (the lineage does)
@@ -56,6 +57,10 @@ class Recipe:
         """
         for name in ("lr", "weight_decay", "power", "warmup_steps", "decoder_lr_factor", "layer_decay"):
             check_at_least_zero(name, getattr(self, name))
+        if self.halve_at is not None and not 0 < self.halve_at < 1:
+            raise InputError(
+                f"halve_at={self.halve_at} is out of range; give a share of the steps between 0 and 1, or null"
+            )
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay={self.ema_decay} is out of range; give at least 0 and less than 1, or null")
 
@@ -85,10 +90,13 @@ class Recipe:
         devices = {parameter.device.type for parameter in network.parameters()}
         can = "fused" in own and devices <= FUSED_ON
         optimizer = self.optimizer(groups, fused=True) if fused and can else self.optimizer(groups)
-        power, warmup = self.power, self.warmup_steps
-        return optimizer, LambdaLR(
-            optimizer, lambda step: poly_factor(step, max_steps, power=power, warmup_steps=warmup)
-        )
+        power, warmup, halve_at = self.power, self.warmup_steps, self.halve_at
+
+        def factor(step: int) -> float:
+            late = halve_at is not None and step >= halve_at * max_steps
+            return poly_factor(step, max_steps, power=power, warmup_steps=warmup) * (0.5 if late else 1.0)
+
+        return optimizer, LambdaLR(optimizer, factor)
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -20,7 +20,7 @@ def depth_sums(prediction: Tensor, target: Tensor) -> Tensor:
         target: (B, 1, H, W) metres, 255 invalid.
 
     Returns:
-        (8,) float64: squared error, |error|/target, squared log error, squared error/target, pixels whose ratio
+        (9,) float64: squared error, |error|, |error|/target, squared log error, squared error/target, pixels whose ratio
         max(p/t, t/p) is below 1.25, 1.25^2, 1.25^3, and the number of valid pixels.
     """
     valid = target != IGNORE
@@ -28,15 +28,15 @@ def depth_sums(prediction: Tensor, target: Tensor) -> Tensor:
     p = torch.where(valid, prediction, 1.0).double().clamp(min=SMALLEST)
     error = (p - t).abs()
     ratio = torch.maximum(p / t, t / p)
-    terms = [error.square(), error / t, (p.log() - t.log()).square(), error.square() / t]
+    terms = [error.square(), error, error / t, (p.log() - t.log()).square(), error.square() / t]
     below = [(ratio < limit) & valid for limit in RATIOS]  # an invalid pixel's ratio is 1, its errors 0
     return torch.stack([*(term.sum() for term in terms), *(b.sum() for b in below), valid.sum()])
 
 
 class DepthMetric(PooledMetric):
-    """rmse and log_rmse, abs_rel, sq_rel, delta1, delta2, delta3 over all pixels of the set.
+    """rmse and log_rmse, abs_err, abs_rel, sq_rel, delta1, delta2, delta3 over all pixels of the set.
 
-    rmse and sq_rel in metres, delta as fractions, the others without unit (paper: rmse; the others are usual in the
+    rmse, abs_err and sq_rel in metres, delta as fractions, the others without unit (paper: rmse; the others are usual in the
     field). All are NaN while no valid pixel was seen.
 
     Example:
@@ -53,7 +53,7 @@ class DepthMetric(PooledMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(8, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(9, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add (B, 1, H, W) metres against (B, 1, H, W) metres, 255 invalid; neither is changed."""
@@ -64,7 +64,9 @@ class DepthMetric(PooledMetric):
         return {"rmse": self.sums[[0, -1]]}
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the seven scalars, float64."""
-        squared, abs_rel, log_squared, sq_rel, *deltas = self.sums[:-1] / self.sums[-1]  # 0/0 is NaN, as documented
-        scores = {"rmse": squared.sqrt(), "abs_rel": abs_rel, "log_rmse": log_squared.sqrt(), "sq_rel": sq_rel}
+        """Return the eight scalars, float64."""
+        means = self.sums[:-1] / self.sums[-1]  # 0/0 is NaN, as documented
+        squared, abs_err, abs_rel, log_squared, sq_rel, *deltas = means
+        scores = {"rmse": squared.sqrt(), "abs_err": abs_err, "abs_rel": abs_rel}
+        scores |= {"log_rmse": log_squared.sqrt(), "sq_rel": sq_rel}
         return scores | {f"delta{i}": delta for i, delta in enumerate(deltas, start=1)}

@@ -47,6 +47,50 @@ def delta_m(
     return sum(gains) / len(gains)
 
 
+def delta_m_percent(
+    multi_task: Mapping[str, float], single_task: Mapping[str, float], higher_is_better: Mapping[str, bool]
+) -> float:
+    """Return Delta m % as CAGrad, Nash-MTL and FAMO publish it: the mean relative loss over all scores, **negative is better**.
+
+    Args:
+        multi_task: score -> value of the multi-task model; several scores of one task count singly.
+        single_task: the same of single-task models.
+        higher_is_better: score -> its direction.
+
+    Raises:
+        InputError: as ``delta_m``.
+
+    Example:
+        >>> single, multi = {"mIoU": 0.5, "abs_err": 0.6}, {"mIoU": 0.55, "abs_err": 0.57}
+        >>> round(delta_m_percent(multi, single, {"mIoU": True, "abs_err": False}), 3)
+        -7.5
+    """
+    return -100 * delta_m(multi_task, single_task, higher_is_better)
+
+
+def delta_p_percent(
+    multi_task: Mapping[str, float], single_task: Mapping[str, float], higher_is_better: Mapping[str, bool]
+) -> float:
+    """Return Delta p % as LibMTL computes it: of each task the mean relative gain over its scores, averaged over tasks.
+
+    Positive is better. Arguments and errors as ``delta_m_percent``; scores are named ``task/metric``.
+
+    Example:
+        >>> single = {"semseg/mIoU": 0.5, "semseg/acc": 0.8, "depth/abs_err": 0.6}
+        >>> multi = {"semseg/mIoU": 0.55, "semseg/acc": 0.8, "depth/abs_err": 0.57}
+        >>> round(delta_p_percent(multi, single, {"semseg/mIoU": True, "semseg/acc": True, "depth/abs_err": False}), 3)
+        5.0
+    """
+    gains = []
+    for task in dict.fromkeys(name.partition("/")[0] for name in multi_task):
+        names = [name for name in multi_task if name.partition("/")[0] == task]
+        ours, reference = ({n: scores[n] for n in names if n in scores} for scores in (multi_task, single_task))
+        gains.append(delta_m(ours, reference, {n: higher_is_better[n] for n in names if n in higher_is_better}))
+    if not gains:
+        raise InputError("Delta_p: no scores; give at least one")
+    return 100 * sum(gains) / len(gains)
+
+
 def gain_over_constant(value: float, constant: float, higher_is_better: bool) -> float:
     """Return the share of the constant prediction's error that a model removes (our choice).
 

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Batch, TargetSpec, ignore_of, score_name
+from mtlsi_net.metrics.mtan import BatchAverages, image_numbers
 from mtlsi_net.tasks.colors import Legend
 
 RAREST = 1e-4
@@ -68,7 +69,8 @@ class Task(ABC):
 
         ``name`` is the task's key in the batch's targets and references.
         """
-        metric.update(value, batch["targets"][name])
+        numbers = (image_numbers(batch["id"]),) if isinstance(metric, BatchAverages) else ()
+        metric.update(value, batch["targets"][name], *numbers)
 
     def main_key(self, scores: Mapping[str, float], estimate: bool = False) -> str:
         """Return the key of the main metric in ``scores``: its plain name, or that of another group of images if absent.

@@ -117,3 +117,21 @@ def normals_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None)
     unit = unit_vectors(output.float())
     error = (unit - torch.where(valid, target, 0.0)).abs()
     return torch.where(valid, error, 0.0).sum() / _pixels(valid, labelled)
+
+
+def cosine_loss(output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
+    """Return one minus the cosine between output and target, averaged over valid pixels.
+
+    Args:
+        output: (B, 3, H, W), of any length.
+        target: (B, 3, H, W) unit vectors; a pixel with 255 in any channel is invalid.
+        labelled: see above.
+
+    Example:
+        >>> output, target = torch.tensor([0.0, 0.0, 5.0]), torch.tensor([0.0, 1.0, 0.0])
+        >>> cosine_loss(output.view(1, 3, 1, 1), target.view(1, 3, 1, 1)).item()  # at right angles
+        1.0
+    """
+    valid = (target != IGNORE).all(dim=1, keepdim=True)
+    cosine = (unit_vectors(output.float()) * torch.where(valid, target, 0.0)).sum(dim=1, keepdim=True)
+    return torch.where(valid, 1 - cosine, 0.0).sum() / _pixels(valid, labelled)

@@ -6,12 +6,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.core.errors import InputError, choose
 from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.class_sets import class_indices, class_names, class_palette
+from mtlsi_net.metrics.mtan import MtanSegmentationMetric, mtan_rules
 from mtlsi_net.metrics.segmentation import SegmentationMetric
 from mtlsi_net.tasks.base import Confusion, Task, count_classes
 from mtlsi_net.tasks.colors import Legend, class_legend, color_classes
@@ -29,6 +31,7 @@ class SemsegTask(Task):
         class_weights: how much a pixel counts in the loss: name of its class -> weight, 1 where not named; or by frequency
             in the training labels, ``median_frequency`` (median / frequency: Eigen and Fergus, ICCV 2015) or ``inverse_log``
             (1 / ln(1.02 + frequency): ENet, Paszke et al. 2016). None: all alike.
+        mtan_batch: images of a batch in averages over batches, see ``metrics.mtan``; None: no such averages.
 
     Raises:
         InputError: unknown set or class name (the nearest ones are named), repeated or too few names, weights that are
@@ -44,8 +47,10 @@ class SemsegTask(Task):
         scored_classes: Sequence[str] | None = None,
         ignore_classes: Sequence[str] | None = None,
         class_weights: Mapping[str, float] | Literal["median_frequency", "inverse_log"] | None = None,
+        mtan_batch: PositiveInt | None = None,
     ) -> None:
         self.class_names = class_names(classes)
+        self.mtan_batch = mtan_batch
         self.channels = len(self.class_names)
         self.ignored = class_indices(ignore_classes, self.class_names, "ignore_classes") if ignore_classes else []
         self.kept = [index for index in range(len(self.class_names)) if index not in self.ignored]
@@ -82,7 +87,9 @@ class SemsegTask(Task):
         return cross_entropy_loss(self._allowed(output), target, labelled, weight)
 
     def new_metric(self, estimate: bool = False) -> SegmentationMetric:  # noqa: ARG002 - fast enough as it is
-        """Return mIoU (main), mIoU_present and pixel_accuracy."""
+        """Return mIoU (main), mIoU_present and pixel_accuracy; with ``mtan_batch`` also MTAN's averages."""
+        if self.mtan_batch is not None:
+            return MtanSegmentationMetric(len(self.class_names), self.scored, self.mtan_batch)
         return SegmentationMetric(len(self.class_names), self.scored)
 
     def variant(self) -> dict[str, Any]:
@@ -90,6 +97,7 @@ class SemsegTask(Task):
         classes = len(self.class_names)
         scored = classes if self.scored is None else len(self.scored)
         rules = {"pooled_over": "pixels", "classes": classes, "mIoU_classes": scored, "absent_class": 0.0}
+        rules |= mtan_rules(self.mtan_batch, {"mIoU": True, "pixel_accuracy": True})
         return rules | ({"ignored": [self.class_names[index] for index in self.ignored]} if self.ignored else {})
 
     def class_scores(self, metric: Metric) -> dict[str, dict[str, float]]:

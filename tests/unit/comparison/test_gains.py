@@ -119,3 +119,29 @@ def test_no_gain_where_data_or_backbone_are_not_known(tmp_path):
     unknown = make_run(tmp_path / "a", record={"data": {}})
     assert gain_of_first(unknown).why == "run.json does not identify its data"
     assert gain_of_first(make_run(tmp_path / "b", config={"backbone": None})).why == "its backbone is unknown"
+
+
+RULES = {"semseg": {"delta_m": {"mIoU": True}}, "depth": {"delta_m": {"abs_err_mtan": False, "abs_rel_mtan": False}}}
+
+
+def mtan_run(folder, iou, errors, config):
+    depth = dict(zip(("abs_err", "abs_rel", "abs_err_mtan", "abs_rel_mtan"), errors, strict=True))
+    main = {
+        "semseg": {"metric": "mIoU", "higher_is_better": True},
+        "depth": {"metric": "abs_err", "higher_is_better": False},
+    }
+    return make_run(folder, {"semseg": {"mIoU": iou}, "depth": depth}, config, {"metrics": RULES, "main": main})
+
+
+def test_deltas_of_the_task_balancing_literature_by_hand(tmp_path):
+    single = mtan_run(tmp_path / "s", 0.5, (1.0, 0.5, 2.0, 0.4), {"model": {"_target_": SINGLE}, "name": "single"})
+    multi = mtan_run(tmp_path / "m", 0.6, (0.9, 0.6, 1.8, 0.5), {})
+    gain = gain_of_first(multi, single)
+    assert gain.percents["delta_m"] == pytest.approx(((-20 - 10 + 25) / 3,))
+    assert gain.percents["delta_p"] == pytest.approx(((20 + (10 - 20) / 2) / 2,))
+    assert gain_of_first(single, multi).percents == {}
+
+
+def test_data_without_such_rules_have_no_deltas(tmp_path, multi):
+    gain = gain_of_first(multi, single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6))
+    assert gain.percents == {}

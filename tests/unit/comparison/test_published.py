@@ -8,6 +8,7 @@ from helpers.documents import DOCUMENTS
 from mtlsi_net.comparison import published
 from mtlsi_net.comparison.published import load_published
 from mtlsi_net.comparison.tables import in_both, operations
+from mtlsi_net.metrics.gain import delta_m_percent
 
 RESULTS = load_published()
 
@@ -20,8 +21,9 @@ def one(model, backbone, data):
 def test_every_number_has_a_source_a_unit_and_a_checkpoint():
     for result in RESULTS:
         assert len(result.source) > 10
-        assert result.data in {"nyud", "pascal"}
-        assert result.protocol in {"lineage", "survey", "unknown"}
+        assert result.data in {"nyud", "pascal", "nyuv2_mtan", "cityscapes_mtan"}
+        assert result.protocol in {"lineage", "mtan", "survey", "unknown"}
+        assert (result.protocol == "mtan") == result.data.endswith("_mtan")
         assert result.weights in {"last", "best on test", "unknown"}
         assert result.scores or result.size_source
         assert "boundary/odsF" not in result.scores or result.boundary_rules
@@ -95,3 +97,16 @@ def test_the_documented_numbers_are_the_files():
     for model, *values, source in rows:
         assert [float(value) for value in values] == list(known[model].scores.values())
         assert source in known[model].source
+
+
+@pytest.mark.parametrize(("data", "rounding"), [("nyuv2_mtan", 0.4), ("cityscapes_mtan", 0.15)])
+def test_delta_m_of_published_scores_is_what_was_published_beside_them(data, rounding):
+    """Depth errors are published with two digits on NYUv2, which moves the mean of nine scores by up to 0.4 percent."""
+    reference = one("Independent", "MTAN on SegNet", data)
+    others = [r for r in RESULTS if r.data == data and r is not reference]
+    assert len(others) == 12
+    for result in others:
+        (published,) = map(float, re.findall(r"Delta m (-?[0-9.]+) %", result.note))
+        assert delta_m_percent(result.scores, reference.scores, result.directions) == pytest.approx(
+            published, abs=rounding
+        )

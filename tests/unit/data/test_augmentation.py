@@ -1,3 +1,5 @@
+from collections import Counter
+
 import albumentations as A
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data import augmentation
 from mtlsi_net.data.augmentation import (
     Flip,
+    MtanTrainPipeline,
     PhotometricDistortion,
     RandomCrop,
     RandomScale,
+    RandomZoom,
     Step,
     TrainPipeline,
     draw_distortion,
@@ -199,3 +203,48 @@ def test_they_need_augmentation(root):
 def test_a_step_says_what_it_does():
     with pytest.raises(NotImplementedError):
         Step({})(image=np.zeros((2, 2, 3), np.uint8))
+
+
+# -- MTAN's augmentation ----------------------------------------------------------------------------------------------
+
+
+def test_mtan_zooms_by_three_factors_equally_often_and_flips_half_of_the_time():
+    height, width = 24, 36
+    specs = {"depth": TargetSpec(1, "scalar", fill=0.0, zoom_divides=True), "normals": SPECS["normals"]}
+    columns = np.tile(np.arange(width, dtype=np.float32), (height, 1))[..., None]
+    sample = {
+        IMAGE: np.zeros((height, width, 3), np.uint8),
+        "depth": np.full((height, width, 1), 6.0, np.float32),
+        "normals": np.concatenate([np.ones_like(columns), 0 * columns, 0 * columns], axis=2),
+    }
+    pipeline = MtanTrainPipeline((height, width), specs, None)
+    drawn = [pipeline(sample, np.random.default_rng(seed)) for seed in range(600)]
+    assert {done[IMAGE].shape for done in drawn} == {(3, height, width)}
+    assert all(done[VALID].all() for done in drawn)
+    depths = Counter(round(float(done["depth"][0, 0, 0]), 3) for done in drawn)
+    assert depths.keys() == {6.0, 5.0, 4.0}
+    assert all(0.26 < count / 600 < 0.41 for count in depths.values())
+    signs = Counter(float(done["normals"][0, 0, 0]) for done in drawn)
+    assert signs.keys() == {1.0, -1.0}
+    assert 0.42 < signs[-1.0] / 600 < 0.58
+
+
+def test_mtan_draws_every_place_of_a_window():
+    height, width = 12, 18
+    ramp = np.arange(1, width + 1, dtype=np.float32)
+    sample = {
+        IMAGE: np.zeros((height, width, 3), np.uint8),
+        "depth": np.tile(ramp, (height, 1))[..., None],
+    }
+    specs = {"depth": TargetSpec(1, "scalar", fill=0.0, zoom_divides=False)}
+    step = seeded(RandomZoom(specs))
+    lefts = Counter(float(step(**sample)["depth"][0, 0, 0]) for _ in range(1000))
+    assert lefts.keys() == set(map(float, range(1, 8)))  # windows of 18, 15 and 12 columns
+
+
+def test_a_users_transform_follows_mtans():
+    pipeline = MtanTrainPipeline((40, 60), SPECS, None, extras=[A.InvertImg(p=1.0)])
+    plain = MtanTrainPipeline((40, 60), SPECS, None)
+    first, inverted = (own(stored_sample(), np.random.default_rng(3)) for own in (plain, pipeline))
+    inside = np.broadcast_to(first[VALID], first[IMAGE].shape)
+    np.testing.assert_array_equal(inverted[IMAGE][inside], 255 - first[IMAGE][inside])

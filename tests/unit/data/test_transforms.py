@@ -20,6 +20,7 @@ from mtlsi_net.data.transforms import (
     reduce,
     scale,
     varied,
+    zoom,
 )
 
 STD = (0.229, 0.224, 0.225)
@@ -182,3 +183,65 @@ def test_reducing_leaves_means_and_depth_alone():
     assert half[IMAGE].dtype == np.float32
     assert half[IMAGE].mean() == pytest.approx(sample[IMAGE].mean(), abs=0.01)
     assert set(np.unique(half["depth"])) <= set(np.unique(sample["depth"]))
+
+
+def corner_bilinear(plane, height, width):
+    """Resize (h, w) so that corner pixels stay corner pixels, pixel by pixel."""
+    rows, columns = plane.shape
+    result = np.empty((height, width))
+    for i in range(height):
+        for j in range(width):
+            y, x = i * (rows - 1) / (height - 1), j * (columns - 1) / (width - 1)
+            top, left = min(int(y), rows - 2), min(int(x), columns - 2)
+            dy, dx = y - top, x - left
+            upper = (1 - dx) * plane[top, left] + dx * plane[top, left + 1]
+            lower = (1 - dx) * plane[top + 1, left] + dx * plane[top + 1, left + 1]
+            result[i, j] = (1 - dy) * upper + dy * lower
+    return result
+
+
+@pytest.mark.parametrize("factor", [1.2, 1.5])
+def test_zoom_enlarges_a_window_to_the_whole_size_as_written_out(factor):
+    rng = np.random.default_rng(0)
+    height, width, top, left = 24, 30, 3, 4
+    rows, columns = int(height / factor), int(width / factor)
+    normals = rng.normal(size=(height, width, 3)).astype(np.float32)
+    normals[:, :12] = 0  # no label
+    normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-9)
+    sample = {
+        IMAGE: rng.integers(0, 256, (height, width, 3)).astype(np.uint8),
+        "semseg": rng.integers(0, 40, (height, width, 1)).astype(np.uint8),
+        "depth": rng.uniform(1, 9, (height, width, 1)).astype(np.float32),
+        "normals": normals,
+    }
+    specs = {name: SPECS[name] for name in ("semseg", "depth", "normals")}
+    zoomed = zoom(sample, factor, top, left, specs)
+    assert {name: array.shape for name, array in zoomed.items()} == {name: a.shape for name, a in sample.items()}
+    assert zoomed[IMAGE].dtype == np.uint8
+
+    def window(name):
+        return sample[name][top : top + rows, left : left + columns]
+
+    def stretched(name):
+        planes = [corner_bilinear(window(name)[..., c].astype(float), height, width) for c in range(3)]
+        return np.stack(planes, axis=2)
+
+    np.testing.assert_allclose(zoomed[IMAGE], stretched(IMAGE), atol=0.501)  # rounded
+    i, j = np.arange(height) * rows // height, np.arange(width) * columns // width
+    np.testing.assert_array_equal(zoomed["semseg"], window("semseg")[i][:, j])
+    np.testing.assert_allclose(zoomed["depth"], window("depth")[i][:, j] / factor, rtol=1e-6)
+    blurred = stretched("normals")
+    lengths = np.linalg.norm(blurred, axis=2)
+    clear = np.abs(lengths - 0.5) > 1e-5
+    expected = np.where((lengths < 0.5)[..., None], 0, blurred / np.maximum(lengths, 0.5)[..., None])
+    np.testing.assert_allclose(zoomed["normals"][clear], expected[clear], atol=1e-5)
+    assert (lengths < 0.5).any()
+    assert (lengths >= 0.5).any()
+
+
+def test_zoom_keeps_disparity_where_its_spec_says_so_and_changes_nothing_by_one():
+    spec = {"depth": TargetSpec(1, "scalar", fill=0.0, invalid="zero")}
+    sample = {IMAGE: np.zeros((6, 8, 3), np.uint8), "depth": np.full((6, 8, 1), 0.3, np.float32)}
+    np.testing.assert_array_equal(zoom(sample, 1.5, 0, 0, spec)["depth"], sample["depth"])
+    same = zoom(sample, 1.0, 0, 0, spec)
+    assert all(same[name] is sample[name] for name in sample)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.commands import forked_workers
 from helpers.miniature import SIZE, compose_config, write_miniature
+from helpers.mtan_miniature import write_mtan
 from helpers.pascal_miniature import CASES, write_pascal_miniature
 from PIL import Image
 
@@ -286,3 +287,50 @@ def test_processes_find_what_one_finds(tmp_path):
     with forked_workers():
         found = list(map_in_processes(look, ids, 2))
     assert found == list(map_in_processes(look, ids, 1))
+
+
+# -- MTAN's preparations ------------------------------------------------------------------------------------------------
+
+COUNTS = {"nyuv2_mtan": (795, 654, "36,48"), "cityscapes_mtan": (2975, 500, "32,64")}
+
+
+def write_full_mtan(root, data):
+    """Write a copy with all of a preparation's files, as links to the first of each split."""
+    write_mtan(root, data, train=1, val=1)
+    for split, count in zip(("train", "val"), COUNTS[data], strict=False):
+        for folder in (root / split).iterdir():
+            for number in range(1, count):
+                os.link(folder / "0.npy", folder / f"{number}.npy")
+    return root
+
+
+@pytest.mark.parametrize("data", COUNTS)
+def test_a_whole_mtan_copy_is_fit_for_comparison(data, tmp_path, capsys):
+    train, val, size = COUNTS[data]
+    result = run(data, write_full_mtan(tmp_path / "data", data), tmp_path / "out", f"image_size=[{size}]")
+    assert result.level == 0, result.findings
+    report = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert report["images"] == {"train": train, "val": val}
+    assert report["labels"]["depth"]["invalid"] > 0  # missing depth is usual there
+    assert "classes" not in str(result.findings)
+    assert "in MTAN's preparation" in capsys.readouterr().out
+
+
+def test_what_differs_from_mtans_copy_and_what_is_broken_is_listed(tmp_path):
+    root = write_mtan(tmp_path / "data")
+    result = run("nyuv2_mtan", root, tmp_path / "out")
+    assert result.level == Level.DIFFERS
+    found = texts(result, Level.DIFFERS)
+    assert [text.partition(":")[0] for text in found] == ["train", "val", "image sizes"]
+    assert "train: 4 images, officially 795; 791 official ids are missing (train/10" in found[0]
+    assert found[2] == "image sizes: 7 of 36x48; expected 288x384"
+    (root / "train" / "image" / "2.npy").unlink()
+    label = np.load(root / "val" / "label" / "1.npy")
+    np.save(root / "val" / "label" / "1.npy", label + 0.5)
+    np.save(root / "val" / "depth" / "0.npy", np.full((36, 48, 1), 50.0))
+    broken = run("nyuv2_mtan", root, tmp_path / "out")
+    assert broken.level == Level.BROKEN
+    errors = texts(broken, Level.BROKEN)
+    assert any("train/image/2.npy: file is missing" in text for text in errors)
+    assert any("val/label/1.npy: expected whole numbers of classes, found -0.5" in text for text in errors)
+    assert "depth: reaches 50.00 m, but official depths are below 11 m; check the unit" in texts(broken, Level.DIFFERS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtlsi_net.core.errors import InputError
 from mtlsi_net.lit.optim import Recipe, poly_factor
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
@@ -46,6 +47,19 @@ def test_schedule_inside_the_optimiser_is_the_same():
         assert optimizer.param_groups[0]["lr"] == pytest.approx((1 - step / 10) ** 0.9)
         optimizer.step()
         schedule.step()
+
+
+def test_the_learning_rate_is_halved_once_and_otherwise_constant_without_power():
+    network = nn.Linear(1, 1)
+    optimizer, schedule = recipe(power=0.0, halve_at=0.5).build(network, max_steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == [1.0] * 5 + [0.5] * 5
+    with pytest.raises(InputError, match=r"halve_at=1.5 is out of range"):
+        recipe(halve_at=1.5)
 
 
 def test_warm_up_rises_linearly_then_decays_from_one_to_zero():

@@ -22,6 +22,7 @@ def test_all_values_agree_with_numpy():
     assert ours == pytest.approx(
         {
             "rmse": np.sqrt(np.mean((p - t) ** 2)),
+            "abs_err": np.mean(np.abs(p - t)),
             "abs_rel": np.mean(np.abs(p - t) / t),
             "log_rmse": np.sqrt(np.mean((np.log(p) - np.log(t)) ** 2)),
             "sq_rel": np.mean((p - t) ** 2 / t),

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.metrics.gain import delta_m, gain_over_constant, relative_gain
+from mtlsi_net.metrics.gain import delta_m, delta_m_percent, delta_p_percent, gain_over_constant, relative_gain
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,23 @@ def test_delta_m_is_the_mean_over_tasks():
 def test_delta_m_refuses_incomplete_scores(multi, single, higher, message):
     with pytest.raises(UserError, match=message):
         delta_m(multi, single, higher)
+
+
+SINGLE = {"semseg/mIoU": 0.4, "semseg/acc": 0.8, "depth/abs": 0.5, "depth/rel": 0.2, "normals/mean": 25.0}
+MULTI = {"semseg/mIoU": 0.42, "semseg/acc": 0.76, "depth/abs": 0.4, "depth/rel": 0.22, "normals/mean": 30.0}
+UP = {name: name.startswith("semseg") for name in SINGLE}
+
+
+def test_delta_m_percent_averages_all_scores_and_is_negative_where_better():
+    by_hand = (-5 + 5 - 20 + 10 + 20) / 5  # changes in percent, higher-is-better ones turned round
+    assert delta_m_percent(MULTI, SINGLE, UP) == pytest.approx(by_hand)
+
+
+def test_delta_p_percent_averages_scores_of_a_task_first_and_is_positive_where_better():
+    by_hand = ((5 - 5) / 2 + (20 - 10) / 2 - 20) / 3
+    assert delta_p_percent(MULTI, SINGLE, UP) == pytest.approx(by_hand)
+    with pytest.raises(UserError, match="no scores"):
+        delta_p_percent({}, {}, {})
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ all_tasks = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 METRIC_KEYS = {
     "semseg": {"mIoU", "mIoU_present", "pixel_accuracy"},
     "human_parts": {"mIoU", "mIoU_present", "pixel_accuracy"},
-    "depth": {"rmse", "abs_rel", "log_rmse", "sq_rel", "delta1", "delta2", "delta3"},
+    "depth": {"rmse", "abs_err", "abs_rel", "log_rmse", "sq_rel", "delta1", "delta2", "delta3"},
     "normals": {"mean", "median", "rmse", "within_11.25", "within_22.5", "within_30"},
     "saliency": {"maxF", "maxF_invpt"},
 }

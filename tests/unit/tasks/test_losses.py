@@ -11,6 +11,7 @@ from mtlsi_net.core.types import count_labels
 from mtlsi_net.tasks.losses import (
     balanced_cross_entropy_loss,
     boundary_loss,
+    cosine_loss,
     cross_entropy_loss,
     l1_loss,
     normals_loss,
@@ -25,6 +26,7 @@ LOSSES: dict[str, tuple[Loss, int, int]] = {
     "boundary": (lambda output, target, **more: boundary_loss(output, target, 0.95, **more), 1, 1),
     "l1": (l1_loss, 1, 1),
     "normals": (normals_loss, 3, 3),
+    "cosine": (cosine_loss, 3, 3),
 }
 all_losses = pytest.mark.parametrize(("loss", "outputs", "planes"), LOSSES.values(), ids=LOSSES)
 
@@ -214,3 +216,13 @@ def test_no_label_in_any_part_is_no_loss(loss, outputs, planes):
     found.backward()
     assert found == 0
     assert output.grad.abs().max() == 0
+
+
+def test_cosine_loss_is_one_minus_the_mean_cosine_of_labelled_pixels():
+    generator = torch.Generator().manual_seed(0)
+    output, target = (torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2))
+    target = F.normalize(target, dim=1)
+    target[:, :, 0] = 255
+    cosine = F.cosine_similarity(output, target, dim=1)[:, 1:]
+    assert cosine_loss(output, target).item() == pytest.approx(1 - cosine.mean().item(), rel=1e-5)
+    assert cosine_loss(7 * target, target).item() == pytest.approx(0, abs=1e-6)
