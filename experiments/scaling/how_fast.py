@@ -92,7 +92,7 @@ def table() -> str:
     help_text = find(read("startup/startup.csv"), what="python -m mtlsi_net.train --help")
     rooms = find(read("rooms/rooms.csv"), what="212x280")
     rows = [
-        ("decoder `mtlsi` at ViT-L, counted", "<= 45 M, <= 75 GFLOP a task", counted(), "what=model"),
+        ("`mtlsi` at ViT-L, counted (below: `mtlsi_paper`)", "<= 45 M, <= 75 GFLOP a task", counted(), "what=model"),
         ("decoder forward, 448x576", ">= 2x faster than `invpt`", against("invpt", COMMON), "what=scaling"),
         ("decoder forward, 896x1152", ">= 5x faster than softmax", against(SOFTMAX, LARGE), "what=scaling"),
         ("decoder, 448x576 to 896x1152: 4x the pixels", "<= 4.3x time and memory", growth(), "what=scaling"),

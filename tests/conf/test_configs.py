@@ -90,7 +90,9 @@ def test_every_group_is_a_group_of_some_command():
     assert folders == found | {"source", "ablation", "experiment"}
 
 
-@pytest.mark.parametrize("data", ["rooms", "rooms_small", "rooms_study", "rooms_large"])
+@pytest.mark.parametrize(
+    "data", ["rooms", "rooms_small", "rooms_study", "rooms_bench", "rooms_bench_test", "rooms_large"]
+)
 def test_all_rooms_are_trained_with_the_tasks_of_rooms(data):
     assert compose_config(f"data={data}").tasks == compose_config("data=nyud", "task_set=rooms").tasks
     assert set(compose_config(f"data={data}", "task_set=pascal").tasks) >= {"saliency", "human_parts"}

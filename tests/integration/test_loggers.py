@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mtlsi_net.engine.train import train
 
 EXPECTED = {
-    **{key: ["csv"] for key in ("rooms_demo", "rooms_study", "nyud_overfit", "pascal_overfit")},
+    **{key: ["csv"] for key in ("rooms_demo", "rooms_study", "rooms_bench", "nyud_overfit", "pascal_overfit")},
     **{key: ["csv", "wandb"] for key in ("nyud_vitb", "nyud_vitl", "nyud_vitl_tuned", "nyud_swinl", "nyud_dinov3l")},
     **{key: ["csv", "wandb"] for key in ("pascal_vitb", "pascal_vitl", "pascal_swinl", "pascal_dinov3l")},
 }

@@ -32,6 +32,13 @@ KEYWORDS: Mapping[str, Mapping[str, str]] = {
 }
 """Target of this version -> its earlier keyword -> the one of today."""
 
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "mtlsi_net.models.mtlsi.MTLSINet": {
+        "refinement": {"_target_": "mtlsi_net.models.refinement.NoRefinement", "_partial_": True}
+    },
+}
+"""Target of this version -> keywords that earlier configurations lack, with what they meant."""
+
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "ablation": {
         "blocks_111": "full",
@@ -60,8 +67,9 @@ def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
     """
     if isinstance(node, Mapping):
         values = {key: _target(key, modernize(value)) for key, value in node.items()}
-        keywords = KEYWORDS.get(str(values.get("_target_")), {})
-        return {keywords.get(key, key): value for key, value in values.items()}
+        target = str(values.get("_target_"))
+        keywords = KEYWORDS.get(target, {})
+        return {**ADDED.get(target, {}), **{keywords.get(key, key): value for key, value in values.items()}}
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [modernize(value) for value in node]
     return node

@@ -10,6 +10,7 @@ The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
@@ -18,12 +19,14 @@ from mtlsi_net.models.base import DenseNetwork, StageFactory, crop
 from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
-from mtlsi_net.models.heads import UpsampleHead
+from mtlsi_net.models.heads import PlainHead
 from mtlsi_net.models.layers.masking import valid_at
-from mtlsi_net.models.neck import Neck, PyramidNeck
+from mtlsi_net.models.neck import CoarseToFineNeck, Neck
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
-from mtlsi_net.models.refinement import NoRefinement, Refinement
+from mtlsi_net.models.refinement import DetailRefinement, Refinement
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
+
+THREE_LEVELS = partial(PreliminaryDecoders, levels=3)
 
 
 class MTLSINet(DenseNetwork):
@@ -66,13 +69,13 @@ class MTLSINet(DenseNetwork):
         width: int = 320,
         stride: int = 8,
         head_dim: int = 64,
-        neck: Callable[..., Neck] = PyramidNeck,
-        preliminary: StageFactory = PreliminaryDecoders,
+        neck: Callable[..., Neck] = CoarseToFineNeck,
+        preliminary: StageFactory = THREE_LEVELS,
         fusion: StageFactory = MultiScaleQueryFusion,
         distiller: StageFactory = SemanticTokenDistiller,
-        refinement: Callable[..., Refinement] = NoRefinement,
+        refinement: Callable[..., Refinement] = DetailRefinement,
         decoder: StageFactory = SemanticDecoder,
-        head: StageFactory = UpsampleHead,
+        head: StageFactory = PlainHead,
         norm: str = "layer",
         activations: Mapping[str, Activation] | None = None,
         mask_padding: bool = True,

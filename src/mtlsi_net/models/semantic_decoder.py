@@ -180,7 +180,7 @@ class SemanticDecoder(PerTaskStage):
         width: int,
         head_dim: int,
         window: int = 8,
-        depth: int = 2,
+        depth: int = 1,
         *,
         branches: str = "both",
         read_tokens: str = "softmax",

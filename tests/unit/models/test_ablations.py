@@ -27,7 +27,7 @@ TOLERANCE = 0.02
 
 
 def network_of(*overrides, encoder=None, channels=CHANNELS):
-    cfg = composed("experiment=rooms_demo", "data.size=[128,160]", *overrides)
+    cfg = composed("experiment=rooms_demo", "model.norm=layer", "data.size=[128,160]", *overrides)
     check_options(cfg.model, "model")
     return instantiate(cfg.model, _convert_="all")(encoder=encoder or PatchEncoder(), task_channels=channels)
 

@@ -372,9 +372,9 @@ def test_an_unknown_norm_is_refused():
 
 def test_a_window_larger_than_the_map_is_refused():
     net = MTLSINet(PatchEncoder(), CHANNELS, width=64)
-    net.check_size((64, 40))
+    net.check_size((32, 20))
     with pytest.raises(UserError, match="window=8 is larger than the decoder's grid, 7x5"):
-        net.check_size((56, 40))
+        net.check_size((28, 20))
 
 
 def test_batch_norm_everywhere_trains():
