@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtlsi_net.core.errors import InputError, nearest_names
-from mtlsi_net.core.types import IGNORE, Batch
+from mtlsi_net.core.types import Batch
 from mtlsi_net.tasks.base import RAREST
 from mtlsi_net.tasks.losses import cross_entropy_loss
 from mtlsi_net.tasks.semseg import SemsegTask
@@ -43,6 +43,7 @@ class MappedSemsegTask(SemsegTask):
         own = {name: mapping.get(name, name if name in scored.class_names else None) for name in trained.class_names}
         self.mapping = own
         self.channels = trained.channels
+        self.class_weights = self.weight = None  # of a loss that is not trained
         self.members = [[k for k, name in enumerate(own) if own[name] == target] for target in scored.class_names]
         averaged = range(len(scored.class_names)) if scored.scored is None else scored.scored
         self.scored = [index for index in averaged if self.members[index]]
@@ -67,7 +68,7 @@ class MappedSemsegTask(SemsegTask):
     def known(self, target: Tensor) -> Tensor:
         """Return a target (B, 1, H, W) with labels of lost classes as 255."""
         lost = torch.tensor([index for index, members in enumerate(self.members) if not members], device=target.device)
-        return torch.where(torch.isin(target, lost.to(target.dtype)), float(IGNORE), target)
+        return torch.where(torch.isin(target, lost.to(target.dtype)), float(self.target.ignore), target)
 
     def update(self, metric: Metric, value: Tensor, batch: Batch, name: str) -> None:
         """Add post-processed predictions against the labels of classes that the network has."""

@@ -74,3 +74,14 @@ def test_equal_names_in_another_order_need_no_mapping():
 def test_mappings_that_do_not_fit_are_refused(mapping, message):
     with pytest.raises(InputError, match=message):
         MappedSemsegTask(TRAINED, SCORED, mapping)
+
+
+def test_classes_of_data_with_more_than_255_of_them_are_left_out_as_unlabelled():
+    names = [f"c{k}" for k in range(300)]
+    scored = SemsegTask(names, class_weights="median_frequency", ignore_classes=["c1"])
+    task = MappedSemsegTask(SemsegTask(["c255", "c2", "c1"]), scored)
+    task.set_prior(torch.zeros(3))  # frequencies of the network's classes, not of the data's
+    target = torch.tensor([[[[255.0, 2.0, 7.0, 65535.0]]]])
+    assert task.known(target).flatten().tolist() == [255, 2, 65535, 65535]
+    output = torch.tensor([9.0, 0.0, 20.0]).view(1, 3, 1, 1).expand(1, 3, 1, 4)
+    assert task.postprocess(output).flatten().tolist() == [255] * 4, "c1 is ignored, though the network prefers it"
