@@ -14,16 +14,11 @@ LABELS = 894
 """Names in the official file."""
 MOST_CLASSES = 1000
 
-NYUD13 = (
-    *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects"),
-    *("picture", "sofa", "table", "tv", "wall", "window"),
-)
-"""The 13 classes of C. Couprie et al., ICLR 2013, in the order of class13Mapping.mat, which counts them from 1."""
 FROM_40_TO_13 = (
     *(12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5),
     *(7, 3, 2, 6, 11, 7, 7, 7, 7, 7, 7, 6, 7, 7, 7, 7, 7, 7, 6, 7),
 )
-"""Of each of the 40 classes, its number among the 13."""
+"""Of each of the 40 classes, its number from 1 among ``nyu13``, those of C. Couprie et al. (ICLR 2013), as class13Mapping.mat."""
 
 ClassMap = NDArray[np.uint16]
 """(895,): label, 0 unlabelled -> class from 1, 0 unlabelled."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.data.class_sets import CLASS_SETS
-from mtlsi_net.data_tools.class_maps import FROM_40_TO_13, LABELS, NYUD13, ClassMap, official_map, read_map
+from mtlsi_net.data_tools.class_maps import FROM_40_TO_13, LABELS, ClassMap, official_map, read_map
 from mtlsi_net.data_tools.plane_normals import Intrinsics, fit_normals
 from mtlsi_net.data_tools.segment_boundaries import segment_boundaries
 
@@ -68,7 +68,7 @@ class NyuMat:
         crop: bool = True,
     ) -> None:
         self.depth, self.crop, self.class_map = depth, crop, class_map
-        known = (len(FROM_40_TO_13), len(NYUD13), LABELS)
+        known = (len(FROM_40_TO_13), max(FROM_40_TO_13), LABELS)
         if not classes or not set(classes) <= set(known) or len(set(classes)) != len(classes):
             raise UserError(f"source.classes={list(classes)}: give one or several of {', '.join(map(str, known))}")
         self.maps: dict[str, ClassMap] = {}

@@ -4,7 +4,7 @@ from scipy import io
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.class_sets import CLASS_SETS
-from mtlsi_net.data_tools.class_maps import FROM_40_TO_13, NYUD13, official_map, read_map
+from mtlsi_net.data_tools.class_maps import FROM_40_TO_13, official_map, read_map
 
 LABELS = {"wall": 21, "floor": 11, "bed": 157, "chair": 5, "sofa": 83, "books": 85, "television": 172, "picture": 64,
           "person": 331, "bathtub": 136, "bag": 55, "night stand": 158}  # fmt: skip
@@ -28,7 +28,7 @@ def test_the_13_classes_merge_the_40():
               "blinds": "window", "curtain": "window", "television": "tv", "person": "objects", "night stand": "furniture",
               "bookshelf": "furniture", "books": "books", "otherprop": "objects", "otherfurniture": "furniture"}  # fmt: skip
     names = CLASS_SETS["nyud40"]
-    assert {name: NYUD13[FROM_40_TO_13[names.index(name)] - 1] for name in merged} == merged
+    assert {name: CLASS_SETS["nyu13"][FROM_40_TO_13[names.index(name)] - 1] for name in merged} == merged
     assert set(FROM_40_TO_13) == set(range(1, 14))
     table = official_map(40)
     expected = [0 if k == 0 else FROM_40_TO_13[table[k] - 1] for k in range(895)]
