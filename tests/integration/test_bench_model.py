@@ -125,7 +125,7 @@ def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
         (["mtlsi backbone.name=resnet18"], "backbone.name must be the same for all models"),
         (["model=external"], "models, 'model=external': model.target must be given"),
         (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
-        (["mtlsi model.decoder.window=64"], "larger than the working grid"),
+        (["mtlsi model.decoder.window=64"], "larger than the decoder's grid"),
         ([SHARED, SHARED], "each once"),
         ([], "at least one model"),
         ([""], "an empty name"),

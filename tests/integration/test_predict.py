@@ -75,6 +75,10 @@ def test_saved_predictions_score_as_evaluate_does(trained, tmp_path):
             assert scores[task][key] == pytest.approx(value, abs=0.005 if task == "boundary" else 1e-5), (task, key)
 
 
+ROUNDING = 3e-4
+"""Vectors of mirrored and scaled views nearly cancel at some pixels: there the mean's direction amplifies rounding."""
+
+
 @pytest.mark.parametrize("options", [{}, {"mode": "sliding", "overlap": 0.5}, {"flip": True, "scales": (1.0, 1.5)}])
 def test_fewer_tasks_give_the_same_results(trained, model, image, options):
     image = np.tile(image, (2, 2, 1))
@@ -83,11 +87,11 @@ def test_fewer_tasks_give_the_same_results(trained, model, image, options):
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
     whole, cut = model.predict(image, **options), small.predict(image, **options)
     for name in small.tasks:
-        torch.testing.assert_close(cut[name].value, whole[name].value, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(cut[name].value, whole[name].value, rtol=0, atol=ROUNDING)
     again = mtlsi_net.load(trained.checkpoint, tasks=["depth", "normals", "boundary"], device="cpu")
     again.keep_tasks(["normals"])  # of those that are kept
     torch.testing.assert_close(
-        again.predict(image, **options)["normals"].value, whole["normals"].value, rtol=1e-5, atol=1e-5
+        again.predict(image, **options)["normals"].value, whole["normals"].value, rtol=0, atol=ROUNDING
     )
     assert list(mtlsi_net.load(trained.checkpoint, tasks="depth", device="cpu").tasks) == ["depth"]
     with pytest.raises(UserError, match="tasks=dept is not known; did you mean 'depth'"):

@@ -18,8 +18,8 @@ Map = Tensor | NDArray[Any]
 SMALLEST = 3
 """Least height and width: non-maximum suppression looks at both neighbours."""
 
-SLACK = 1e-5
-"""By which interpolated probabilities may leave [0, 1]."""
+SLACK = 2e-3
+"""By which interpolated probabilities may leave [0, 1]: half a level of 8 bits."""
 
 
 def images_of(predictions: Map | Sequence[Map]) -> list[Map]:
