@@ -79,7 +79,7 @@ def test_labels_beyond_the_class_list_are_named(tmp_path, values, encoding, word
 
 
 def test_floats_that_are_no_integers_are_refused(tmp_path):
-    with pytest.raises(UserError, match="expected whole numbers of classes, found float64"):
+    with pytest.raises(UserError, match=r"expected whole numbers of classes, found 0.25 \(float64, 8 such pixels\)"):
         read_target(written(tmp_path / "a.npy", CLASSES + 0.25), SPEC)
 
 

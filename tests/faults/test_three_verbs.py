@@ -289,7 +289,7 @@ def test_a_resumed_run_does_not_load_its_first_weights_again(data, parent, tmp_p
     [
         (None, "init_from: .*weights.pth does not exist"),
         ({"x": torch.zeros(3)}, "init_from: .*weights.pth matches nothing in this network"),
-        ({"neck.projections.0.bias": torch.full((32,), torch.nan)}, "init_from: .* not finite"),
+        ({"neck.norms.1.weight": torch.full((32,), torch.nan)}, "init_from: .* not finite"),
         ([1, 2], "does not contain a dictionary of tensors"),
     ],
 )
