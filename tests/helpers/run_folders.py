@@ -18,7 +18,7 @@ CONFIG: dict[str, Any] = {
     "seed": 0,
     "data": {"root": "/data/toy", "seed": 0, "scale": 1.0, "batch_size": 4},
     "backbone": {"name": "tiny", "pretrained": False, "image_size": [48, 64]},
-    "model": {"_target_": "mtlsi_net.models.mtlsi.MTLSINet", "width": 64},
+    "model": {"_target_": "mtlsi_net.models.baselines.invpt.InvPTNet", "width": 64},
     "trainer": {"max_steps": 100},
     "paths": {"run_dir": "somewhere"},
 }
