@@ -208,8 +208,8 @@ def test_the_gate_is_averaged_by_distance(restored, monkeypatch):
     monkeypatch.setattr(probe.Gate, "weights", weights)
     batches = probe._batches(restored, "val", 2)
     found = probe.gate_by_distance(restored.module, batches, "boundary")
-    distance, real = probe.distance_to_boundary(batches[0], "boundary", (8, 8), 8)
-    rows = np.broadcast_to(np.arange(8)[None, :, None] / 10, distance.shape)
+    distance, real = probe.distance_to_boundary(batches[0], "boundary", (16, 16), 4)
+    rows = np.broadcast_to(np.arange(16)[None, :, None] / 10, distance.shape)
     for k, (low, high) in enumerate(zip((0, *probe.DISTANCES), (*probe.DISTANCES, np.inf), strict=True)):
         inside = real & (distance >= low) & (distance < high)
         for values in found.values():
