@@ -55,7 +55,8 @@ def test_shared_memory_that_is_too_small_is_told_with_its_remedy(text):
 
 
 @pytest.mark.parametrize(
-    ("image", "message"), [([], "is a list; predict its"), (b"", "is a bytes; pass PIL"), (None, "None; pass a path")]
+    ("image", "message"),
+    [([], "is a list; pass np.asarray"), (b"", "is a bytes; pass PIL"), (None, "None; pass a path")],
 )
 def test_an_image_of_the_wrong_kind_in_python_is_told(image, message):
     from mtlsi_net.inference.images import as_pixels

@@ -90,7 +90,7 @@ def test_every_class_is_printed_on_request(data, tmp_path, capsys):
 def test_the_documented_commands(data, tmp_path):
     (tmp_path / "my_model.py").write_text(documented_files()["my_model.py"])
     quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false", "paths.run_dir=run")
-    for command in ("evaluate model=external", "train model=external"):
+    for command in ("evaluate model=external model.target=my_model", "train model=external"):
         short = ("trainer.max_steps=1", "logger=csv") if command.startswith("train") else ()
         done = run(tmp_path, *documented_command(command, NYUDv2=data), *quick, *short)
         assert done.returncode == 0, done.stderr

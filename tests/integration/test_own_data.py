@@ -43,7 +43,13 @@ def kitchens(tmp_path):
 
 
 def test_the_documented_files_are_found():
-    data = {"my_conf/data/kitchens.yaml", "my_conf/task_set/kitchens.yaml", "my_tasks.py", "my_model.py"}
+    data = {
+        "my_conf/data/kitchens.yaml",
+        "my_conf/task_set/kitchens.yaml",
+        "my_tasks.py",
+        "my_model.py",
+        "published.py",
+    }
     weighting, block = (
         {"my_conf/task_weights/worst.yaml", "my_weights.py"},
         {"my_conf/model/fusion/mean.yaml", "my_blocks.py"},
