@@ -94,32 +94,34 @@ class CoarseToFineNeck(LevelNeck):
     """Levels of ``stride``, twice and four times that, ... for decoders that go from coarse to fine (our choice).
 
     The coarsest level reads the encoder's last map, the next one the map before it, and so on; the finest level reads all
-    maps that are left. For a plain transformer, whose maps have one stride, deeper blocks so give coarser levels.
+    maps that are left. For a plain transformer, whose maps have one stride, deeper blocks so give coarser levels. Where there
+    are fewer maps than levels, the last map gives all levels that are coarser.
 
     Args:
         stride: of the finest level.
-        levels: number of levels, at most that of the maps.
+        levels: number of levels.
 
     Attributes:
         level_strides: of each level, the finest first.
 
     Raises:
-        InputError: fewer than one level, or more than maps.
+        InputError: fewer than one level.
     """
 
     def __init__(self, specs: Sequence[FeatureSpec], width: int, stride: int, levels: int = 3) -> None:
-        if not 1 <= levels <= len(specs):
-            raise InputError(
-                f"levels={levels} is out of range; the encoder has {len(specs)} maps, give 1 to {len(specs)}"
-            )
-        self.of_level = [max(0, i - (len(specs) - levels)) for i in range(len(specs))]
+        if levels < 1:
+            raise InputError(f"levels={levels} is too small; give at least 1")
+        last = len(specs) - 1
+        self.sources = [*range(len(specs)), *[last] * (levels - len(specs))]
+        self.of_level = [max(0, i - (len(self.sources) - levels)) for i in range(len(self.sources))]
         strides = [stride * 2**level for level in self.of_level]
-        super().__init__(specs, strides, [width] * len(specs))
+        super().__init__([specs[i] for i in self.sources], strides, [width] * len(strides))
         self.level_strides = [stride * 2**level for level in range(levels)]
 
     def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> list[Tensor]:
         """Return a (B, C, h_i, w_i) for each level; ``valid`` is (B, 1, H, W), per pixel, or None."""
         levels: list[Tensor] = []
-        for level, x in zip(self.of_level, super().forward(maps, valid), strict=True):
+        read = super().forward([maps[i] for i in self.sources], valid)
+        for level, x in zip(self.of_level, read, strict=True):
             levels[level:] = [levels[level] + x] if level < len(levels) else [x]
         return levels

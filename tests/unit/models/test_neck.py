@@ -57,10 +57,18 @@ def test_padding_does_not_reach_valid_positions_of_any_level():
         torch.testing.assert_close(a[..., : 32 // stride, : 64 // stride], b[..., : 32 // stride, : 64 // stride])
 
 
-@pytest.mark.parametrize("count", [0, 5])
-def test_a_number_of_levels_that_the_encoder_cannot_give_is_refused(count):
-    with pytest.raises(UserError, match=f"levels={count} is out of range; the encoder has 4 maps"):
-        CoarseToFineNeck(PYRAMID, 16, 8, levels=count)
+def test_the_last_map_gives_all_levels_that_are_coarser():
+    neck, inputs = CoarseToFineNeck(PYRAMID[:2], 16, 4, levels=4), maps(PYRAMID[:2])
+    made = neck(inputs, None)
+    assert neck.level_strides == [4, 8, 16, 32]
+    assert [tuple(x.shape[2:]) for x in made] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    inputs[1] += torch.arange(8)[:, None, None]
+    assert [torch.equal(a, b) for a, b in zip(made, neck(inputs, None), strict=True)] == [True, False, False, False]
+
+
+def test_no_level_is_refused():
+    with pytest.raises(UserError, match="levels=0 is too small"):
+        CoarseToFineNeck(PYRAMID, 16, 8, levels=0)
 
 
 def test_the_pyramid_neck_has_one_level():
