@@ -74,7 +74,8 @@ def test_the_documented_command_takes_a_glob_and_leaves_all_files(trained, tmp_p
     root, _ = trained
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "rooms_demo").symlink_to(root)
-    words = [word.replace("'", "") for word in documented_command("compare runs='outputs/rooms_demo")]  # as a shell passes them on
+    command = documented_command("compare runs='outputs/rooms_demo")
+    words = [word.replace("'", "") for word in command]  # as a shell passes them on
     done = run_command(tmp_path, *words, "out=here", "bootstrap=20")
     assert done.returncode == 0, done.stderr
     assert "gain of both over semseg: semseg, depth: depth" in done.stdout
