@@ -10,7 +10,6 @@ The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from torch import Tensor
 
@@ -26,8 +25,6 @@ from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
 from mtlsi_net.models.refinement import DetailRefinement, Refinement
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 
-THREE_LEVELS = partial(PreliminaryDecoders, levels=3)
-
 
 class MTLSINet(DenseNetwork):
     """Multi-task dense prediction with linear cross-task interaction.
@@ -39,7 +36,7 @@ class MTLSINet(DenseNetwork):
         stride: of the working grid; the encoder's own strides may differ.
         head_dim: channels of an attention head, 32 or more.
         neck: called with specs, width, stride; returns levels, the finest first, of its ``level_strides``.
-        preliminary: called with task_channels, width, activations, norm.
+        preliminary: called with task_channels, width, activations, norm, levels (their number).
         fusion: called with tasks (their number), width, head_dim, norm; as is ``distiller``.
         distiller: see ``fusion``.
         refinement: called with specs, tasks, width, stride, norm; its ``width`` and ``factor`` are those of its result.
@@ -70,7 +67,7 @@ class MTLSINet(DenseNetwork):
         stride: int = 8,
         head_dim: int = 64,
         neck: Callable[..., Neck] = CoarseToFineNeck,
-        preliminary: StageFactory = THREE_LEVELS,
+        preliminary: StageFactory = PreliminaryDecoders,
         fusion: StageFactory = MultiScaleQueryFusion,
         distiller: StageFactory = SemanticTokenDistiller,
         refinement: Callable[..., Refinement] = DetailRefinement,
@@ -88,7 +85,13 @@ class MTLSINet(DenseNetwork):
         layer, tasks = self.norm_layer, len(task_channels)
         sizes = {"tasks": tasks, "head_dim": head_dim, "norm": layer}
         self.neck = levels
-        self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
+        self.preliminary = preliminary(
+            task_channels=task_channels,
+            width=width,
+            activations=activations,
+            norm=layer,
+            levels=len(levels.level_strides),
+        )
         self.fusion = fusion(width=width, **sizes)
         self.distiller = distiller(width=width, **sizes)
         self.refinement = refinement(specs=encoder.specs, tasks=tasks, width=width, stride=stride, norm=layer)

@@ -1,11 +1,15 @@
 """Levels that necks make of an encoder's maps."""
 
+from functools import partial
+
 import pytest
 import torch
+from helpers.modules import PatchEncoder
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import FeatureSpec
+from mtlsi_net.models.mtlsi import MTLSINet
 from mtlsi_net.models.neck import CoarseToFineNeck, PyramidNeck
 
 PYRAMID = [FeatureSpec(6, 4), FeatureSpec(8, 8), FeatureSpec(10, 16), FeatureSpec(12, 32)]
@@ -75,3 +79,12 @@ def test_the_pyramid_neck_has_one_level():
     neck = PyramidNeck(PYRAMID, 16, 8)
     (shared,) = neck(maps(PYRAMID), None)
     assert (neck.level_strides, tuple(shared.shape)) == ([8], (2, 16, 8, 12))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_network_has_preliminary_decoders_for_the_levels_of_its_neck(count):
+    neck = partial(CoarseToFineNeck, levels=count)
+    network = MTLSINet(PatchEncoder(), {"depth": 1}, width=64, neck=neck)
+    with torch.no_grad():
+        prediction = network.eval()(torch.rand(1, 3, *CANVAS))
+    assert prediction.final["depth"].shape == (1, 1, *CANVAS)
