@@ -17,7 +17,7 @@ TERAFLOPS = 50
 
 DECODERS = (
     "mtlsi",
-    "mtlsi_plus",
+    "plain",
     "shared_encoder",
     "single_task",
     "invpt",

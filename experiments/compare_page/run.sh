@@ -11,7 +11,7 @@ for seed in 0 1; do
   train mtlsi_$seed seed=$seed
   train shared_$seed model=shared_encoder seed=$seed
 done
-train plus_0 model=mtlsi_plus
+train plain_0 model=plain
 train semseg model=shared_encoder name=single_semseg '~tasks.depth' '~tasks.normals' '~tasks.boundary'
 train depth model=shared_encoder name=single_depth '~tasks.semseg' '~tasks.normals' '~tasks.boundary'
 train normals model=shared_encoder name=single_normals '~tasks.depth' '~tasks.semseg' '~tasks.boundary'

@@ -145,7 +145,7 @@ def test_the_reading_marks_what_is_further_away_than_two_standard_deviations():
     keys = ["decoder_parameters_m", *reading.SCORES]
     full = [dict.fromkeys(keys, value) | {"label": "s model=mtlsi"} for value in ("1.0", "2.0", "3.0")]  # 2 ± 1
     near, far = (dict.fromkeys(keys, v) | {"label": f"s ablation=x{v}"} for v in ("3.9", "4.1"))
-    other = dict.fromkeys(keys, "9") | {"label": "s model=mtlsi_plus"}
+    other = dict.fromkeys(keys, "9") | {"label": "s model=plain"}
     lines = reading.table([*full, other, near, far]).splitlines()
     assert len(lines) == 5
     assert "2.000 ± 1" in lines[2]

@@ -82,7 +82,7 @@ def test_several_processes_look_for_unused_parameters_only_where_there_are_any(m
         assert strategy._ddp_kwargs.get("find_unused_parameters") == (unused if fn == TrainerFn.FITTING else None)
 
 
-@pytest.mark.parametrize("model", ["mtlsi_plus", "mlore"])
+@pytest.mark.parametrize("model", ["mtlsi", "mlore"])
 @pytest.mark.parametrize("aux", [True, False])
 def test_parameters_that_no_loss_reaches_are_those_without_a_gradient(model, aux):
     cfg = compose_config(f"model={model}", "backbone=tiny", "data=nyud")

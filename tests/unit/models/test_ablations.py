@@ -219,25 +219,9 @@ def test_every_model_runs_on_every_kind_of_backbone_at_odd_sizes(model, name):
     step(net, (101, 77))
 
 
-def test_the_plus_preset_has_every_extra_and_nothing_else():
-    plain, plus = compose_config("model=mtlsi_paper").model, compose_config("model=mtlsi_plus").model
-    differ = {
-        f"{stage}.{key}": plus[stage][key]
-        for stage in ("preliminary", "fusion", "distiller", "decoder", "head", "neck")
-        for key in plus[stage]
-        if plus[stage][key] != plain[stage][key]
-    }
-    assert differ == {
-        "preliminary.feedback": "all",
-        "fusion.context": "mixed",
-        "fusion.local_value": "dw3",
-        "fusion.exchange": True,
-        "distiller.positions": True,
-    }
-
-
-def test_the_plus_preset_needs_two_tasks():
-    cfg = compose_config("model=mtlsi_plus", "model.width=64")
+@pytest.mark.parametrize("extra", ["fusion.context=mixed", "fusion.exchange=true"])
+def test_what_lies_between_tasks_needs_two(extra):
+    cfg = compose_config("model.width=64", f"model.{extra}")
     with pytest.raises(UserError, match="one task has no other"):
         instantiate(cfg.model, _convert_="all")(encoder=PatchEncoder(), task_channels={"depth": 1})
 
@@ -246,7 +230,7 @@ def test_the_plus_preset_needs_two_tasks():
     ("model", "backend"),
     [
         *((model, "eager") for model in MODELS if model != "mtlsi"),  # it is trained compiled in test_compile.py
-        *(pytest.param(model, "inductor", marks=pytest.mark.slow) for model in ("mtlsi", "mtlsi_plus")),  # minutes each
+        pytest.param("mtlsi", "inductor", marks=pytest.mark.slow),  # minutes
     ],
 )
 def test_models_compile_without_graph_breaks(model, backend):

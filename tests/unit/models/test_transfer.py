@@ -42,7 +42,7 @@ def test_a_task_of_another_class_is_another_task():
 
 
 def test_layers_between_tasks_start_fresh_unless_the_tasks_are_the_same():
-    options = ("model=mtlsi_plus",)
+    options = ("model.fusion.context=mixed",)
     there, theirs = network_of(0, *options)
     here, ours = network_of(1, *options)
     assert transfer_weights(here, weights_of(there, theirs), labels_of(ours)).fresh == ()
