@@ -23,7 +23,7 @@ from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.datamodule import MultiTaskDataModule
-from mtlsi_net.lit.callbacks import ExponentialAverage, MonitorCheck, ProgressBar
+from mtlsi_net.lit.callbacks import ExponentialAverage, MonitorCheck, NormStatistics, ProgressBar
 from mtlsi_net.lit.checkpoint_io import SafeCheckpointIO
 from mtlsi_net.lit.distributed import (
     SyncBatchNorm,
@@ -118,7 +118,7 @@ def build_training(
 
     ``origin`` records the run that this one starts from.
     """
-    callbacks = [*training_callbacks(cfg, how), origin or Origin()]
+    callbacks = [NormStatistics(), *training_callbacks(cfg, how), origin or Origin()]
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     module.estimates, module.limited = data.estimates, data.max_val_images is not None

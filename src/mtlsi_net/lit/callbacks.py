@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtlsi_net.core.errors import UserError, nearest_names
@@ -32,6 +33,22 @@ class StepSeeds(L.Callback):
         torch.manual_seed(state)
         np.random.seed(state)
         random.seed(state)
+
+
+class NormStatistics(L.Callback):
+    """Lets batch norms' running statistics be means over some hundred batches: the first N equally, then N by decay.
+
+    With torch's momentum of 0.1 they are those of the last few small batches, which misplaces absolute values (our choice).
+    """
+
+    MOMENTUM = 0.02
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:  # noqa: ANN401
+        """Set the share of this step's batch."""
+        share = max(self.MOMENTUM, 1 / (1 + trainer.global_step))
+        for part in pl_module.modules():
+            if isinstance(part, _BatchNorm):
+                part.momentum = share
 
 
 class MonitorCheck(L.Callback):

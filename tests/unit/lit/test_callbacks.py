@@ -1,4 +1,4 @@
-"""The running average of weights, and why it is not Lightning's."""
+"""The running average of weights, why it is not Lightning's, and batch norms' statistics."""
 
 import lightning as L
 import pytest
@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from mtlsi_net.lit.callbacks import ExponentialAverage
+from mtlsi_net.lit.callbacks import ExponentialAverage, NormStatistics
 
 DECAY, STEPS = 0.5, 3
 
@@ -70,3 +70,27 @@ def test_a_checkpoint_of_weights_beside_lightnings_average_has_others_than_were_
     assert saved != module.scored[-1], (
         "scored weights are saved now: Lightning's callback may replace ExponentialAverage"
     )
+
+
+def test_batch_norms_statistics_are_means_over_many_batches():
+    class Normed(Toy):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.BatchNorm1d(1)
+
+        def training_step(self, batch, batch_idx):  # noqa: ARG002 - Lightning's signature
+            return self.network(batch).square().sum()
+
+    module, means = Normed(), torch.randn(70, dtype=torch.float64).float()
+    batches = means[:, None] + torch.tensor([-1.0, 1.0])  # of two values, with these means
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=len(means),
+        callbacks=[NormStatistics()],
+        **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False),
+    )
+    trainer.fit(module, DataLoader(batches.reshape(-1, 1), batch_size=2))
+    expected = means[:50].mean()
+    for mean in means[50:]:
+        expected = 0.98 * expected + 0.02 * mean
+    torch.testing.assert_close(module.network.running_mean[0], expected)
