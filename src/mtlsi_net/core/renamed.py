@@ -34,7 +34,8 @@ KEYWORDS: Mapping[str, Mapping[str, str]] = {
 
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "mtlsi_net.models.mtlsi.MTLSINet": {
-        "refinement": {"_target_": "mtlsi_net.models.refinement.NoRefinement", "_partial_": True}
+        "readback": {"_target_": "mtlsi_net.models.readback.NoReadback", "_partial_": True},
+        "refinement": {"_target_": "mtlsi_net.models.refinement.NoRefinement", "_partial_": True},
     },
 }
 """Target of this version -> keywords that earlier configurations lack, with what they meant."""

@@ -5,7 +5,7 @@ parameters is also a smaller network; the matched controls separate the two.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,10 @@ from mtlsi_net.models.layers.task_layers import RESIDUAL_GAIN, ChannelNorm, Conv
 from mtlsi_net.models.semantic_decoder import TokenAttention
 
 Stage = Callable[..., nn.Module]
+
+
+OtherStages = Stage | Mapping[str, Stage] | None
+"""Further stages that a control replaces: one, several by name, or none."""
 
 
 def count_parameters(stage: Stage, **sizes: int) -> int:
@@ -48,7 +52,7 @@ class MatchedConvs(PerTaskStage):
 
     Args:
         replaces: factory of the stage replaced, called with tasks, width, head_dim.
-        also_replaces: factory of a second stage replaced.
+        also_replaces: factories of other stages replaced, at the width of the tokens.
         besides: factory of a module used together with the convolutions; its parameters count.
         token_width: channels of the tokens that the first stage replaced and ``besides`` read; None: C.
 
@@ -64,7 +68,7 @@ class MatchedConvs(PerTaskStage):
         width: int,
         head_dim: int,
         replaces: Stage,
-        also_replaces: Stage | None = None,
+        also_replaces: OtherStages = None,
         besides: Stage | None = None,
         norm: NormLayer = ChannelNorm,
         token_width: int | None = None,
@@ -73,8 +77,9 @@ class MatchedConvs(PerTaskStage):
         sizes = {"tasks": tasks, "width": width, "head_dim": head_dim}
         reads = {} if token_width is None else {"token_width": token_width}
         goal = count_parameters(replaces, **sizes, **reads)
-        if also_replaces is not None:  # the distiller
-            goal += count_parameters(also_replaces, **{**sizes, "width": token_width or width})
+        others = also_replaces if isinstance(also_replaces, Mapping) else {"": also_replaces}
+        for other in filter(None, others.values()):
+            goal += count_parameters(other, **{**sizes, "width": token_width or width})
         taken = 0 if besides is None else count_parameters(besides, **sizes, **reads)
         fixed, per_channel = 3 * tasks * width, tasks * (2 * width + 10)  # of a ConvFeedForward
         hidden = max(1, round((goal - taken - fixed) / per_channel))
@@ -206,7 +211,7 @@ class PartialDecoderWithConvs(PerTaskStage):
     Args:
         part: factory of the part that is kept; reads features, tokens and the validity map, per task.
         replaces: factory of the decoder replaced.
-        also_replaces: factory of a second stage replaced: the distiller, where nothing reads tokens.
+        also_replaces: factories of other stages replaced: the distiller and the readback, where nothing reads tokens.
         token_width: channels of the tokens; None: C.
     """
 
@@ -217,7 +222,7 @@ class PartialDecoderWithConvs(PerTaskStage):
         head_dim: int,
         part: Stage,
         replaces: Stage,
-        also_replaces: Stage | None = None,
+        also_replaces: OtherStages = None,
         norm: NormLayer = ChannelNorm,
         token_width: int | None = None,
     ) -> None:

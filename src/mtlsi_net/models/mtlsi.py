@@ -1,10 +1,10 @@
 """MTLSI-Net.
 
-    image -> encoder -> neck -> preliminary decoders -> MT-MQLFB -> refinement -> CWIB decoders -> heads -> final
-                |                       |                   |           ^              ^
-                |                       v                   +--> STD ---|--------------+ semantic tokens
-                |                      aux                              |
-                +-------------------------------------------------------+ detail
+    image -> encoder -> neck -> preliminary decoders -> MT-MQLFB -> readback -> refinement -> CWIB decoders -> heads -> final
+                |                       |                   |        ^   |           ^              ^
+                |                       v                   +--> STD +---|-----------|--------------+ semantic tokens
+                |                      aux                               v           |
+                +-----------------------------------------------------> aux ---------+ detail
 
 The order of the stages is the paper's (arXiv 2604.01995); their sizes and inner form, levels and refinement are our choice.
 """
@@ -22,6 +22,7 @@ from mtlsi_net.models.heads import PlainHead
 from mtlsi_net.models.layers.masking import valid_at
 from mtlsi_net.models.neck import CoarseToFineNeck, Neck
 from mtlsi_net.models.preliminary import Activation, PreliminaryDecoders
+from mtlsi_net.models.readback import TokenReadback
 from mtlsi_net.models.refinement import DetailRefinement, Refinement
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 
@@ -39,6 +40,7 @@ class MTLSINet(DenseNetwork):
         preliminary: called with task_channels, width, activations, norm, levels (their number).
         fusion: called with tasks (their number), width, head_dim, norm; as is ``distiller``.
         distiller: see ``fusion``.
+        readback: as ``fusion``, and with task_channels; reads tokens and features at the working grid.
         refinement: called with specs, tasks, width, stride, norm; its ``width`` and ``factor`` are those of its result.
         decoder: as ``fusion``, with the width of the refined features, and ``token_width`` if it differs.
         head: called with task_channels, width (of the refined features), norm.
@@ -70,6 +72,7 @@ class MTLSINet(DenseNetwork):
         preliminary: StageFactory = PreliminaryDecoders,
         fusion: StageFactory = MultiScaleQueryFusion,
         distiller: StageFactory = SemanticTokenDistiller,
+        readback: StageFactory = TokenReadback,
         refinement: Callable[..., Refinement] = DetailRefinement,
         decoder: StageFactory = SemanticDecoder,
         head: StageFactory = PlainHead,
@@ -94,6 +97,7 @@ class MTLSINet(DenseNetwork):
         )
         self.fusion = fusion(width=width, **sizes)
         self.distiller = distiller(width=width, **sizes)
+        self.readback = readback(width=width, task_channels=task_channels, **sizes)
         self.refinement = refinement(specs=encoder.specs, tasks=tasks, width=width, stride=stride, norm=layer)
         fine = self.refinement.width
         self.decoder_stride = stride // self.refinement.factor
@@ -101,16 +105,20 @@ class MTLSINet(DenseNetwork):
         self.head = head(task_channels=task_channels, width=fine, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
-        """Return raw outputs: final (B, K, H, W), aux (B, K, ceil(H / s), ceil(W / s)) of each supervised level's stride s."""
+        """Return raw outputs: final (B, K, H, W), aux (B, K, ceil(H / s), ceil(W / s)), of stride s.
+
+        ``aux`` are the predictions of the supervised levels, then those of the readback.
+        """
         canvas, pixels = self.canvas(image, valid)
         maps = self.encoder(canvas)
         features, aux = self.preliminary(self.neck(maps, pixels), pixels)
         positions = valid_at(pixels, features)
         features = self.fusion(features, positions)
         tokens = self.distiller(features, positions)
+        features, read = self.readback(features, tokens)
         features = self.refinement(features, canvas, maps, pixels)
         positions = valid_at(pixels, features)
         features = self.decoder(features, tokens, positions)
         final = self.head(features, positions, (canvas.shape[-2], canvas.shape[-1]))
-        size, strides = image.shape[-2:], self.neck.level_strides
-        return Prediction(crop(final, size), [crop(early, size, s) for early, s in zip(aux, strides, strict=False)])
+        size, strides = image.shape[-2:], [*self.neck.level_strides[: len(aux)], self.stride]
+        return Prediction(crop(final, size), [crop(y, size, s) for y, s in zip([*aux, *read], strides, strict=False)])

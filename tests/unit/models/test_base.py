@@ -13,7 +13,7 @@ from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.mtlsi import MTLSINet
 
 AUX_STRIDES = {
-    MTLSINet: [8],
+    MTLSINet: [8, 8],
     SharedEncoderNet: [],
     SingleTaskNet: [],
     InvPTNet: [16],

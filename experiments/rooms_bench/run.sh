@@ -1,0 +1,37 @@
+# Decoders compared on a pretrained encoder: sh experiments/rooms_bench/run.sh [search|final|blocks|test|compare] [settings]
+# Without a stage, all of them in this order. The same command continues what was interrupted.
+set -e
+results=experiments/rooms_bench/results
+sweeps=outputs/rooms_bench
+train="python -m mtlsi_net.train -m experiment=rooms_bench"
+decoders=mtlsi,mtlsi_lite,plain,shared_encoder,single_task,bridgenet_variant,invpt,mti_net_variant
+controls=blocks_011,local_only_convs,blocks_110 # convolutions for: MT-MQLFB | STD with what reads its tokens | CWIB
+
+stage=${1:-all}
+[ $# -gt 0 ] && shift
+wanted() { [ "$stage" = all ] || [ "$stage" = "$1" ]; }
+
+if wanted search; then # norm and learning rate of each, on the validation rooms
+  short="sweep=search trainer.max_steps=400 checkpoint_every=100000"
+  $train $short model=$decoders optim.lr=5e-4,1e-3,2e-3 "$@"
+  $train $short model=$decoders model.norm=layer "$@"
+  $train $short ablation=$controls optim.lr=5e-4,1e-3,2e-3 "$@"
+  python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$results/search
+  rm -f $results/search/index.html # large; compare makes it anew
+  python experiments/choose.py $results/search/runs.csv $results/chosen.csv
+fi
+if wanted final; then
+  python experiments/choose.py --settings $results/chosen.csv | while read -r settings; do
+    $train sweep=final $settings seed=0,1,2 "$@" </dev/null
+  done
+fi
+if wanted test; then # once: rooms that no choice has seen
+  for run in "$sweeps"/sweep_final/*/; do
+    name=$(basename "$run")
+    [ -f "$sweeps/test/$name/metrics.json" ] || python -m mtlsi_net.evaluate ckpt="'$run'" data=rooms_bench_test paths.run_dir="'$sweeps/test/$name'" pictures=0
+  done
+fi
+if wanted compare; then
+  python -m mtlsi_net.compare runs="'$sweeps/test/*'" out=$results page_mb=2 worst=2
+  rm -f $results/index.html
+fi
