@@ -86,6 +86,12 @@ SMALLER = {
         '"images=8", "gradient_images=8"': '"images=4", "gradient_images=4"',
         "(192, 256), (384, 512), (768, 1024)": "(192, 256)",
     },
+    "04": {
+        '"a": (120, 160), "b": (160, 120)': '"a": (60, 80), "b": (80, 60)',
+        '"train": 119': '"train": 11',
+        '"data.size=[96,128]"': '"data.size=[64,64]"',
+        '"STEPS", "400"': '"STEPS", "10"',
+    },
 }
 """Notebook -> words of its cells that cost time, and what they become."""
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 import mtlsi_net
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.drawing import MARGIN
 from mtlsi_net.engine.evaluate import evaluate, restore
 from mtlsi_net.engine.score import score
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import MARGIN
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import predict
 from mtlsi_net.inference.video import Video

@@ -127,7 +127,7 @@ def test_every_number_of_processes_gives_the_same_scores(data, trained, alone, t
         exact = value.dtype.kind == "i"
         assert np.array_equal(sums.sums[key], value) if exact else np.allclose(sums.sums[key], value, 1e-9, 1e-9), key
     pictures = (Image.open(path / "pictures" / "val.png") for path in (tmp_path, folder))
-    assert len({picture.tobytes() for picture in pictures}) == 1, "the first images, whoever scored them"
+    assert len({picture.tobytes() for picture in pictures}) == 1, "the same images, whoever scored them"
 
 
 def command(data, cwd, *overrides, launcher=(), sweep=()):

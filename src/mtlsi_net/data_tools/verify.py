@@ -36,7 +36,7 @@ from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.data_tools import findings as checks
 from mtlsi_net.data_tools.inspect import ImageFacts, inspect_sample
 from mtlsi_net.engine.build import build_tasks
-from mtlsi_net.engine.pictures import draw_grid, label_pictures
+from mtlsi_net.engine.pictures import write_labels
 from mtlsi_net.engine.record import describe_run, digest_cache
 from mtlsi_net.tasks.base import Task
 
@@ -209,9 +209,7 @@ def _write_sheet(
     chosen = sorted(np.random.default_rng(cfg.seed).permutation(sound)[: cfg.samples].tolist())
     present = {name: tasks[name] for name in reader.specs}
     if chosen:
-        draw_grid(
-            [label_pictures(reader.read(sample_id), present) for sample_id in chosen], [IMAGE, *present], path, chosen
-        )
+        write_labels({sample_id: reader.read(sample_id) for sample_id in chosen}, present, path)
 
 
 def _print(

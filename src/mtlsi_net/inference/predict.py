@@ -20,9 +20,9 @@ from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.data.images import Pixels, read_image
+from mtlsi_net.engine.drawing import CELL, draw_cell
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder
 from mtlsi_net.inference.exported import OnnxModel
 from mtlsi_net.inference.files import name_results, write_result
@@ -190,7 +190,7 @@ def write_pictures(result: Result, name: str, out: Path, cfg: DictConfig) -> Non
             picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
             picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
         if cfg.sheets:
-            draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
+            result.to_pil().save(out / "sheets" / f"{name}.png", compress_level=3)
     except OSError as error:
         raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
 
