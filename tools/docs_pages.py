@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mtlsi_net
 from mtlsi_net.__main__ import commands
-from mtlsi_net.cli.entry import CONF, command_parts
+from mtlsi_net.cli.help import CONF, command_parts
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
