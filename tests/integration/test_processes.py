@@ -192,7 +192,7 @@ def test_the_jobs_of_a_sweep_train_one_after_the_other_in_two_processes(data, tm
     jobs = [path for path in only_run(tmp_path).iterdir() if path.is_dir() and path.name != ".submitit"]
     assert len(jobs) == 2
     for job in jobs:
-        assert json.loads((job / "metrics.json").read_text())["gain"] is not None
+        assert json.loads((job / "metrics.json").read_text())["skill"] is not None
         assert json.loads((job / "run.json").read_text())["hardware"]["processes"] == 2
 
 

@@ -19,7 +19,7 @@ from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_broken_connection, is_rank_zero, process_info
-from mtlsi_net.core.renamed import CHOICES, OPTIONS
+from mtlsi_net.core.renamed import CHOICES, OPTIONS, current_metric
 
 CONFIG_DIR = ("--config-dir", "-cd")
 TASK_SET_HEADER = "# @package tasks"
@@ -147,8 +147,11 @@ def check_config_dirs(folders: Iterable[str]) -> None:
 
 
 def current_option(command: str, word: str) -> str:
-    """Return ``option=value`` with the option's name of today; a notice says so if it is another."""
+    """Return ``option=value`` with the names of today of option and monitored metric; a notice says so if one is another."""
     former, equals, value = word.partition("=")
+    if former.endswith(".monitor") and current_metric(value) != value:
+        print(f"note: {word} is now {former}={current_metric(value)}", file=sys.stderr)
+        return f"{former}={current_metric(value)}"
     name = OPTIONS.get(command, {}).get(former)
     if name is None or not equals:
         return word

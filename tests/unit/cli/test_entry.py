@@ -10,6 +10,10 @@ from mtlsi_net.core.errors import UserError
         ("train", "tasks=nyud,rooms", "task_set=nyud,rooms"),
         ("score", "tasks=nyud", "task_set=nyud"),
         ("predict", "keep=[depth]", "tasks=[depth]"),
+        *[
+            ("train", f"{key}.monitor=val/gain", f"{key}.monitor=val/skill")
+            for key in ("callbacks.mine", "+callbacks.x")
+        ],
     ],
 )
 def test_former_options_still_work_with_a_notice(command, word, today, capsys):

@@ -12,7 +12,6 @@ from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison import compare as command
 from mtlsi_net.comparison.compare import compare
-from mtlsi_net.comparison.page import row_labels
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.metrics.per_image import ImageSums, write_image_sums
@@ -118,8 +117,6 @@ def test_the_figure_is_drawn_for_every_table_and_no_other(done, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "scores_2.png"}
     image = cv2.imread(str(done.folder / "scores.png"))
     assert image.std() > 10  # not blank
-    assert row_labels(["a model=x", "a model=y z", "a"]) == ["model=x", "model=y z", "a"]
-    assert row_labels(["a b"]) == ["b"]
 
 
 def test_latex_is_escaped_and_our_best_is_bold(done):

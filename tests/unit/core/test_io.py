@@ -47,3 +47,9 @@ def test_nested_mappings_become_dotted_names():
         "3": None,
     }
     assert flatten({"a": {"b": 1}}, "/") == {"a/b": 1}
+
+
+def test_a_history_of_an_earlier_version_comes_back_with_the_names_of_today(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,val/gain,val/depth/rmse\n0,0.25,1.5\n")
+    assert read_history(path) == [{"step": "0", "val/skill": "0.25", "val/depth/rmse": "1.5"}]
