@@ -52,7 +52,7 @@ def settings_shown(name, *words):
     ("name", "words"),
     [
         *[(name, NEEDED.get(name, [])) for name in SHOWN],
-        *[("train", [f"model={model}"]) for model in ("mtlsi_plus", "invpt", "external", "single_task")],
+        *[("train", [f"model={model}"]) for model in ("mtlsi_paper", "invpt", "external", "single_task")],
         *[("train", [f"experiment={experiment}"]) for experiment in ("rooms_demo", "nyud_vitl_tuned", "pascal_swinl")],
         *[("train", ["experiment=rooms_demo", "backbone=vit_b", "optim=tuned", "data=pascal", "seed=1"])],
         *[("train", ["data=folder", "data.root=x", "data.size=[8,8]"]), ("prepare", ["source=nyu_mat"])],

@@ -69,14 +69,14 @@ def test_labels_tell_what_the_command_changed(tmp_path):
         (tmp_path / str(number) / ".hydra").mkdir()
         (tmp_path / str(number) / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
     commands = [
-        "python -m mtlsi_net.train model=mtlsi_plus seed=1",
+        "python -m mtlsi_net.train model=mtlsi_paper seed=1",
         "python -m mtlsi_net.train -m seed=1,2",
         "broken '",
     ]
     for number, command in enumerate(commands, start=2):
         runs.append(make_run(tmp_path / str(number), config={"model.width": number}, record={"command": command}))
     labels = [group.label for group in group_seeds(runs)[0]]
-    assert labels == ["ablation=no_fusion", "~tasks.depth", "model=mtlsi_plus", "toy", "model.width=4"]
+    assert labels == ["ablation=no_fusion", "~tasks.depth", "model=mtlsi_paper", "toy", "model.width=4"]
 
 
 def test_what_all_commands_changed_is_not_in_the_labels(tmp_path):
