@@ -146,6 +146,8 @@ def only_run(cwd):
 def assert_one_complete_run(folder, done):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything about this run is in") == 1
+    inside = folder.relative_to(folder.parents[2])
+    assert done.stdout.count(f"predict with it: python -m mtlsi_net.predict ckpt={inside} input=IMAGE_OR_FOLDER\n") == 1
     names = {"config.yaml", "metrics.json", "metrics.csv", "run.json", "table.md", "per_image.npz", "classes.csv"}
     assert {path.name for path in folder.iterdir()} == names | {
         "checkpoints",

@@ -50,6 +50,8 @@ def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
     done, jobs = sweep(data, tmp_path, "seed=1,2")
     assert done.returncode == 0, done.stderr
     assert set(jobs) == {"1", "2"}
+    next_step = "compare the runs: python -m mtlsi_net.compare runs=outputs/nyud_overfit/sweep_s"
+    assert done.stdout.strip().splitlines()[-1] == next_step
     before = {seed: metrics(folder) for seed, folder in jobs.items()}
     written = (jobs["1"] / "metrics.json").stat().st_mtime_ns
     (jobs["2"] / "metrics.json").unlink()

@@ -160,13 +160,16 @@ def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path
 
 
 @pytest.mark.parametrize("model", BASELINES)
-def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model):
+def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model, caplog):
     overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.head_dim")]
     two_tasks = ("~tasks.normals", "~tasks.boundary", "backbone.name=test_convnext")
     result = train(compose_config(*overrides, f"model={model}", "task_weights.aux=1.0", *two_tasks))
     checkpoint = result.folder.checkpoints / "last.ckpt"
     cfg = compose_config(f"ckpt={checkpoint}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
+    caplog.set_level("INFO")
     assert evaluate(cfg).skill == pytest.approx(result.skill, abs=1e-4)
+    next_step = f"compare them: python -m mtlsi_net.compare runs='[{tmp_path / 'again'},OTHER_RUN]'"
+    assert caplog.messages[-1].endswith(next_step)
 
 
 def test_averaged_weights_are_reported_beside_raw_ones(data, tmp_path):
