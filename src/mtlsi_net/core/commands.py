@@ -28,6 +28,6 @@ def _data_words(line: Sequence[str]) -> Iterator[str]:
         key = word.partition("=")[0].lstrip("+~").partition(".")[0].partition("@")[0]
         if before in ("--config-dir", "-cd"):
             yield from (before, word)
-        elif key in ("data", "task_set", "tasks", "--config-dir"):
+        elif key in ("data", "task_set", "tasks") or word.startswith("--config-dir="):
             yield word
         before = word

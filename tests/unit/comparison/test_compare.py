@@ -233,7 +233,7 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     run_compare(tmp_path / "out", *runs)
     with (tmp_path / "out" / "pairs.csv").open() as file:
         pair = next(csv.DictReader(file))
-    assert (pair["first"], pair["second"], pair["score"]) == ("toy", "toy model.width=1", "semseg/mIoU")
+    assert (pair["first"], pair["second"], pair["score"]) == ("toy", "model.width=1", "semseg/mIoU")
     assert float(pair["difference"]) == float(pair["low"]) == pytest.approx(-0.1)
     text = markdown_of(tmp_path / "out")
     assert "| toy | toy model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | * |" in text
@@ -241,7 +241,7 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     found = page_data(tmp_path / "out" / "index.html")
     assert found["worst"][0] == {
         "first": "toy",
-        "second": "toy model.width=1",
+        "second": "model.width=1",
         "what": "semseg mIoU",
         "images": [["a", 0.4, 0.5], ["b", 0.6, 0.7]],
     }
