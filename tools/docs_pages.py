@@ -57,7 +57,8 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         "`mtlsi-net train ...` is `python -m mtlsi_net.train ...`, and so for all others. Settings are `key=value`, groups "
-        "are `group=choice` ([all choices](groups.md)); `--help` prints what this page says.",
+        "are `group=choice` ([all choices](groups.md)); `--help` prints what this page says, and those settings of the chosen "
+        "groups that one changes most: `mtlsi-net train experiment=nyud_vitl --help`.",
     ]
     for name, purpose in commands().items():
         usage, chosen, settings = command_parts(name)
