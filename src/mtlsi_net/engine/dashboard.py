@@ -24,9 +24,9 @@ def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mappi
             logger.experiment.config.update({**config, "model_size": dict(size)}, allow_val_change=True)
 
 
-def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, folder: RunFolder) -> None:
-    """Log the final scores, ``last/val/semseg/mIoU``, ``best/...``, ``gain``; in W&B also save files, and end the run."""
-    scores = {**flatten(results, "/"), "gain": gain}
+def close(loggers: Sequence[Logger], results: Mapping[str, Any], skill: float, folder: RunFolder) -> None:
+    """Log the final scores, ``last/val/semseg/mIoU``, ``best/...``, ``skill``; in W&B also save files, and end the run."""
+    scores = {**flatten(results, "/"), "skill": skill}
     for logger in _writing(loggers):
         if isinstance(logger, TensorBoardLogger):
             for key, value in scores.items():

@@ -108,7 +108,7 @@ def predict_video(cfg: DictConfig, viewing: Viewing) -> Done:
                 videos.add(result)
                 done.seen[result.seen] += 1
     done.names.append(name)
-    _finish(cfg, model, out, done, time.perf_counter() - start, page=False)
+    _finish(cfg, model, out, done, time.perf_counter() - start, videos.path(next(iter(model.tasks))))
     return done
 
 
@@ -196,9 +196,12 @@ def write_pictures(result: Result, name: str, out: Path, cfg: DictConfig) -> Non
 
 
 def _finish(
-    cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, page: bool = True
+    cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, video: Path | None = None
 ) -> None:
-    """Write the page, the description of the tasks, and the record; a UserError if images were skipped."""
+    """Write the page, the description of the tasks, and the record; a UserError if images were skipped.
+
+    ``video``: what was written instead of the page's sheets, one of the videos.
+    """
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
@@ -206,13 +209,15 @@ def _finish(
         out / "run.json",
         record | {"model": model.about, "predicted": done.names, "seen": dict(done.seen), "skipped": skipped},
     )
-    if cfg.sheets and page:
-        write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
+    target = video or out
+    if cfg.sheets and video is None:
+        target = out / "index.html"
+        write_page(target, done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
         seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
         settings = "size=original, size=[H,W]" + (", mode=sliding" if isinstance(model, Model) else "")
         log.info("images: %s (settings: %s)", seen, settings)
-        log.info("%d images or frames in %.1f s; results in %s", done.seen.total(), seconds, out)
+        log.info("%d images or frames in %.1f s; results are in %s: open %s", done.seen.total(), seconds, out, target)
     if skipped:
         raise UserError(
             f"{len(skipped)} of {len(done.names) + len(skipped)} images were skipped: {shown(skipped.values(), '; ')}"
