@@ -1,8 +1,8 @@
 """Choose each network's norm and learning rate: ``python experiments/choose.py RUNS.csv CHOSEN.csv``.
 
-Reads ``runs.csv`` of the comparison of the search, writes a line for each run with its gain, the mean over tasks of
-the relative change against the same network at the default settings, and whether it is the best. With ``--settings CHOSEN.csv`` prints
-the settings of the chosen runs, a line for each network.
+Reads ``runs.csv`` of the comparison of the search, writes a line for each run with its gain, the mean over tasks of the
+relative change against the same network at the default settings, and whether it is the best. With
+``--settings CHOSEN.csv`` prints the settings of the chosen runs, a line for each network.
 """
 
 import re

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mtlsi_net
 from mtlsi_net.__main__ import commands
-from mtlsi_net.cli.entry import CONF, command_parts
+from mtlsi_net.cli.help import CONF, command_parts
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -57,7 +57,8 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         "`mtlsi-net train ...` is `python -m mtlsi_net.train ...`, and so for all others. Settings are `key=value`, groups "
-        "are `group=choice` ([all choices](groups.md)); `--help` prints what this page says.",
+        "are `group=choice` ([all choices](groups.md)); `--help` prints what this page says, and those settings of the chosen "
+        "groups that one changes most: `mtlsi-net train experiment=nyud_vitl --help`.",
     ]
     for name, purpose in commands().items():
         usage, chosen, settings = command_parts(name)

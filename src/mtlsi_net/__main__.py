@@ -5,7 +5,7 @@ import runpy
 import sys
 from importlib import resources
 
-from mtlsi_net.cli.entry import HELP
+from mtlsi_net.cli.help import HELP
 from mtlsi_net.core.errors import nearest_names
 
 

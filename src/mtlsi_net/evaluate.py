@@ -12,10 +12,10 @@ def main(cfg: DictConfig) -> float:
 
 
 def evaluate_one(cfg: DictConfig) -> float:
-    """Score one checkpoint; return its gain."""
+    """Score one checkpoint; return its skill."""
     from mtlsi_net.engine.evaluate import evaluate
 
-    return evaluate(cfg).gain
+    return evaluate(cfg).skill
 
 
 if __name__ == "__main__":

@@ -30,36 +30,36 @@ def main(cfg: DictConfig) -> float:
 
 
 def train_trial(cfg: DictConfig, command: str) -> float:
-    """Train one trial of a search; return its gain.
+    """Train one trial of a search; return its skill.
 
     Raises:
-        FailedTrial: it ended with an error, or without a gain; the search continues.
+        FailedTrial: it ended with an error, or without a skill; the search continues.
     """
     reason = ""
-    gain = math.nan
+    skill = math.nan
     try:
-        gain = start(resume_or_train, cfg, command)
+        skill = start(resume_or_train, cfg, command)
     except UserError as error:
         reason = str(error)
     except SystemExit as ended:
         if ended.code != 2:  # interrupted, or out of time
             raise
         reason = "its processes ended with code 2, see above"
-    if math.isnan(gain):
+    if math.isnan(skill):
         # outside the handlers: an error with a UserError as its context would end the command
-        raise FailedTrial(reason or "it has no gain: a score is not finite")
-    return gain
+        raise FailedTrial(reason or "it has no skill: a score is not finite")
+    return skill
 
 
 def train_one(cfg: DictConfig) -> float:
-    """Train one network; return its gain."""
+    """Train one network; return its skill."""
     from mtlsi_net.engine.train import train
 
-    return train(cfg).gain
+    return train(cfg).skill
 
 
 def resume_or_train(cfg: DictConfig, command: str | None = None) -> float:
-    """Train as far as that is still to be done in ``cfg.paths.run_dir``; return the gain."""
+    """Train as far as that is still to be done in ``cfg.paths.run_dir``; return the skill."""
     from mtlsi_net.engine.job import run_job
 
     return run_job(cfg, command)

@@ -14,6 +14,8 @@ from mtlsi_net.engine.build import build_tasks
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+FOLDER = ("data.root=/data", "data.size=[96,128]", "tasks.semseg.classes=[wall,oven]")
+"""Settings that experiments on one's own data have no defaults for."""
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
@@ -23,7 +25,8 @@ def choices(group):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_resolves_and_is_named_after_its_file(experiment):
-    cfg = compose_config(f"experiment={experiment}")
+    own = FOLDER if experiment.startswith("folder") else ()
+    cfg = compose_config(f"experiment={experiment}", *own)
     check_command("train", cfg)
     assert cfg.name == experiment
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # it composes alone
@@ -143,6 +146,28 @@ def test_the_lineages_recipe_is_pinned():
     assert weights == {"semseg": 1, "depth": 1, "normals": 10, "boundary": 50}
     assert cfg.task_weights.aux == 1.0
     assert list(cfg.data.size) == [448, 576]
+
+
+@pytest.mark.parametrize("experiment", ["folder", "folder_small"])
+def test_own_data_take_three_settings_and_nothing_that_is_missing_elsewhere(experiment):
+    cfg = compose_config(f"experiment={experiment}")
+    assert OmegaConf.missing_keys(cfg) == {word.partition("=")[0] for word in FOLDER}
+    assert cfg.optim.optimizer._target_ == "torch.optim.AdamW"
+    assert cfg.backbone.pretrained
+
+
+def test_own_data_on_a_cpu_are_trained_as_the_demo():
+    small, demo = compose_config("experiment=folder_small", *FOLDER), compose_config("experiment=rooms_demo")
+    for group in ("backbone", "model", "optim", "task_weights"):
+        ours, theirs = (OmegaConf.to_container(cfg[group]) for cfg in (small, demo))
+        assert ours == theirs, group
+    assert small.data.batch_size == demo.data.batch_size
+    assert small.trainer.accelerator == "cpu"
+    assert (cfg := compose_config("experiment=folder", *FOLDER)).trainer.accelerator == "auto"
+    assert (
+        cfg.backbone
+        == compose_config("backbone=vit_b", "backbone.drop_path_rate=0.15", *FOLDER, "data=folder").backbone
+    )
 
 
 def test_swin_uses_adamw_and_tuned_moves_all_its_parts():

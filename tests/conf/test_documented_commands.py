@@ -1,4 +1,4 @@
-"""Every command that README, documentation and experiments show, composed; those that other tests run are run there."""
+"""Every command that README, documentation, experiments and help show, composed; those that other tests run are run there."""
 
 import re
 import shlex
@@ -9,6 +9,8 @@ from helpers.documents import documents
 from helpers.miniature import compose_config
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
+
+from mtlsi_net.cli.help import help_text
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*documents(), *(ROOT / "experiments").glob("*/README.md"), *(ROOT / "experiments").glob("*/run.sh")]
@@ -36,14 +38,20 @@ FOUND = [
     for number, (module, words) in enumerate(commands(page.read_text()))
     if not any(own in " ".join(words) for own in (*OWN_FILES, "$"))
 ]
+EXAMPLES = [
+    pytest.param(module, words, id=f"help-{number}-{module}")
+    for name in sorted(path.stem for path in (ROOT / "conf").glob("[!_]*.yaml"))
+    for number, (module, words) in enumerate(commands(help_text(name).partition("Examples:")[2].partition("\n\n")[0]))
+]
 
 
 def test_commands_are_found():
     assert len(FOUND) > 70
+    assert len(EXAMPLES) == 3 * len(MODULES - {"_entry"})
     assert {own.values[0] for own in FOUND} <= MODULES
 
 
-@pytest.mark.parametrize(("module", "words"), FOUND)
+@pytest.mark.parametrize(("module", "words"), [*FOUND, *EXAMPLES])
 def test_every_command_composes(module, words):
     swept = [own for own in OverridesParser.create().parse_overrides(words) if own.is_sweep_override()]
     names = {own.key_or_group for own in swept}

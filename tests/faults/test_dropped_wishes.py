@@ -16,7 +16,7 @@ from mtlsi_net.lit.weighting import FixedWeights, UncertaintyWeights
 from mtlsi_net.models.encoder import TimmEncoder
 
 STOPPING = (
-    "_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/gain, mode: max, patience: 1, min_delta: 100"
+    "_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/skill, mode: max, patience: 1, min_delta: 100"
 )
 EARLY_STOPPINGS = {
     "a callback of one's own": [f"+callbacks.mine={{{STOPPING}}}"],

@@ -65,10 +65,10 @@ def test_weights_that_the_last_validation_scored_are_not_scored_again(data, tmp_
 
 def test_best_weights_that_a_validation_scored_are_not_scored_again(data, tmp_path, scored, monkeypatch):
     gains = iter([0.5, 0.1])  # the first validation is the best one
-    real = MultiTaskModule.gain
+    real = MultiTaskModule.skill
     monkeypatch.setattr(
         MultiTaskModule,
-        "gain",
+        "skill",
         lambda self, stage, estimate=False: (
             next(gains, 0.1) if estimate and stage == "val" else real(self, stage, estimate)
         ),

@@ -1,6 +1,7 @@
 """Files, commands and Python blocks that README and documentation show, for tests that run them."""
 
 import re
+import shlex
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -43,7 +44,7 @@ def documented_command(beginning: str, **places: object) -> list[str]:
     for name, place in places.items():
         assert f"/path/to/{name}" in line
         line = line.replace(f"/path/to/{name}", str(place))
-    return line.split()
+    return shlex.split(line)
 
 
 def run(cwd: Path, *arguments: str) -> "CompletedProcess[str]":

@@ -132,4 +132,4 @@ def test_a_checkpoint_is_evaluated_from_its_file_without_torchjd(data, tmp_path,
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
     ckpt = result.folder.checkpoints / "last.ckpt"
     cfg = compose_config(f"ckpt={ckpt}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
-    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-5)
+    assert evaluate(cfg).skill == pytest.approx(result.skill, abs=1e-5)

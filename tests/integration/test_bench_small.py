@@ -51,10 +51,13 @@ def test_start_up_is_compared_with_the_first_command(tmp_path, monkeypatch):
     assert_timings(rows)
 
 
-def test_rooms_of_every_size_are_rendered(tmp_path):
+def test_rooms_of_every_size_are_rendered(tmp_path, caplog):
+    caplog.set_level("INFO")
     rows = run("rooms", tmp_path, "images=1", "rooms.sizes=[[16,24],[32,48]]")
     assert [row["what"] for row in rows] == ["16x24", "32x48"]
     assert_timings(rows)
+    assert caplog.messages[-1].endswith(f": open {tmp_path / 'rooms.png'}")
+    assert (tmp_path / "rooms.png").is_file()
     with pytest.raises(UserError, match="images=0 is too small"):
         run("rooms", tmp_path, "images=0")
 

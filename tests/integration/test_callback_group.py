@@ -29,12 +29,12 @@ def test_early_stopping_ends_a_run_with_its_scores_and_record(data, tmp_path):
     result = train(configured(data, tmp_path, "callbacks=[default,early_stopping]", *worse))
     last = torch.load(result.folder.last, weights_only=True)
     assert last["global_step"] == 2, "the second validation is no better by 100"
-    assert set(json.loads(result.folder.metrics.read_text())) >= {"last", "best", "constant", "gain"}
+    assert set(json.loads(result.folder.metrics.read_text())) >= {"last", "best", "constant", "skill"}
     assert json.loads(result.folder.record.read_text())["seconds"]["fit"] > 0
     kept = OmegaConf.load(result.folder.config).callbacks
-    assert kept.early_stopping.monitor == "val/gain"
+    assert kept.early_stopping.monitor == "val/skill"
     assert kept.best_checkpoint.filename == "best_on_test"
-    assert run_job(configured(data, tmp_path, "callbacks=[default,early_stopping]", *worse)) == result.gain
+    assert run_job(configured(data, tmp_path, "callbacks=[default,early_stopping]", *worse)) == result.skill
 
 
 def test_what_others_write_is_there(data, tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_early_stopping_without_validations_is_refused_before_training(data, tmp
     [
         ("callbacks=[early_stopping]", r"lacks step_seeds, .*callbacks=\[default,early_stopping\]"),
         ("~callbacks.last_checkpoint", "lacks last_checkpoint"),
-        ("callbacks.best_checkpoint.monitor=val/depth/rmse", "keeps the highest gain"),
+        ("callbacks.best_checkpoint.monitor=val/depth/rmse", "keeps the highest skill"),
         ("+callbacks.best_checkpoint.nope=1", "nope is set, but ModelCheckpoint has no 'nope'"),
     ],
 )
@@ -74,10 +74,10 @@ def test_callbacks_that_cannot_work_are_refused(data, tmp_path, change, message)
 
 def test_a_configuration_from_before_callbacks_trains_as_it_did(data, tmp_path):
     cfg = configured(data, tmp_path / "now", steps=2)
-    gain = train(cfg).gain
+    skill = train(cfg).skill
     old = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     old.paths.run_dir = str(tmp_path / "old")
     del old["callbacks"], old["max_time"]
     old.trainer.precision = "auto"
-    assert train(old).gain == pytest.approx(gain, abs=1e-12)
+    assert train(old).skill == pytest.approx(skill, abs=1e-12)
     assert (tmp_path / "old" / "checkpoints" / "last.ckpt").is_file()

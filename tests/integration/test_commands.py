@@ -60,6 +60,7 @@ def test_boundary_scores_folders_and_names_what_is_missing(tmp_path):
         "summary.json",
         "precision_recall.png",
     }
+    assert done.stdout.strip().splitlines()[-1] == "everything is in out: open out/precision_recall.png"
     (tmp_path / "gt" / "c00_clean.png").unlink()
     done = run_command("mtlsi_net.boundary", *options, cwd=tmp_path)
     assert_one_line_error(done, "1 predictions have no ground truth (c00_clean)")
@@ -71,10 +72,15 @@ def test_verify_data_leaves_with_the_verdict(tmp_path):
     done = run_command("mtlsi_net.verify_data", *options, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "not comparable" in done.stdout
+    train = f"python -m mtlsi_net.train experiment=nyud_vitl data.root={data}"
+    last = done.stdout.strip().splitlines()[-1]
+    assert last == f"next: open {tmp_path / 'out' / 'samples.png'}, then train: {train}"
+    assert (tmp_path / "out" / "samples.png").is_file()
     (data / "depth" / "0002.npy").write_bytes(b"")
     done = run_command("mtlsi_net.verify_data", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert "depth/0002.npy" in done.stdout
+    assert done.stdout.strip().splitlines()[-1].startswith("next: correct what is listed as broken, then run the same")
 
 
 def test_data_without_mirrors_is_not_downloaded(tmp_path):

@@ -27,8 +27,9 @@ def test_blocks_are_found():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_of_a_page_runs_and_prints_what_it_says(page, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("photos").mkdir()
-    for path in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
+    for folder in ("photos", "kitchens/images"):
+        Path(folder).mkdir(parents=True)
+    for path in ("photo.jpg", "photos/1.jpg", "photos/2.jpg", "kitchens/images/1.jpg"):
         Image.effect_mandelbrot((90, 70), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path)
     write_clip("clip.mp4", frames=2)
     names = {"__name__": "page"}

@@ -1,9 +1,11 @@
 """What experiments/ promises: planned tables are current, and the scripts that read runs are right."""
 
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.run_folders import last_scores
@@ -151,3 +153,35 @@ def test_the_reading_marks_what_is_further_away_than_two_standard_deviations():
     assert "2.000 ± 1" in lines[2]
     assert "*" not in lines[3]
     assert lines[4].count("*") == len(reading.SCORES)
+
+
+def test_settings_are_chosen_by_the_mean_relative_change_against_each_networks_default():
+    script_ = script("choose.py")
+    train = "python -m mtlsi_net.train experiment=rooms_bench"
+    runs = pd.DataFrame(
+        [
+            (f"{train} model=plain optim.lr=0.001", 0.20, 0.50),
+            (f"{train} model=plain optim.lr=0.002", 0.22, 0.55),  # +10 %, -10 %
+            (f"{train} model=plain model.norm=layer", 0.21, 0.50),  # +5 %, 0 %
+            (f"{train} ablation=blocks_011 optim.lr=0.0005", 0.20, 0.40),
+            (f"{train} ablation=blocks_011 optim.lr=0.001", 0.40, 0.50),  # the default, and the best
+        ],
+        columns=["command", "semseg/mIoU", "depth/rmse"],
+    )
+    table = script_.choose(runs).set_index(["network", "norm", "lr"])
+    assert table["gain"].loc["model=plain", "batch", 0.002] == pytest.approx(0)
+    assert table["gain"].loc["model=plain", "layer", 0.001] == pytest.approx(2.5)
+    assert table["gain"].loc["ablation=blocks_011", "batch", 0.0005] == pytest.approx(-15)
+    chosen = table[table["chosen"]].index.tolist()
+    assert chosen == [("ablation=blocks_011", "batch", 0.001), ("model=plain", "layer", 0.001)]
+
+
+def test_nothing_made_from_the_photographs_is_tracked():
+    listed = subprocess.run(["git", "ls-files", "clothing"], cwd=FOLDER, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no checkout of git")
+    allowed = {".csv", ".md", ".json", ".sh", ".tex", ".yaml"}
+    pictures = {"scores.png"}  # charts of compare
+    assert [
+        name for name in listed.stdout.split() if Path(name).suffix not in allowed and Path(name).name not in pictures
+    ] == []

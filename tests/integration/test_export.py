@@ -165,6 +165,8 @@ def test_the_default_graph_takes_the_training_size(checkpoint, tmp_path, monkeyp
     exported(checkpoint, tmp_path / "n.onnx", "tasks=[depth]", "size=[128,192]")
     assert asked == [(False, (64, 80)), (True, (128, 192))]
     assert "takes images of batch 1, height 64, width 80" in caplog.text
+    predict = f"python -m mtlsi_net.predict ckpt={tmp_path / 'n.onnx'} input=IMAGE_OR_FOLDER"
+    assert caplog.messages[-1] == f"written: {tmp_path / 'n.onnx'}; predict with it: {predict}"
 
 
 def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_run_out_of_time_saves_and_goes_on(data, tmp_path):
     assert ended.value.code == 75
     assert RunFolder(tmp_path / "run").last.is_file()
     assert not RunFolder(tmp_path / "run").metrics.is_file()
-    assert run_job(job(data, tmp_path / "run")) == pytest.approx(train(job(data, tmp_path / "whole")).gain, abs=1e-12)
+    assert run_job(job(data, tmp_path / "run")) == pytest.approx(train(job(data, tmp_path / "whole")).skill, abs=1e-12)
 
 
 def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
@@ -47,7 +47,7 @@ def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
     assert folder.earlier.read_bytes() == old
     assert "holds an earlier run, whose last checkpoint is now earlier.ckpt" in caplog.text
     assert not folder.metrics.exists()
-    assert run_job(job(data, folder.root, "seed=1")) == pytest.approx(train(job(data, tmp_path / "b", "seed=1")).gain)
+    assert run_job(job(data, folder.root, "seed=1")) == pytest.approx(train(job(data, tmp_path / "b", "seed=1")).skill)
 
 
 def test_a_time_limit_has_one_form():

@@ -41,7 +41,7 @@ def test_tensorboard_has_curves_scores_and_pictures(data, tmp_path):
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1]
     final = events.Scalars("last/val/depth/rmse")[0].value
     assert final == pytest.approx(scores["last"]["val"]["depth"]["rmse"], rel=1e-6)
-    assert events.Scalars("gain")[0].value == pytest.approx(result.gain, rel=1e-6)
+    assert events.Scalars("skill")[0].value == pytest.approx(result.skill, rel=1e-6)
     pictures = events.Tags()["images"]
     assert {name.split("/")[1] for name in pictures if name.startswith("pictures_val/")} == {
         *("semseg", "depth", "normals", "boundary"),

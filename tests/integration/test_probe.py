@@ -77,11 +77,15 @@ def test_everything_is_measured_written_and_drawn(checkpoint, tmp_path):
     assert all(found["gradient_cosines"][t][t] == pytest.approx(1, abs=1e-4) for t in TASKS)
 
 
-def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path):
+def test_parts_that_a_network_lacks_are_named_not_measured(data, tmp_path, caplog):
+    caplog.set_level("INFO")
     checkpoint = trained(data, tmp_path / "run", "model=shared_encoder", "~tasks.boundary")
     found = probe.probe(probe_config(checkpoint, tmp_path / "probe"))
     parts = {"context influence", "token influence", "context transplant", "token transplant", "tokens", "gate"}
     assert set(found["skipped"]) == parts
+    picture = tmp_path / "probe" / "pictures" / "tasks.png"
+    assert picture.is_file()
+    assert caplog.messages[-1].endswith(f"results are in {tmp_path / 'probe'}: open {picture}")
     assert found["transplants"] == {}
     assert set(found["gradient_norms"]) == {"semseg", "depth", "normals"}
 

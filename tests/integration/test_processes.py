@@ -127,7 +127,7 @@ def test_every_number_of_processes_gives_the_same_scores(data, trained, alone, t
         exact = value.dtype.kind == "i"
         assert np.array_equal(sums.sums[key], value) if exact else np.allclose(sums.sums[key], value, 1e-9, 1e-9), key
     pictures = (Image.open(path / "pictures" / "val.png") for path in (tmp_path, folder))
-    assert len({picture.tobytes() for picture in pictures}) == 1, "the first images, whoever scored them"
+    assert len({picture.tobytes() for picture in pictures}) == 1, "the same images, whoever scored them"
 
 
 def command(data, cwd, *overrides, launcher=(), sweep=()):
@@ -146,6 +146,8 @@ def only_run(cwd):
 def assert_one_complete_run(folder, done):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything about this run is in") == 1
+    inside = folder.relative_to(folder.parents[2])
+    assert done.stdout.count(f"predict with it: python -m mtlsi_net.predict ckpt={inside} input=IMAGE_OR_FOLDER\n") == 1
     names = {"config.yaml", "metrics.json", "metrics.csv", "run.json", "table.md", "per_image.npz", "classes.csv"}
     assert {path.name for path in folder.iterdir()} == names | {
         "checkpoints",
@@ -192,7 +194,7 @@ def test_the_jobs_of_a_sweep_train_one_after_the_other_in_two_processes(data, tm
     jobs = [path for path in only_run(tmp_path).iterdir() if path.is_dir() and path.name != ".submitit"]
     assert len(jobs) == 2
     for job in jobs:
-        assert json.loads((job / "metrics.json").read_text())["gain"] is not None
+        assert json.loads((job / "metrics.json").read_text())["skill"] is not None
         assert json.loads((job / "run.json").read_text())["hardware"]["processes"] == 2
 
 

@@ -150,7 +150,7 @@ def test_other_micro_batches_take_the_remaining_samples_in_the_same_steps(data, 
     run_job(job(data, run.root, "data.micro_batch=1"))
     assert ids == {key: expected[key] for key in range(step, STEPS)}
     assert curves(run.root, "lr-SGD") == curves(folder, "lr-SGD")
-    for name in ("train/loss", "val/gain"):  # at the same steps, validations too
+    for name in ("train/loss", "val/skill"):  # at the same steps, validations too
         assert curves(run.root, name)[name] == pytest.approx(curves(folder, name)[name], rel=1e-3)
     torch.testing.assert_close(weights(run.root), weights(folder), rtol=1e-3, atol=1e-4)
 
@@ -194,7 +194,7 @@ def test_a_run_continues_in_two_processes(data, whole, tmp_path):
     assert done.stdout.count("not bit-exact: trainer.devices 1 -> 2, trainer.strategy auto -> ddp") == 1
     assert resumed(run) == [{"step": 3, "changed": {"trainer.devices": [1, 2], "trainer.strategy": ["auto", "ddp"]}}]
     assert curves(run.root, "lr-SGD") == curves(whole[0], "lr-SGD")
-    for name in ("train/loss", "val/gain"):
+    for name in ("train/loss", "val/skill"):
         assert curves(run.root, name)[name] == pytest.approx(curves(whole[0], name)[name], rel=1e-3)
 
 

@@ -105,11 +105,14 @@ def test_the_documented_command(nyud, tmp_path):
     assert list((tmp_path / "outputs" / "cache" / "digests").iterdir())
 
 
-def test_every_class_is_printed_on_request(nyud, tmp_path, capsys):
+def test_every_class_is_printed_on_request(nyud, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
     scored(nyud, nyud.saved["ours"], tmp_path / "a")
     assert "night stand" not in capsys.readouterr().out
     scored(nyud, nyud.saved["ours"], tmp_path / "b", "print_classes=true")
     assert "night stand" in capsys.readouterr().out
+    next_step = f"compare them: python -m mtlsi_net.compare runs='[{tmp_path / 'b'},OTHER_RUN]'"
+    assert caplog.messages[-1].endswith(next_step)
 
 
 def test_held_out_images_can_be_scored(nyud, peers, tmp_path, monkeypatch):

@@ -46,9 +46,9 @@ def test_a_search_lists_failed_trials_and_a_repeat_trains_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ended", "reason"), [(UserError("wrong"), "wrong"), (SystemExit(2), "code 2"), (None, "gain")]
+    ("ended", "reason"), [(UserError("wrong"), "wrong"), (SystemExit(2), "code 2"), (None, "skill")]
 )
-def test_a_trial_without_a_gain_is_one_that_failed(monkeypatch, ended, reason):
+def test_a_trial_without_a_skill_is_one_that_failed(monkeypatch, ended, reason):
     def start(*_):
         if ended is not None:
             raise ended

@@ -50,6 +50,8 @@ def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
     done, jobs = sweep(data, tmp_path, "seed=1,2")
     assert done.returncode == 0, done.stderr
     assert set(jobs) == {"1", "2"}
+    next_step = "compare the runs: python -m mtlsi_net.compare runs=outputs/nyud_overfit/sweep_s"
+    assert done.stdout.strip().splitlines()[-1] == next_step
     before = {seed: metrics(folder) for seed, folder in jobs.items()}
     written = (jobs["1"] / "metrics.json").stat().st_mtime_ns
     (jobs["2"] / "metrics.json").unlink()
@@ -58,7 +60,7 @@ def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
     assert done.returncode == 0, done.stderr
     assert set(again) == {"1", "2", "3"}
     assert again.items() >= jobs.items()
-    assert f"{jobs['1'].name} is finished and stays as it is, gain {before['1']['gain']}" in done.stdout
+    assert f"{jobs['1'].name} is finished and stays as it is, skill {before['1']['skill']}" in done.stdout
     assert (jobs["1"] / "metrics.json").stat().st_mtime_ns == written
     assert f"{jobs['2'].name} was interrupted; resuming from its last.ckpt" in done.stdout
     assert metrics(jobs["2"])["last"] == before["2"]["last"]
@@ -69,7 +71,7 @@ def test_two_jobs_at_once_share_the_cores(data, tmp_path):
     done, jobs = sweep(data, tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", threads=None)
     assert done.returncode == 0, done.stderr
     for seed, folder in jobs.items():
-        assert metrics(folder)["gain"] is not None
+        assert metrics(folder)["skill"] is not None
         record = json.loads((folder / "run.json").read_text())
         assert record["hardware"]["threads"] == max(1, record["hardware"]["cores"] // 2)
         assert record["command"].startswith("python -m mtlsi_net.train experiment=nyud_overfit")
@@ -126,7 +128,7 @@ def test_a_half_finished_job_goes_on_with_its_optimiser_and_keeps_its_history(da
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run_job(job(data, tmp_path / "half", *options))
     assert not (tmp_path / "half" / "metrics.json").exists()
-    assert run_job(job(data, tmp_path / "half", *options)) == pytest.approx(whole.gain, abs=1e-4)
+    assert run_job(job(data, tmp_path / "half", *options)) == pytest.approx(whole.skill, abs=1e-4)
     ours, theirs = (
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("half", "whole")
     )
@@ -142,7 +144,7 @@ def finished(data, tmp_path):
     """Return the folder of a job as if it had run."""
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(resolved(job(data, tmp_path))))
-    (tmp_path / "metrics.json").write_text('{"gain": 0.25}')
+    (tmp_path / "metrics.json").write_text('{"skill": 0.25}')
     return tmp_path
 
 
@@ -152,9 +154,11 @@ def resolved(cfg):
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-def test_a_finished_jobs_gain_is_returned_wherever_data_and_folders_went(data, finished):
+def test_a_finished_jobs_skill_is_returned_wherever_data_and_folders_went(data, finished):
     assert run_job(job(data, finished, "paths.data_dir=/elsewhere", "data.num_workers=3", "logger=wandb")) == 0.25
-    (finished / "metrics.json").write_text('{"gain": null}')
+    (finished / "metrics.json").write_text('{"gain": 0.5}')  # as earlier versions called it
+    assert run_job(job(data, finished)) == 0.5
+    (finished / "metrics.json").write_text('{"skill": null}')
     assert run_job(job(data, finished)) != run_job(job(data, finished)), "NaN"
 
 

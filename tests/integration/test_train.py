@@ -76,7 +76,7 @@ def test_the_run_folder_is_complete(run, data):
 
 def test_metrics_are_nested_and_cover_every_task(run):
     metrics = json.loads(run.folder.metrics.read_text())
-    assert set(metrics) == {"last", "best", "constant", "model", "gain"}
+    assert set(metrics) == {"last", "best", "constant", "model", "skill"}
     main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean"}
     main["boundary"] = "odsF_partial"  # not the whole official list
     for stage in ("val", "train"):
@@ -117,7 +117,7 @@ def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_pa
     ours = json.loads(evaluation("without=[depth]").folder.metrics.read_text())["last"]["val"]
     theirs = json.loads(run.folder.metrics.read_text())["last"]["val"]
     assert ours == {name: scores for name, scores in theirs.items() if name != "depth"}
-    assert math.isnan(evaluation("data.allow_missing=true").gain)
+    assert math.isnan(evaluation("data.allow_missing=true").skill)
 
 
 def test_same_seed_same_weights_and_metrics(data, tmp_path):
@@ -160,13 +160,16 @@ def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path
 
 
 @pytest.mark.parametrize("model", BASELINES)
-def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model):
+def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model, caplog):
     overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.head_dim")]
     two_tasks = ("~tasks.normals", "~tasks.boundary", "backbone.name=test_convnext")
     result = train(compose_config(*overrides, f"model={model}", "task_weights.aux=1.0", *two_tasks))
     checkpoint = result.folder.checkpoints / "last.ckpt"
     cfg = compose_config(f"ckpt={checkpoint}", f"paths.run_dir={tmp_path / 'again'}", name="evaluate")
-    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-4)
+    caplog.set_level("INFO")
+    assert evaluate(cfg).skill == pytest.approx(result.skill, abs=1e-4)
+    next_step = f"compare them: python -m mtlsi_net.compare runs='[{tmp_path / 'again'},OTHER_RUN]'"
+    assert caplog.messages[-1].endswith(next_step)
 
 
 def test_averaged_weights_are_reported_beside_raw_ones(data, tmp_path):
@@ -199,12 +202,12 @@ def test_a_better_earlier_checkpoint_is_reported_as_best(data, tmp_path, monkeyp
     def earlier_is_better(self, stage, estimate=False):  # noqa: ARG001 - the method's signature
         return -float(self.global_step)
 
-    monkeypatch.setattr(MultiTaskModule, "gain", earlier_is_better)
+    monkeypatch.setattr(MultiTaskModule, "skill", earlier_is_better)
     result = short_run(data, tmp_path, "trainer.max_steps=3", "trainer.val_check_interval=1", "optim.lr=0.05")
     metrics = json.loads(result.folder.metrics.read_text())
     assert metrics["best"]["step"] == 1
     assert metrics["best"]["val"] != metrics["last"]["val"]
-    assert result.gain == -3
+    assert result.skill == -3
 
 
 def test_a_non_finite_loss_names_task_and_images_and_keeps_the_checkpoint(data, tmp_path, monkeypatch):
@@ -291,4 +294,4 @@ def test_pascal_with_a_label_of_people_missing_here_and_there_trains_and_is_eval
     cfg = compose_config(
         f"ckpt={result.folder.checkpoints / 'last.ckpt'}", f"paths.run_dir={tmp_path}/e", name="evaluate"
     )
-    assert evaluate(cfg).gain == pytest.approx(result.gain, abs=1e-4)
+    assert evaluate(cfg).skill == pytest.approx(result.skill, abs=1e-4)

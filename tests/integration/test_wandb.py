@@ -47,7 +47,7 @@ def test_scores_stand_under_names_that_sort_and_in_the_summary(folder):
     assert summary["last/val/semseg/mIoU"] == pytest.approx(metrics["last"]["val"]["semseg"]["mIoU"])
     assert summary["best/val/depth/rmse"] == pytest.approx(metrics["best"]["val"]["depth"]["rmse"])
     assert summary["constant/val/normals/mean"] == pytest.approx(metrics["constant"]["val"]["normals"]["mean"])
-    assert summary["gain"] == pytest.approx(metrics["gain"])
+    assert summary["skill"] == pytest.approx(metrics["skill"])
 
 
 def test_pictures_are_panels_and_classes_are_masks(folder):

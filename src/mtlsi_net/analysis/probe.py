@@ -193,10 +193,11 @@ def probe(cfg: DictConfig) -> dict[str, Any]:
 
     _write(results, folder.root)
     write_json(folder.record, describe_scores(restored.run, restored.data, restored.tasks, {}))
-    draw_matrices(results, folder.pictures / "tasks.png")
+    picture = folder.pictures / "tasks.png"
+    draw_matrices(results, picture)
     for label, reason in results["skipped"].items():
         log.info("%s not measured: %s", label, reason)
-    log.info("probed %s on %d images: %s", cfg.ckpt, results["images"], folder.root)
+    log.info("probed %s on %d images; results are in %s: open %s", cfg.ckpt, results["images"], folder.root, picture)
     return results
 
 

@@ -73,7 +73,7 @@ class Report:
         print(self.title, frame.to_string(), sep="\n")
         for name, meaning in self.record.get("meaning", {}).items():
             print(f"{name}: {meaning}")
-        log.info("tables, plot and record are in %s", folder)
+        log.info("tables, plot and record are in %s: open %s", folder, folder / f"{what}.png")
 
 
 def timings(what: str, seconds: pd.DataFrame, meaning: str, settings: Mapping[str, Any]) -> Report:

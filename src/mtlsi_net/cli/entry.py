@@ -1,37 +1,28 @@
-"""Entry point of all commands: help, renamed choices, one-line errors."""
+"""Entry point of all commands: renamed choices, one-line errors."""
 
 import re
 import signal
 import sys
-import textwrap
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
 from omegaconf import DictConfig
 
+from mtlsi_net.cli.help import HELP, command_parts, help_text
 from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.cli.words import hydra_words
 from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
 from mtlsi_net.core.memory import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_broken_connection, is_rank_zero, process_info
-from mtlsi_net.core.renamed import CHOICES, OPTIONS
+from mtlsi_net.core.renamed import CHOICES, OPTIONS, current_metric
 
-CONF = Path(str(resources.files("mtlsi_net.conf")))
-HELP = ("--help", "-h")
 CONFIG_DIR = ("--config-dir", "-cd")
-WIDTH = 120
 TASK_SET_HEADER = "# @package tasks"
-
-FOOTER = """--cfg job shows the whole configuration as these words compose it; --hydra-help explains what Hydra itself can do.
-"""
 
 
 def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
@@ -49,7 +40,7 @@ def run_command(name: str, function: Callable[[DictConfig], object]) -> None:
     config_dirs = [after for word, after in pairwise(words) if word in CONFIG_DIR]
     config_dirs += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
     if any(word in HELP for word in words):
-        print(help_text(name, config_dirs))
+        print(help_text(name, config_dirs, words))
         return
     with user_errors():
         check_config_dirs(config_dirs)
@@ -156,8 +147,11 @@ def check_config_dirs(folders: Iterable[str]) -> None:
 
 
 def current_option(command: str, word: str) -> str:
-    """Return ``option=value`` with the option's name of today; a notice says so if it is another."""
+    """Return ``option=value`` with the names of today of option and monitored metric; a notice says so if one is another."""
     former, equals, value = word.partition("=")
+    if former.endswith(".monitor") and current_metric(value) != value:
+        print(f"note: {word} is now {former}={current_metric(value)}", file=sys.stderr)
+        return f"{former}={current_metric(value)}"
     name = OPTIONS.get(command, {}).get(former)
     if name is None or not equals:
         return word
@@ -173,49 +167,3 @@ def current_choices(word: str) -> str:
         if count:
             print(f"note: {group}={former} is now {group}={name}, the same network", file=sys.stderr)
     return f"{group}{equals}{value}"
-
-
-def help_text(name: str, config_dirs: Sequence[str] = ()) -> str:
-    """Return usage, groups with their choices, and settings with their comments, of an entry point.
-
-    ``config_dirs`` are folders of further choices, as ``--config-dir`` names them.
-    """
-    known = defaultdict(list)
-    for folder in (CONF, *map(Path, config_dirs)):
-        for file in sorted(folder.rglob("[!_]*.yaml")):
-            known[file.parent.relative_to(folder).as_posix()].append(file.stem)
-    usage, chosen, settings = command_parts(name)
-    options = [group for group in known if group not in chosen and group.partition("/")[0] in chosen]
-    lines = [f"{group}={chosen.get(group, '...')}: {', '.join(known[group])}" for group in (*chosen, *options)]
-    parts = [usage]
-    if lines:
-        wrapped = (textwrap.fill(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) for line in lines)
-        parts.append("\n".join(["Groups, and what they are set to (group=choice):", "", *wrapped]))
-    return "\n\n".join([*parts, "Settings (key=value):", *settings, FOOTER])
-
-
-def command_parts(name: str) -> tuple[str, dict[str, str], list[str]]:
-    """Return usage, group -> choice, and texts of settings of a configuration file and of those it builds on."""
-    text = (CONF / f"{name}.yaml").read_text()
-    keys = [key for key, _ in yaml.compose(text).value]
-    ends = [key.start_mark.index for key in keys[1:]] + [len(text)]
-    chosen: dict[str, str] = {}
-    settings: list[str] = []
-    for entry in yaml.load(text, yaml.BaseLoader)["defaults"]:  # BaseLoader: every value stays a string
-        if isinstance(entry, dict):
-            chosen |= {
-                group.removeprefix("optional "): choice
-                for group, choice in entry.items()
-                if not group.startswith("override ")
-            }
-        elif entry != "_self_":
-            _, inherited, texts = command_parts(entry)
-            chosen |= inherited
-            settings += texts
-    own = "".join(
-        text[key.start_mark.index : end]
-        for key, end in zip(keys, ends, strict=True)
-        if key.value not in ("defaults", "hydra")
-    )
-    usage = text[: keys[0].start_mark.index].replace("# ", "").strip()
-    return usage, chosen, [*settings, own.strip()] if own else settings

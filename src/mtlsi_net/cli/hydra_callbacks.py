@@ -18,6 +18,7 @@ from mtlsi_net.cli.joblib_jobs import wait_for_jobs_after_signals
 from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.cli.sweeps import check_launcher, is_search
 from mtlsi_net.core import ranks
+from mtlsi_net.core.commands import command_line
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import choose_folder
@@ -115,7 +116,7 @@ class ListFailedJobs(Callback):
             sys.exit(2)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
-        """List the failed jobs."""
+        """List the failed jobs; without one, name the command that compares the runs."""
         count = self._list(config)
         if count and not is_search(config.hydra):
             print(
@@ -123,6 +124,8 @@ class ListFailedJobs(Callback):
                 file=sys.stderr,
             )
             sys.exit(1)
+        if "sweep" in config:
+            log.info("compare the runs: %s", command_line("compare", f"runs={config.hydra.sweep.dir}"))
 
     def _list(self, config: DictConfig) -> int:
         """Log the jobs that failed since the start; return how many they are."""

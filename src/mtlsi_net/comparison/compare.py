@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Printed
 
 from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
@@ -92,8 +93,10 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
         first = members[0].first
         tested = first.stage == "val" and entry(first.config, "data", "test_split", default=True)  # older: not recorded
         chosen = " chosen on the test set" if cfg.weights == "best" and tested else ""
+        names = {str(group.first.config.get("name")) for group in members}
+        of = f" of {names.pop()}" if len(names) == 1 else ""
         notes = [
-            f"scores of {WEIGHTS[cfg.weights]}{chosen}; runs that differ only in {', '.join(SAME_ROW)} share a row"
+            f"scores of {WEIGHTS[cfg.weights]}{chosen}{of}; runs that differ only in {', '.join(SAME_ROW)} share a row"
         ]
         if not members[0].known:
             notes.append("run.json does not identify the data (no digests); these rows may come from different data")
@@ -133,7 +136,8 @@ def _published(
 def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
     for table in tables:
         cells = our_cells(table, sizes=False)  # a terminal is narrow
-        printed = Printed(*cells.columns, title=table.title)
+        names = Column("", overflow="fold")  # rather on several lines than cut off
+        printed = Printed(names, *cells.columns[1:], title=table.title)
         for row in cells.itertuples(index=False):
             printed.add_row(*row)
         Console().print(printed)

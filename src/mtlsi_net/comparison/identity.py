@@ -126,14 +126,15 @@ def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
             skipped.append(SkippedRun(run.name, f"same settings, data and seed ({seed}) as {first.name}; counted once"))
     members = [tuple(seeds.values()) for seeds in groups.values()]
     labels = _labels([runs[0] for runs in members])
-    return _distinguish([Group(label, runs) for label, runs in zip(labels, members, strict=True)]), skipped
+    named = _distinguish([Group(label, runs) for label, runs in zip(labels, members, strict=True)])
+    return _without_shared_name(named), skipped
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Return each configuration's name and the overrides of its command that not all commands have."""
     words = [_overrides(run) for run in runs]
     common = set.intersection(*map(set, words)) if words else set()
-    names = (str(run.config.get("name", "run")) for run in runs)
+    names = map(_name, runs)
     return [
         " ".join([name, *(w for w in run_words if w not in common)])
         for name, run_words in zip(names, words, strict=True)
@@ -181,6 +182,23 @@ def _distinguish(groups: list[Group]) -> list[Group]:
         taken.add(label)
         named.append(replace(group, label=label))
     return named
+
+
+def _without_shared_name(groups: list[Group]) -> list[Group]:
+    """Return the groups without the name in labels that say more, if all have the same: rows are named by what differs."""
+    names = {_name(group.first) for group in groups}
+    if len(names) != 1:
+        return groups
+    start = f"{names.pop()} "
+    rest = [group.label.removeprefix(start) for group in groups]
+    return [
+        replace(group, label=label if label[0] not in "#(" else group.label)
+        for group, label in zip(groups, rest, strict=True)
+    ]
+
+
+def _name(run: Run) -> str:
+    return str(run.config.get("name", "run"))
 
 
 def _as_override(name: str, _: Any, value: Any) -> str:  # noqa: ANN401 - any setting

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import accumulate, takewhile
@@ -34,7 +35,10 @@ JPEG_QUALITY = 80
 IMAGE_FILES = ("images/{}.png", "images/{}.jpg", "JPEGImages/{}.jpg")
 """Where data sets of this suite's layouts keep an image."""
 
-ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.24, 2.0, 2.6
+LINE_INCHES, PANEL_INCHES, LETTER_INCHES = 0.15, 2.0, 0.066
+"""Of ``scores.png``: height of a line of a row's label, width of a panel, width of a letter of a label."""
+LABEL_LETTERS = 36
+"""Longest line of a row's label; longer labels take several."""
 
 
 def write_page(
@@ -129,29 +133,42 @@ def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
         old.unlink()
     for table in tables:
         ending = f"_{table.number}" if table.number > 1 else ""
-        _draw(table).savefig(folder / f"scores{ending}.png", dpi=110)
+        draw_scores(table).savefig(folder / f"scores{ending}.png", dpi=110)
 
 
-def _draw(table: Table) -> Figure:
-    """Return one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines."""
+def draw_scores(table: Table) -> Figure:
+    """Return one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines.
+
+    Long labels and titles take several lines, and the figure is as large as they need.
+    """
     groups, rows = table.groups[::-1], table.of_kind("ours")[::-1]
     names = [*table.columns, *[GAIN] * any(table.gains[group.label].seeds for group in groups)]
-    size = (LABEL_INCHES + PANEL_INCHES * len(names), 1.1 + ROW_INCHES * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
+    labels = [textwrap.fill(label, LABEL_LETTERS, break_on_hyphens=False) for label in row_labels(list(rows["label"]))]
+    lines = [line for label in labels for line in label.splitlines()]
+    width = 0.4 + LETTER_INCHES * max(map(len, lines)) + PANEL_INCHES * len(names)
+    legend = "rings: runs; dots: mean over seeds; lines: 95 % over images"
+    title = "\n".join(textwrap.fill(part, int(width / LETTER_INCHES * 0.85)) for part in (table.title, legend))
+    height = 0.9 + LINE_INCHES * (len(title.splitlines()) + len(lines) + len(labels))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    heights = [len(label.splitlines()) + 1 for label in labels]
+    middles = [sum(heights[:row]) + heights[row] / 2 for row in range(len(labels))]
     for axis, name in zip(axes, names, strict=True):
         seeds = [seeds_of(group, table.gains, name) for group in groups]
-        _panel(axis, seeds, rows[[f"{name}_low", f"{name}_high"]], factor=100 if name == GAIN else 1)
-        axis.set_title(table.headings.get(name, "multi-task gain, %"), fontsize=9)
+        _panel(axis, middles, seeds, rows[[f"{name}_low", f"{name}_high"]], factor=100 if name == GAIN else 1)
+        axis.set_title(table.headings.get(name, "multi-task gain, %").replace(" ", "\n", 1), fontsize=9)
     if names[-1] == GAIN:
         axes[-1].axvline(0, color="black", linewidth=0.8)
-    axes[0].set_yticks(range(len(rows)), row_labels(list(rows["label"])), fontsize=8)
-    figure.suptitle(f"{table.title}: runs (rings), mean over seeds (dots), 95 % over images (lines)", fontsize=9)
+    axes[0].set_yticks(middles, labels, fontsize=8)
+    axes[0].set_ylim(0, sum(heights))
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
-def _panel(axis: Axes, values: Sequence[Sequence[float]], intervals: pd.DataFrame, factor: float) -> None:
-    for y, (scores, interval) in enumerate(zip(values, intervals.to_numpy(float), strict=True)):
+def _panel(
+    axis: Axes, places: Sequence[float], values: Sequence[Sequence[float]], intervals: pd.DataFrame, factor: float
+) -> None:
+    for y, scores, interval in zip(places, values, intervals.to_numpy(float), strict=True):
         if scores:
             scores = [factor * value for value in scores]
             axis.plot(factor * interval, (y, y), color="tab:blue", alpha=0.35, linewidth=2)
@@ -159,6 +176,7 @@ def _panel(axis: Axes, values: Sequence[Sequence[float]], intervals: pd.DataFram
             axis.plot(sum(scores) / len(scores), y, "o", markersize=4, color="tab:blue")
     axis.grid(alpha=0.3)
     axis.tick_params(axis="x", labelsize=8)
+    axis.locator_params(axis="x", nbins=4)
 
 
 def row_labels(labels: Sequence[str]) -> list[str]:

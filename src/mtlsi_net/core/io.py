@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from mtlsi_net.core.renamed import current_metric
+
 
 @contextmanager
 def atomic_file(path: Path, keep: Path | None = None, *, durable: bool = True) -> Iterator[IO[bytes]]:
@@ -78,12 +80,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]])
 
 
 def read_history(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV of logged metrics without their empty cells; an incomplete last line is dropped."""
+    """Return the rows of a CSV of logged metrics without their empty cells; an incomplete last line is dropped.
+
+    Metrics have their names of today.
+    """
     if not path.is_file():
         return []
     text = path.read_text()
     lines = text[: text.rfind("\n") + 1].splitlines()
-    rows = [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(lines)]
+    rows = [
+        {current_metric(key): value for key, value in row.items() if key and value} for row in csv.DictReader(lines)
+    ]
     return [row for row in rows if "step" in row]
 
 

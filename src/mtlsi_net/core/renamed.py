@@ -1,5 +1,6 @@
-"""Tables of renamed classes, keywords and choices, so that checkpoints, configurations and sweeps of earlier versions work."""
+"""Tables of renamed classes, keywords, metrics and choices: checkpoints, settings and sweeps of earlier versions work."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,9 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Group -> choice of earlier versions -> of this one."""
 
+METRICS: Mapping[str, str] = {"gain": "skill"}
+"""Logged metric of earlier versions, also after a stage as in ``val/gain`` -> of this one."""
+
 _GROUPS = {"tasks": "task_set"}
 _SETTINGS = {"keep": "tasks"}
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -67,7 +71,7 @@ def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
         node: mappings, lists and plain values, as files hold them; left as it is.
     """
     if isinstance(node, Mapping):
-        values = {key: _target(key, modernize(value)) for key, value in node.items()}
+        values = {key: _current_value(key, modernize(value)) for key, value in node.items()}
         target = str(values.get("_target_"))
         keywords = KEYWORDS.get(target, {})
         return {**ADDED.get(target, {}), **{keywords.get(key, key): value for key, value in values.items()}}
@@ -76,5 +80,22 @@ def modernize(node: Any) -> Any:  # noqa: ANN401 - any part of a configuration
     return node
 
 
-def _target(key: Any, value: Any) -> Any:  # noqa: ANN401
+def current_metric(name: str) -> str:
+    """Return the name of today of a logged metric, such as ``val/gain``."""
+    stage, slash, metric = name.rpartition("/")
+    return name if "/" in stage else f"{stage}{slash}{METRICS.get(metric, metric)}"
+
+
+def current_states(states: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the callback states of a checkpoint under the keys of today: Lightning's keys name what is monitored."""
+
+    def current(match: re.Match[str]) -> str:
+        return f"'monitor': '{current_metric(match[1])}'"
+
+    return {re.sub("'monitor': '([^']*)'", current, key): state for key, state in states.items()}
+
+
+def _current_value(key: Any, value: Any) -> Any:  # noqa: ANN401
+    if key == "monitor" and isinstance(value, str):
+        return current_metric(value)
     return TARGETS.get(value, value) if key in ("_target_", "target") and isinstance(value, str) else value

@@ -28,7 +28,7 @@ class RunFolder:
         self.root = root
         self.config = root / "config.yaml"  # resolved
         self.record = root / "run.json"  # command, commit, seed, versions, hardware, durations
-        self.metrics = root / "metrics.json"  # last, best, constant (stage -> task -> metric), model and gain
+        self.metrics = root / "metrics.json"  # last, best, constant (stage -> task -> metric), model and skill
         self.table = root / "table.md"  # the main metrics
         self.classes = root / "classes.csv"  # IoU of every class, of tasks that have classes
         self.confusion = root / "confusion"  # matrices of tasks that have classes, as CSV and picture

@@ -1,20 +1,32 @@
 """Reader and data module for custom data in the NYUDv2 layout, with settings for other encodings of labels."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlsi_net.core.errors import choose
+from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.encoding import Encoding, read_palette
+from mtlsi_net.data.images import SUFFIXES
 from mtlsi_net.data.nyud import FILES, NYUDLayoutDataModule, NYUDLayoutReader
+from mtlsi_net.data.reader import names_in
+from mtlsi_net.data.transforms import IMAGE
 
 SETTINGS = ("depth_scale", "zero_based", "palette", "binary_max")
 """Settings that say how labels are stored."""
 
 
 class FolderReader(NYUDLayoutReader):
-    """Reader of one's own data; ``encodings``: task -> how its label files store values, where not as NYUDv2's do."""
+    """Reader of one's own data; ``encodings``: task -> how its label files store values, where not as NYUDv2's do.
+
+    Images have any of ``SUFFIXES``, unless ``files`` names one.
+    """
+
+    how_to_get = (
+        "data.root is a folder with images/, one folder of labels for each task, and the ids in gt_sets/train.txt and val.txt "
+        "(docs/guides/own-data.md)"
+    )
 
     def __init__(
         self,
@@ -27,6 +39,34 @@ class FolderReader(NYUDLayoutReader):
     ) -> None:
         super().__init__(root, specs, allow_missing=allow_missing, files=files)
         self.encodings = dict(encodings or {})
+        self.any_suffix = IMAGE not in (files or {})
+        self._images: dict[Path, dict[str, list[str]]] = {}
+
+    def files(self, name: str, sample_id: str) -> list[Path]:
+        """Return the file of ``image`` or of a task.
+
+        Raises:
+            UserError: several images have this id.
+        """
+        files = super().files(name, sample_id)
+        if name != IMAGE or not self.any_suffix:
+            return files
+        standard = files[0]
+        names = self._image_names(standard.parent).get(standard.stem, [])
+        if len(names) > 1:
+            text = f"{standard.parent}: {' and '.join(names)} have the same id; keep one, or choose a suffix, for example"
+            raise UserError(f"{text} +data.files.image=[{self.layout[IMAGE][0]},{Path(names[0]).suffix}]")
+        return [standard.with_name(names[0])] if names else files
+
+    def _image_names(self, folder: Path) -> dict[str, list[str]]:
+        """Return name without suffix -> names of the image files in a folder, which is listed once."""
+        if not self._images.get(folder):  # empty: a drive that may come back
+            found = defaultdict(list)
+            for path in map(Path, sorted(names_in(folder))):
+                if path.suffix.lower() in SUFFIXES:
+                    found[path.stem].append(path.name)
+            self._images[folder] = dict(found)
+        return self._images[folder]
 
     def encoding(self, name: str) -> Encoding:
         """Return how a task's label files store values."""

@@ -12,6 +12,8 @@ from mtlsi_net.core.errors import UserError
 
 Pixels = NDArray[np.uint8]
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+"""Suffixes, in lower case, of images that are looked for in a folder; a file passed by name is read whatever its suffix."""
 MAX_MEGAPIXELS = 200.0
 PAPER = (255, 255, 255)
 """Background of transparent pictures."""

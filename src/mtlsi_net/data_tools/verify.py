@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
+from mtlsi_net.core.commands import command_line, data_words
 from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
@@ -36,7 +37,7 @@ from mtlsi_net.data.transforms import IMAGE
 from mtlsi_net.data_tools import findings as checks
 from mtlsi_net.data_tools.inspect import ImageFacts, inspect_sample
 from mtlsi_net.engine.build import build_tasks
-from mtlsi_net.engine.pictures import draw_grid, label_pictures
+from mtlsi_net.engine.pictures import write_labels
 from mtlsi_net.engine.record import describe_run, digest_cache
 from mtlsi_net.tasks.base import Task
 
@@ -45,6 +46,14 @@ VERDICTS = {
     Level.DIFFERS: "usable, but not comparable with published numbers",
     Level.BROKEN: "broken",
 }
+SAMPLES = "samples.png"
+RECIPES = {
+    "data=nyud": "experiment=nyud_vitl",
+    "data=pascal": "experiment=pascal_vitl",
+    "data=nyuv2_mtan": "experiment=nyuv2_mtan",
+    "data=cityscapes_mtan": "experiment=cityscapes_mtan",
+}
+"""Words of this command -> those with which one trains on the data."""
 LINES_SHOWN = 20
 CLASSES_SHOWN = 60
 DARK = 32
@@ -76,12 +85,12 @@ def verify(cfg: DictConfig) -> VerifyResult:
     reader, findings = _open(module, official)
     ids = listed_ids(reader)
     facts = map_in_processes(partial(inspect_sample, reader), ids, cfg.workers)
-    images = list(track(facts, f"reading {reader.root}", len(ids), transient=True, disable=not cfg.progress))
+    images = list(track(facts, "reading images", len(ids), transient=True, disable=not cfg.progress))
     files = {name: path for part in data_files(reader).values() for name, path in part.items()}
     digests = find_digests(reader.root, files, digest_cache(cfg), reread=True, progress=cfg.progress)
     manifest = manifest_text(digests)
     (folder / "manifest.sha256").write_text(manifest)
-    _write_sheet(folder / "samples.png", reader, images, tasks, cfg)
+    _write_sheet(folder / SAMPLES, reader, images, tasks, cfg)
 
     labels = _sum(reader, images)
     sizes = Counter(image.size for image in images if image.size is not None)
@@ -209,9 +218,7 @@ def _write_sheet(
     chosen = sorted(np.random.default_rng(cfg.seed).permutation(sound)[: cfg.samples].tolist())
     present = {name: tasks[name] for name in reader.specs}
     if chosen:
-        draw_grid(
-            [label_pictures(reader.read(sample_id), present) for sample_id in chosen], [IMAGE, *present], path, chosen
-        )
+        write_labels({sample_id: reader.read(sample_id) for sample_id in chosen}, present, path)
 
 
 def _print(
@@ -240,3 +247,15 @@ def _print(
     if len(findings) > LINES_SHOWN:
         console.print(f"... and {len(findings) - LINES_SHOWN} more, in {folder / 'verify.json'}")
     console.print(f"verdict: {report['verdict']} (report, manifest and pictures are in {folder})")
+    console.print(_next_step(Level(report["exit_code"]), folder))
+
+
+def _next_step(level: Level, folder: Path) -> str:
+    """Return what to do after the verdict, with this command's words about the data."""
+    if level == Level.BROKEN:
+        return "next: correct what is listed as broken, then run the same command again"
+    words = data_words()
+    if not any(word.startswith("data=") for word in words):
+        words = ["data=nyud", *words]  # this command's default
+    look = f"open {folder / SAMPLES}, then " if (folder / SAMPLES).is_file() else ""
+    return f"next: {look}train: {command_line('train', *(RECIPES.get(word, word) for word in words))}"

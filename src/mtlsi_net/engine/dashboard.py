@@ -11,7 +11,7 @@ from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import KEPT, RunFolder
 from mtlsi_net.core.types import IGNORE
 from mtlsi_net.engine.pictures import Sample
-from mtlsi_net.tasks.base import Task
+from mtlsi_net.tasks.base import Task, fit_pair
 
 if TYPE_CHECKING:
     import wandb
@@ -24,9 +24,9 @@ def log_config(loggers: Sequence[Logger], config: Mapping[str, Any], size: Mappi
             logger.experiment.config.update({**config, "model_size": dict(size)}, allow_val_change=True)
 
 
-def close(loggers: Sequence[Logger], results: Mapping[str, Any], gain: float, folder: RunFolder) -> None:
-    """Log the final scores, ``last/val/semseg/mIoU``, ``best/...``, ``gain``; in W&B also save files, and end the run."""
-    scores = {**flatten(results, "/"), "gain": gain}
+def close(loggers: Sequence[Logger], results: Mapping[str, Any], skill: float, folder: RunFolder) -> None:
+    """Log the final scores, ``last/val/semseg/mIoU``, ``best/...``, ``skill``; in W&B also save files, and end the run."""
+    scores = {**flatten(results, "/"), "skill": skill}
     for logger in _writing(loggers):
         if isinstance(logger, TensorBoardLogger):
             for key, value in scores.items():
@@ -61,8 +61,9 @@ def _writing(loggers: Sequence[Logger]) -> Sequence[Logger]:
 
 def _side_by_side(sample: Sample, name: str, task: Task) -> np.ndarray[Any, Any]:
     """Return image, label and prediction in one picture, (H, 3 W, 3) bytes."""
-    both = (sample.labels[name], sample.values[name])
-    return np.concatenate([sample.image, *(task.colorize(values) for values in both)], axis=1)
+    label, value = sample.labels[name], sample.values[name]
+    fitted, shown = fit_pair(task, label, value)
+    return np.concatenate([sample.image, fitted.colorize(label), shown.colorize(value)], axis=1)
 
 
 def _panel(sample: Sample, name: str, task: Task) -> "wandb.Image":
@@ -70,7 +71,9 @@ def _panel(sample: Sample, name: str, task: Task) -> "wandb.Image":
 
     if not task.class_names or task.target.wide:  # its masks are of bytes
         picture = _side_by_side(sample, name, task)
-        return wandb.Image(picture, caption=f"{sample.sample_id}: image, label, prediction")
+        scale = fit_pair(task, sample.labels[name], sample.values[name])[1].legend(sample.values[name])
+        between = f" ({scale.low} to {scale.high})" if scale.bar is not None else ""
+        return wandb.Image(picture, caption=f"{sample.sample_id}: image, label, prediction{between}")
     names = dict(enumerate(task.class_names)) | {IGNORE: "unlabelled"}
     both = {"label": sample.labels[name], "prediction": sample.values[name]}
     maps = {what: values[0].numpy().astype(np.uint8) for what, values in both.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core import ranks
+from mtlsi_net.core.commands import compare_line
 from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.image_sizes import ImageSizes
@@ -171,7 +172,7 @@ def evaluate(cfg: DictConfig) -> RunResult:
     scores = Evaluator(trainer, module, data).score("val")
 
     stage = data.val_stage
-    result = RunResult(folder, module.gain(stage))
+    result = RunResult(folder, module.skill(stage))
     if not is_rank_zero():
         return result
     size = measure_size(module.network, data.size)
@@ -188,4 +189,5 @@ def evaluate(cfg: DictConfig) -> RunResult:
     publish(rows, tasks, f"{data.root} ({stage})", folder)
     if cfg.print_classes:
         print_classes(module.class_scores[stage])
+    log.info("scores and pictures are in %s; compare them: %s", folder.root, compare_line(folder.root))
     return result

@@ -7,7 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mtlsi_net.core import ranks
+from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.renamed import current_metric
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import differences, extended_run, is_path, refusal
 from mtlsi_net.engine.train import train
@@ -17,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def run_job(cfg: DictConfig, command: str | None = None) -> float:
-    """Return the gain of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
+    """Return the skill of the run in ``cfg.paths.run_dir``, which is trained as far as it is unfinished.
 
     ``metrics.json``, which is written last, marks a finished run; another is resumed from ``last.ckpt``, from
     ``previous.ckpt`` if that is damaged, or from the very file that ``cfg.ckpt`` names. A new run extends the one that
@@ -31,15 +33,17 @@ def run_job(cfg: DictConfig, command: str | None = None) -> float:
     if (finished or folder.has_checkpoint()) and (different := differences(cfg, folder)):
         raise UserError(refusal(different, folder, sweep=command is not None))
     if finished:
-        gain = json.loads(folder.metrics.read_text())["gain"]
-        log.info("%s is finished and stays as it is, gain %s", folder.root, gain)
-        return float("nan") if gain is None else float(gain)
+        scores = json.loads(folder.metrics.read_text())
+        skill = {current_metric(name): value for name, value in scores.items()}["skill"]
+        log.info("%s is finished and stays as it is, skill %s", folder.root, skill)
+        log.info("predict with it: %s", command_line("predict", f"ckpt={folder.root}", PHOTOS))
+        return float("nan") if skill is None else float(skill)
     parent = None if folder.has_checkpoint() else _parent(cfg, folder)
     source = folder if parent is None else parent
     resume = ranks.broadcast_from_rank_zero("checkpoint", lambda: newest_whole(_candidates(cfg, source)))
     if parent is None and resume is not None:
         log.info("%s was interrupted; resuming from its %s", folder.root, resume.name)
-    return train(cfg, command=command, resume=resume, parent=parent).gain
+    return train(cfg, command=command, resume=resume, parent=parent).skill
 
 
 def _parent(cfg: DictConfig, folder: RunFolder) -> RunFolder | None:

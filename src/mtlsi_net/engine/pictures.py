@@ -1,29 +1,29 @@
 """Pictures to look at: image, label and prediction side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlsi_net.core.types import Batch
 from mtlsi_net.data import transforms
 from mtlsi_net.data.datamodule import MultiTaskDataModule
+from mtlsi_net.data.dataset import collate
 from mtlsi_net.data.decoding import label_values
+from mtlsi_net.data.sampling import Draw
 from mtlsi_net.data.transforms import IMAGE
+from mtlsi_net.engine.drawing import draw_grid
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.tasks.base import Task, valid_window
+from mtlsi_net.tasks.base import Task, fit_pair, valid_window
+from mtlsi_net.tasks.colors import INVALID_COLOR, Legend
 from mtlsi_net.tasks.metrics import postprocess
 
-matplotlib.use("Agg")
-
-CELL_INCHES = 1.9
+SEED = 0
+"""Chooses the images that are drawn: the same in all runs on the same data."""
 Picture = NDArray[np.uint8]
 
 
@@ -38,40 +38,58 @@ class Sample:
 
 
 def predict_samples(module: MultiTaskModule, data: MultiTaskDataModule, split: str, count: int) -> list[Sample]:
-    """Return the first ``count`` images of a split with the module's predictions."""
-    loader = data.eval_dataloader(split, shared=False)
-    batches = (data.to_device(batch, module.device) for batch in loader)
-    return list(islice((sample for batch in batches for sample in _samples(module, batch)), count))
+    """Return ``count`` images of a split, drawn at random by ``SEED``, in their order, with the module's predictions."""
+    dataset, most = data.datasets[split], data.eval_batch_size
+    order = np.random.default_rng(SEED).permutation(len(dataset))
+    shown = sorted(order[:count].tolist())
+    filling = order[count : -(-count // most) * most].tolist()  # whole batches, whose shape a compiled network knows
+    indices, samples = [*shown, *filling], []
+    for start in range(0, len(indices), most):
+        batch = collate([dataset[Draw(0, index)] for index in indices[start : start + most]], dataset.reader.specs)
+        samples += _samples(module, data.to_device(batch, module.device))
+    return samples[: len(shown)]
 
 
 def write_grid(samples: Sequence[Sample], tasks: Mapping[str, Task], path: Path) -> None:
-    """Write samples, one row each: image, label and prediction of every task; no file without samples."""
+    """Write samples, one row each: image, label and prediction of every task, with legends; no file without samples."""
     if not samples:
         return
-    titles = ["image", *(f"{name} {what}" for name in tasks for what in ("label", "prediction"))]
-    draw_grid([_row(sample, tasks) for sample in samples], titles, path)
+    columns = [[sample.image for sample in samples]]
+    titles: list[str] = [IMAGE]
+    legends: dict[str, Legend] = {}
+    for name, task in tasks.items():
+        labels, values = [sample.labels[name] for sample in samples], [sample.values[name] for sample in samples]
+        fitted, shown = fit_pair(task, _joined(labels), _joined(values))
+        columns += [[fitted.colorize(label) for label in labels], [shown.colorize(value) for value in values]]
+        titles += [f"{name} label", f"{name} prediction"]
+        scales = _legend(fitted, labels, values), _legend(shown, values)
+        one = scales[0].bar is None or scales[0].high == scales[1].high
+        legends |= {name: scales[0]} if one else dict(zip(titles[-2:], scales, strict=True))
+    draw_grid(list(zip(*columns, strict=True)), titles, path, [sample.sample_id for sample in samples], legends)
 
 
-def draw_grid(
-    rows: Sequence[Sequence[Picture]], titles: Sequence[str], path: Path, names: Sequence[str] | None = None
-) -> None:
-    """Write rows of (H, W, 3) pictures, one for every title, as one PNG; ``names`` are written into each row's first."""
-    height, width = rows[0][0].shape[:2]
-    figure = Figure(figsize=(CELL_INCHES * len(titles), CELL_INCHES * len(rows) * height / width + 0.3))
-    cells = figure.subplots(len(rows), len(titles), squeeze=False)
-    for line, row in zip(cells, rows, strict=True):
-        for axis, picture in zip(line, row, strict=True):
-            axis.imshow(picture, interpolation="auto")  # thin lines survive being made smaller
-            axis.set_axis_off()
-    for axis, name in zip(cells[:, 0], names or (), strict=names is not None):
-        box = {"facecolor": "black", "edgecolor": "none", "pad": 1}
-        axis.text(0.01, 0.98, name, fontsize=6, color="white", va="top", bbox=box, transform=axis.transAxes)
-    for axis, title in zip(cells[0], titles, strict=True):
-        axis.set_title(title, fontsize=8)
-    figure.subplots_adjust(
-        left=0.002, right=0.998, bottom=0.002, top=1 - 0.3 / figure.get_figheight(), wspace=0.02, hspace=0.02
-    )
-    figure.savefig(path, dpi=120)
+def write_labels(samples: Mapping[str, transforms.Sample], tasks: Mapping[str, Task], path: Path) -> None:
+    """Write untransformed samples, id -> sample, one row each: image and label of every task, with legends."""
+    labels = {
+        name: [label_values(sample[name], task.target) for sample in samples.values()] for name, task in tasks.items()
+    }
+    fitted = {name: task.fitted(_joined(labels[name])) for name, task in tasks.items()}
+    rows = [label_pictures(sample, fitted) for sample in samples.values()]
+    legends = {name: _legend(task, labels[name]) for name, task in fitted.items()}
+    draw_grid(rows, [IMAGE, *tasks], path, list(samples), legends)
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Return the pixels of maps (C, H, W) of any sizes as one map (C, 1, N)."""
+    return torch.cat([values.float().flatten(1) for values in maps], dim=1)[:, None]
+
+
+def _legend(task: Task, labels: Sequence[Tensor], more: Sequence[Tensor] = ()) -> Legend:
+    """Return the legend of label maps (C, H, W), of ``more`` maps drawn alike, and of pixels without a label."""
+    legend = task.legend(_joined([*labels, *more]))
+    if not any((values == task.target.ignore).any() for values in labels):
+        return legend
+    return replace(legend, entries=(*legend.entries, ("no label", INVALID_COLOR)))
 
 
 def label_pictures(sample: transforms.Sample, tasks: Mapping[str, Task]) -> list[Picture]:
@@ -97,8 +115,3 @@ def _sample(batch: Batch, values: Mapping[str, Tensor], index: int) -> Sample:
         {name: maps[name][index][:, *window].cpu() for name in values} for maps in (batch["targets"], values)
     )
     return Sample(batch["id"][index], image, labels, own)
-
-
-def _row(sample: Sample, tasks: Mapping[str, Task]) -> list[Picture]:
-    pairs = [(sample.labels[name], sample.values[name]) for name in tasks]
-    return [sample.image, *(task.colorize(m) for task, pair in zip(tasks.values(), pairs, strict=True) for m in pair)]

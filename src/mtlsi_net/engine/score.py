@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
 
+from mtlsi_net.core.commands import compare_line
 from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
@@ -123,6 +124,7 @@ def score(cfg: DictConfig) -> ScoreResult:
         print_classes(classes)
     for text in (*check.warnings(), *predictions.skipped, *_partial(missing, count), *_unused(predictions)):
         log.warning("%s", text)
+    log.info("scores are in %s; compare them: %s", folder.root, compare_line(folder.root))
     return ScoreResult(folder, scores)
 
 

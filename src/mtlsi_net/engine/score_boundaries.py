@@ -33,6 +33,7 @@ DATA_SETS = {"nyud": "nyud", "pascal": "pascal", "pascal_mti": "pascal"}
 """Preset -> published data set whose test list makes the score."""
 CHANGES = ("max_dist", "nms", "thin", "compare", "thresholds", "truth")
 COUNTS = ("cntR", "sumR", "cntP", "sumP")
+CURVE = "precision_recall.png"
 ISO_F = np.arange(0.1, 1, 0.1)
 
 
@@ -102,7 +103,7 @@ def _write(
     write_csv(folder / "counts.csv", ("threshold", *COUNTS), rows)
     images = (_best_row(sample_id, counts, preset) for sample_id, counts in found.items())
     write_csv(folder / "per_image.csv", ("id", "threshold", "F", "precision", "recall", *COUNTS), images)
-    _draw_curve(folder / "precision_recall.png", total, preset, result, group, f"{cfg.pred} ({cfg.preset})")
+    _draw_curve(folder / CURVE, total, preset, result, group, f"{cfg.pred} ({cfg.preset})")
     summary = {
         **result.scores,
         "preset": cfg.preset,
@@ -154,4 +155,5 @@ def _print(result: BoundaryResult, preset: Preset, cfg: DictConfig) -> None:
             table.add_row(name, f"{result.scores[score_name('images', group)]:.0f}", *values)
     console = Console()
     console.print(table)
-    console.print(f"everything is in {result.folder}", highlight=False, markup=False, soft_wrap=True)
+    text = f"everything is in {result.folder}: open {result.folder / CURVE}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
+from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_json
@@ -96,9 +97,9 @@ def train(
         clock.next("fit")
         fit(run, resume, how)
         clock.next("evaluate")
-        results, gain = score(run)
-        record(run, results, gain, clock, command)
-    return RunResult(folder, gain)
+        results, skill = score(run)
+        record(run, results, skill, clock, command)
+    return RunResult(folder, skill)
 
 
 def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, start: Start) -> Training:
@@ -149,30 +150,32 @@ def explained_batch_norm(batch_size: int, size: tuple[int, int]) -> Iterator[Non
 
 
 def score(run: Training) -> tuple[dict[str, Any], float]:
-    """Score the last, best and averaged weights, unless a validation has; return the scores and the last weights' gain.
+    """Score the last, best and averaged weights, unless a validation has; return the scores and the last weights' skill.
 
     Scores of single classes and images are written for the last weights only.
     """
     module, stage, evaluator = run.module, run.data.val_stage, Evaluator(run.trainer, run.module, run.data)
-    estimated = _gain_as_in_validations(run, evaluator)
+    estimated = _skill_as_in_validations(run, evaluator)
     if run.trainer.global_step not in module.complete_scores:
         evaluator.score("val")
     results: dict[str, Any] = {"last": {stage: module.scores[stage], "train": evaluator.score("train_scored")}}
-    gain = module.gain(stage)
+    skill = module.skill(stage)
     if is_rank_zero():
         write_classes(module.class_scores, run.folder)
         write_confusions(module.confusions, run.folder, pictures=run.cfg.pictures > 0)
         write_image_sums(run.folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
-    results["best"] = _score_best(run, evaluator, module.gain(stage, estimate=True) if estimated is None else estimated)
+    results["best"] = _score_best(
+        run, evaluator, module.skill(stage, estimate=True) if estimated is None else estimated
+    )
     average = next((c for c in _callbacks(run.trainer) if isinstance(c, ExponentialAverage)), None)
     if average is not None:
         with average.swapped_in(module.network):
             results["ema"] = {stage: evaluator.score("val")}
-    return results, gain
+    return results, skill
 
 
-def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, command: str | None) -> None:
+def record(run: Training, results: dict[str, Any], skill: float, clock: Clock, command: str | None) -> None:
     """Write pictures, tables and the record; ``metrics.json``, which marks the run as finished, comes last."""
     if not is_rank_zero():
         return
@@ -192,10 +195,11 @@ def record(run: Training, results: dict[str, Any], gain: float, clock: Clock, co
         f"{folder.root} ({stage})",
         folder,
     )
-    write_json(folder.metrics, {**results, "model": run.size, "gain": gain})
+    write_json(folder.metrics, {**results, "model": run.size, "skill": skill})
     folder.previous.unlink(missing_ok=True)
-    close(loggers, results, gain, folder)
+    close(loggers, results, skill, folder)
     log.info("everything about this run is in %s", folder.root)
+    log.info("predict with it: %s", command_line("predict", f"ckpt={folder.root}", PHOTOS))
 
 
 def saved_step(folder: RunFolder, resume: Path | None) -> int:
@@ -252,24 +256,24 @@ def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
     return callbacks
 
 
-def _gain_as_in_validations(run: Training, evaluator: Evaluator) -> float | None:
-    """Return the last weights' gain on the part of the images that validations see; None if that is all of them."""
+def _skill_as_in_validations(run: Training, evaluator: Evaluator) -> float | None:
+    """Return the last weights' skill on the part of the images that validations see; None if that is all of them."""
     module, last = run.module, run.module.last_validation
     if not module.limited:
         return None
     if last is not None and last[0] == run.trainer.global_step:
         return last[1]
     evaluator.score(run.data.training_split)
-    gain = module.gain(run.data.val_stage, estimate=True)
+    skill = module.skill(run.data.val_stage, estimate=True)
     del module.constant_scores[run.data.val_stage]  # of that part; it is scored on all images, too
-    return gain
+    return skill
 
 
-def _score_best(run: Training, evaluator: Evaluator, last_gain: float) -> dict[str, Any]:
+def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[str, Any]:
     """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
     stage, trainer = run.data.val_stage, run.trainer
-    keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor == f"{stage}/gain")
-    if keeper.best_model_score is None or last_gain >= float(keeper.best_model_score):
+    keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor == f"{stage}/skill")
+    if keeper.best_model_score is None or last_skill >= float(keeper.best_model_score):
         trainer.save_checkpoint(run.folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
         return {stage: run.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)

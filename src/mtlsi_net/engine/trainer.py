@@ -58,10 +58,10 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Folder of a trained or evaluated run, and the mean gain on the constant prediction."""
+    """Folder of a trained or evaluated run, and its mean skill over the constant prediction."""
 
     folder: RunFolder
-    gain: float
+    skill: float
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
@@ -190,9 +190,9 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
             _check_validates(cfg.trainer, name)
             _check_can_stop(cfg.trainer, name, callback)
     best = callbacks["best_checkpoint"]
-    if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "gain"):
+    if (getattr(best, "mode", ""), str(getattr(best, "monitor", "")).partition("/")[2]) != ("max", "skill"):
         raise UserError(
-            "callbacks.best_checkpoint keeps the highest gain: give a checkpoint of another metric another name"
+            "callbacks.best_checkpoint keeps the highest skill: give a checkpoint of another metric another name"
         )
     monitors = {
         name: monitor for name, callback in callbacks.items() if (monitor := getattr(callback, "monitor", None))

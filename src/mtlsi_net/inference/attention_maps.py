@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.images import Pixels
-from mtlsi_net.inference.drawing import draw_cell, tile
+from mtlsi_net.engine.drawing import draw_cell, tile
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.result import Result
 from mtlsi_net.inference.tta import predict_tta

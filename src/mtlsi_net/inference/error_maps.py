@@ -1,7 +1,6 @@
 """Error maps: pictures of predictions against labels."""
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from mtlsi_net.core.types import IGNORE
 from mtlsi_net.data.decoding import label_values
 from mtlsi_net.data.folder import SETTINGS, FolderReader, build_encodings
 from mtlsi_net.data.images import Pixels
-from mtlsi_net.inference.drawing import draw_cell, tile
+from mtlsi_net.engine.drawing import draw_cell, tile
 from mtlsi_net.inference.result import Result, TaskResult
-from mtlsi_net.tasks.base import Task
-from mtlsi_net.tasks.colors import INVALID_COLOR, Legend, color_scalars, scalar_legend
+from mtlsi_net.tasks.base import Task, fit_pair
+from mtlsi_net.tasks.colors import INVALID_COLOR, Legend, color_scalars, round_up, scalar_legend
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +107,10 @@ def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> Non
     for name, label in labels.items():
         one = result[name]
         picture, legend = error_picture(one, label)
-        task = one.task.fitted(label)
+        task, shown = fit_pair(one.task, label, one.value)
         cells += [
             draw_cell(task.colorize(label), f"{name}: label", task.legend(label), CELL),
-            draw_cell(task.colorize(one.value), f"{name}: prediction", task.legend(one.value), CELL),
+            draw_cell(shown.colorize(one.value), f"{name}: prediction", shown.legend(one.value), CELL),
             draw_cell(picture, f"{name}: error", legend, CELL),
         ]
     tile(cells, 3).save(path)
@@ -148,5 +147,4 @@ def _class_errors(wrong: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
 def _scale_end(errors: Tensor, least: float) -> float:
     """Return the ``ERRORS_IN_VIEW`` quantile of the errors, at least ``least``, rounded up to two digits."""
     high = max(least, float(np.quantile(errors.numpy(), ERRORS_IN_VIEW))) if len(errors) else least
-    digits = 1 - math.floor(math.log10(high))
-    return math.ceil(high * 10**digits) / 10**digits
+    return round_up(high)

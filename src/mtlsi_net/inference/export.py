@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
@@ -80,7 +81,7 @@ def export(cfg: DictConfig) -> Path:
             _write_graph(model, path, cfg, (sides[0], sides[1]))
     except OSError as error:
         raise UserError(f"out={path} cannot be written ({error.strerror or error}); choose another path") from None
-    log.info("written: %s", path)
+    log.info("written: %s; predict with it: %s", path, command_line("predict", f"ckpt={path}", PHOTOS))
     return path
 
 

@@ -7,12 +7,9 @@ import numpy as np
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.data.images import Pixels, read_image, to_rgb
+from mtlsi_net.data.images import SUFFIXES, Pixels, read_image, to_rgb
 
 AnyImage = Image.Image | Pixels | str | Path
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
-"""Suffixes of images in a folder; a file passed by name is read whatever its suffix."""
 
 
 def find_images(source: str | Path, without: Path | None = None) -> list[Path]:

@@ -20,9 +20,9 @@ from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.data.images import Pixels, read_image
+from mtlsi_net.engine.drawing import CELL, draw_cell
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
-from mtlsi_net.inference.drawing import CELL, draw_cell, draw_sheet
 from mtlsi_net.inference.error_maps import LabelFolder
 from mtlsi_net.inference.exported import OnnxModel
 from mtlsi_net.inference.files import name_results, write_result
@@ -108,7 +108,7 @@ def predict_video(cfg: DictConfig, viewing: Viewing) -> Done:
                 videos.add(result)
                 done.seen[result.seen] += 1
     done.names.append(name)
-    _finish(cfg, model, out, done, time.perf_counter() - start, page=False)
+    _finish(cfg, model, out, done, time.perf_counter() - start, videos.path(next(iter(model.tasks))))
     return done
 
 
@@ -190,15 +190,18 @@ def write_pictures(result: Result, name: str, out: Path, cfg: DictConfig) -> Non
             picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
             picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
         if cfg.sheets:
-            draw_sheet(result).save(out / "sheets" / f"{name}.png", compress_level=3)
+            result.to_pil().save(out / "sheets" / f"{name}.png", compress_level=3)
     except OSError as error:
         raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
 
 
 def _finish(
-    cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, page: bool = True
+    cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, video: Path | None = None
 ) -> None:
-    """Write the page, the description of the tasks, and the record; a UserError if images were skipped."""
+    """Write the page, the description of the tasks, and the record; a UserError if images were skipped.
+
+    ``video``: what was written instead of the page's sheets, one of the videos.
+    """
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
     record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
@@ -206,13 +209,15 @@ def _finish(
         out / "run.json",
         record | {"model": model.about, "predicted": done.names, "seen": dict(done.seen), "skipped": skipped},
     )
-    if cfg.sheets and page:
-        write_page(out / "index.html", done.names, list(model.tasks), skipped, pictures=cfg.pictures)
+    target = video or out
+    if cfg.sheets and video is None:
+        target = out / "index.html"
+        write_page(target, done.names, list(model.tasks), skipped, pictures=cfg.pictures)
     if done.names:
         seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
         settings = "size=original, size=[H,W]" + (", mode=sliding" if isinstance(model, Model) else "")
         log.info("images: %s (settings: %s)", seen, settings)
-        log.info("%d images or frames in %.1f s; results in %s", done.seen.total(), seconds, out)
+        log.info("%d images or frames in %.1f s; results are in %s: open %s", done.seen.total(), seconds, out, target)
     if skipped:
         raise UserError(
             f"{len(skipped)} of {len(done.names) + len(skipped)} images were skipped: {shown(skipped.values(), '; ')}"

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlsi_net.data.images import Pixels
+from mtlsi_net.engine.drawing import CELL, draw_cell, tile
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.colors import Legend
 
@@ -27,7 +28,7 @@ class TaskResult:
         return array[..., 0] if array.shape[2] == 1 else array
 
     def pixels(self) -> Pixels:
-        """Return the coloured picture, (H, W, 3); depth colours span its nearest to farthest value."""
+        """Return the coloured picture, (H, W, 3); colours of depth and boundaries span the values that it holds."""
         return self.task.fitted(self.value).colorize(self.value)
 
     def legend(self) -> Legend:
@@ -54,6 +55,6 @@ class Result(dict[str, TaskResult]):
 
     def to_pil(self) -> Image.Image:
         """Return the image and all predictions with their legends on one sheet."""
-        from mtlsi_net.inference.drawing import draw_sheet
-
-        return draw_sheet(self)
+        cells = [(self.image, "image", Legend())]
+        cells += [(one.pixels(), name, one.legend()) for name, one in self.items()]
+        return tile([draw_cell(picture, title, legend, CELL) for picture, title, legend in cells])

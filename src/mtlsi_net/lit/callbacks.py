@@ -1,5 +1,6 @@
 """Lightning callbacks of the suite."""
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +10,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn, CustomTimeColumn, ProcessingSpeedColumn
 from lightning.pytorch.trainer.states import TrainerFn
+from rich.progress import ProgressColumn
+from rich.progress import Task as RichTask
+from rich.table import Column
+from rich.text import Text
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -122,8 +128,20 @@ def other_weights(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[No
         module.load_state_dict(own)
 
 
+class CountColumn(ProgressColumn):
+    """Column ``step 300/750`` or ``validation 12/40``; without the total where that is not known."""
+
+    def render(self, task: RichTask) -> Text:
+        """Return the text for one bar."""
+        total = f"/{int(task.total)}" if task.total is not None and math.isfinite(task.total) else ""
+        return Text(f"{task.description} {int(task.completed)}{total}")
+
+
 class ProgressBar(RichProgressBar):
-    """RichProgressBar that reads losses from a GPU every ``every`` steps (0: never), to avoid waiting for it each step."""
+    """RichProgressBar that counts optimiser steps over the whole training, on one line of 80 columns.
+
+    It reads losses from a GPU every ``every`` steps (0: never), to avoid waiting for it each step.
+    """
 
     def __init__(self, every: int) -> None:
         super().__init__(leave=False)
@@ -132,9 +150,57 @@ class ProgressBar(RichProgressBar):
         self._shown: dict[str, Any] = {}
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar."""
+        """Return what stands beside the bar: ``loss`` for ``train/loss``."""
         step = trainer.global_step
         due = self.every > 0 and step % self.every == 0 and step != self._read_at
         if due or not trainer.training or pl_module.device.type == "cpu":
-            self._shown, self._read_at = super().get_metrics(trainer, pl_module), step
+            logged = super().get_metrics(trainer, pl_module)
+            logged.pop("v_num", None)
+            self._shown, self._read_at = {name.rpartition("/")[2]: value for name, value in logged.items()}, step
         return self._shown
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Number of optimiser steps of the whole training; infinite if only time or a callback ends it."""
+        return self.trainer.estimated_stepping_batches
+
+    @property
+    def validation_description(self) -> str:
+        """Word before the count of validation batches."""
+        return "validation"
+
+    def _get_train_description(self, current_epoch: int) -> str:  # noqa: ARG002 - Lightning's signature
+        return "step"
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the bar at the first epoch; later ones continue it."""
+        if self.train_progress_bar_id is None:
+            super().on_train_epoch_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - the step's
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,  # noqa: ARG002 - micro-batches of one epoch are not what the bar counts
+    ) -> None:
+        """Show the number of optimiser steps so far."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, trainer.global_step - 1)
+
+    def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:  # noqa: ARG002 - Lightning's signature
+        """Return the columns before that of the metrics; only the bar gives way if the terminal is narrow."""
+        count, speed, time = CountColumn(_line()), ProcessingSpeedColumn(""), CustomTimeColumn("dim")
+        bar = CustomBarColumn(bar_width=None, table_column=Column(max_width=40))
+        speed._table_column, time._table_column = _line(), _line()  # Lightning's columns take none
+        return [count, bar, time, speed]
+
+    def _init_progress(self, trainer: L.Trainer) -> None:
+        super()._init_progress(trainer)
+        if self._metric_component is not None:
+            self._metric_component._table_column = _line()
+
+
+def _line() -> Column:
+    """Return a table column that cuts its text off rather than to wrap it."""
+    return Column(no_wrap=True, overflow="ellipsis")

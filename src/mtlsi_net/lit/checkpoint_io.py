@@ -9,6 +9,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import atomic_file
+from mtlsi_net.core.renamed import current_states
 from mtlsi_net.core.run_folder import LAST, PREVIOUS
 
 
@@ -37,6 +38,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Return the checkpoint in ``path``."""
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        if "callbacks" in checkpoint:
+            checkpoint["callbacks"] = current_states(checkpoint["callbacks"])
         return checkpoint
 
 

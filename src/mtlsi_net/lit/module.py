@@ -16,7 +16,7 @@ from mtlsi_net.core.types import Batch, Prediction, count_labels
 from mtlsi_net.lit.non_finite import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
-from mtlsi_net.metrics.gain import gain_over_constant
+from mtlsi_net.metrics.gain import skill_over_constant
 from mtlsi_net.metrics.per_image import ImageSums
 from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
@@ -69,7 +69,7 @@ class MultiTaskModule(L.LightningModule):
         self.estimates = True  # whether validations during training score slow metrics on a subset
         self.limited = False  # whether they see only a part of the images
         self.complete_scores: dict[int, Scores] = {}  # optimiser step -> scores of a validation that left nothing out
-        self.last_validation: tuple[int, float] | None = None  # step and gain of the last one during training
+        self.last_validation: tuple[int, float] | None = None  # step and skill of the last one during training
         self._estimated: set[str] = set()  # stages whose constant scores are estimates
         self.validated_on: ImageSizes | None = None
         # No modules: running metric states are no part of a checkpoint.
@@ -243,24 +243,24 @@ class MultiTaskModule(L.LightningModule):
             self.image_sums[self.stage] = self._metrics.image_sums()
         flat = {f"{self.stage}/{task}/{key}": value for task, values in scores.items() for key, value in values.items()}
         self.log_dict(flat)
-        gain = self.gain(self.stage, estimate=True)
-        self.log(f"{self.stage}/gain", gain, prog_bar=True)
+        skill = self.skill(self.stage, estimate=True)
+        self.log(f"{self.stage}/skill", skill, prog_bar=True)
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self.last_validation = self.trainer.global_step, gain
+            self.last_validation = self.trainer.global_step, skill
             if self._scores_everything():
                 self.complete_scores[self.trainer.global_step] = scores
 
-    def gain(self, stage: str, estimate: bool = False) -> float:
+    def skill(self, stage: str, estimate: bool = False) -> float:
         """Return the mean over tasks of the share of the constant prediction's error that the network removes.
 
         ``estimate`` takes what validation during training can tell, so that its steps compare with the final weights.
         """
-        gains = []
+        skills = []
         for name, task in self.tasks.items():
             ours, constant = self.scores[stage][name], self.constant_scores[stage][name]
             key = task.main_key(ours, estimate)
-            gains.append(gain_over_constant(ours[key], constant[key], task.higher_is_better))
-        return sum(gains) / len(gains)
+            skills.append(skill_over_constant(ours[key], constant[key], task.higher_is_better))
+        return sum(skills) / len(skills)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

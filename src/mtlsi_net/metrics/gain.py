@@ -1,4 +1,4 @@
-"""Relative gains, which summarise the scores of several tasks in one number."""
+"""Relative gains over other networks, and skill over a constant, which summarise the scores of several tasks in one number."""
 
 from collections.abc import Mapping
 
@@ -91,7 +91,7 @@ def delta_p_percent(
     return 100 * sum(gains) / len(gains)
 
 
-def gain_over_constant(value: float, constant: float, higher_is_better: bool) -> float:
+def skill_over_constant(value: float, constant: float, higher_is_better: bool) -> float:
     """Return the share of the constant prediction's error that a model removes (our choice).
 
     1 is perfect, 0 no better than the constant, below 0 worse. The error of a higher-is-better score is its distance

@@ -17,17 +17,23 @@ class OutputLayers(TaskLayer):
     """One 1x1 layer per task: the only layers whose size differs between tasks.
 
     Weights start small, so that a new network predicts its biases, the priors.
+
+    Args:
+        bias: False for outputs that are added to others.
     """
 
     per_task = ("layers",)
 
-    def __init__(self, task_channels: Mapping[str, int], in_channels: int) -> None:
+    def __init__(self, task_channels: Mapping[str, int], in_channels: int, *, bias: bool = True) -> None:
         super().__init__()
         self.tasks = len(task_channels)
-        self.layers = nn.ModuleDict({name: nn.Conv2d(in_channels, k, 1) for name, k in task_channels.items()})
+        self.layers = nn.ModuleDict(
+            {name: nn.Conv2d(in_channels, k, 1, bias=bias) for name, k in task_channels.items()}
+        )
         for layer in self.layers.values():
             nn.init.trunc_normal_(layer.get_parameter("weight"), std=0.01)
-            nn.init.zeros_(layer.get_parameter("bias"))
+            if bias:
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
@@ -45,7 +51,9 @@ class OutputLayers(TaskLayer):
         if set(priors) != set(self.layers):
             raise InputError(f"priors are for the tasks {sorted(priors)}, but the network has {sorted(self.layers)}")
         for name, layer in self.layers.items():
-            prior, bias = priors[name], layer.get_parameter("bias")
+            prior, bias = priors[name], dict(layer.named_parameters()).get("bias")
+            if bias is None:
+                continue
             if prior.shape != bias.shape or not prior.isfinite().all():
                 raise InputError(f"prior of task {name!r} must be {bias.numel()} finite values, not {prior.tolist()}")
             with torch.no_grad():
@@ -73,15 +81,44 @@ class UpsampleHead(Recomputed, PerTaskStage):
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
 
 
-class PlainHead(Recomputed, PerTaskStage):
-    """A 3x3 convolution, the prediction, and a resize to the image: for features at sufficient resolution."""
+class Shortcut(nn.Module):
+    """A prediction to be added, from normalised features."""
 
-    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm) -> None:
+    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.norm = norm(width, len(task_channels))
+        self.output = OutputLayers(task_channels, width, bias=False)
+
+    def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
+        """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
+        predictions: dict[str, Tensor] = self.output(self.norm(x_BTChw))
+        return predictions
+
+
+class PlainHead(Recomputed, PerTaskStage):
+    """A 3x3 convolution, the prediction, and a resize to the image: for features at sufficient resolution (our choice).
+
+    Args:
+        shortcut: add a prediction from the features themselves, which learns faster, above all classes.
+    """
+
+    def __init__(
+        self,
+        task_channels: Mapping[str, int],
+        width: int,
+        norm: NormLayer = ChannelNorm,
+        *,
+        shortcut: bool = False,
+    ) -> None:
         super().__init__()
         self.refine = ConvNormAct(len(task_channels), width, width, norm=norm)
         self.output = OutputLayers(task_channels, width)
+        self.shortcut = Shortcut(task_channels, width, norm) if shortcut else None
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, *size); ``valid`` is (B, 1, h, w) or None."""
         outputs = self.output(self.refine(x_BTChw, valid))
+        if self.shortcut is not None:
+            direct = self.shortcut(x_BTChw)
+            outputs = {name: y + direct[name] for name, y in outputs.items()}
         return {name: masked_resize(y, size, valid) for name, y in outputs.items()}

@@ -150,6 +150,15 @@ class Task(ABC):
         return frequencies.clamp(min=RAREST).log().float()
 
 
+def fit_pair(task: Task, label: Tensor, value: Tensor) -> tuple[Task, Task]:
+    """Return the task with colours adapted to a label (C, H, W), and with those for a prediction of it.
+
+    Both have one scale; but predicted boundaries have their own, since they may be faint where labels are 0 and 1.
+    """
+    fitted = task.fitted(label)
+    return fitted, task.fitted(value) if task.target.kind == "binary" else fitted
+
+
 def count_classes(target: Tensor, num_classes: int) -> Tensor:
     """Return the pixels of each class, (num_classes,) float64, of a (B, 1, H, W) class map, ``ignore_of`` invalid."""
     label = target.long()

@@ -1,5 +1,6 @@
 """Boundary detection task."""
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +15,11 @@ from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import IGNORE, Batch, TargetSpec
 from mtlsi_net.metrics.boundary.presets import make_preset
 from mtlsi_net.tasks.base import Task, valid_window
-from mtlsi_net.tasks.colors import Legend, color_shares, share_legend
+from mtlsi_net.tasks.colors import Legend, color_shares, round_up, share_legend
 from mtlsi_net.tasks.losses import boundary_loss
+
+FAINTEST = 0.05
+"""Lowest probability that pictures are scaled to: where all are below it, there is hardly anything to see."""
 
 
 class BoundaryTask(Task):
@@ -33,6 +37,8 @@ class BoundaryTask(Task):
     target = TargetSpec(channels=1, kind="binary", reference=True)
     main_metric = "odsF"
     higher_is_better = True
+    white = 1.0
+    """Probability that is drawn white."""
 
     def __init__(self, positive_weight: float = 0.95, preset: str = "nyud") -> None:
         if not 0 < positive_weight < 1:
@@ -77,11 +83,19 @@ class BoundaryTask(Task):
 
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return boundaries white on black."""
-        return color_shares(value)
+        return color_shares(value, self.white)
 
-    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - the same for all images
+    def fitted(self, value: Tensor) -> "BoundaryTask":
+        """Return the task with the highest probability of a map drawn white, rounded up to two digits, at least ``FAINTEST``."""
+        known = value[(value != IGNORE) & value.isfinite()]
+        fitted = copy.copy(self)
+        if known.numel():
+            fitted.white = min(1.0, round_up(max(FAINTEST, float(known.max()))))
+        return fitted
+
+    def legend(self, value: Tensor) -> Legend:  # noqa: ARG002 - one scale for all images
         """Return the scale of probabilities."""
-        return share_legend("boundary")
+        return share_legend("boundary", self.white)
 
     def statistics(self, target: Tensor) -> Tensor:
         """Return the (soft) numbers of other and of boundary pixels, (2,)."""

@@ -1,5 +1,6 @@
 """Drawing of label maps and predictions, with legends; invalid pixels have the same colour in all tasks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,10 +50,16 @@ def color_vectors(value: Tensor) -> Picture:
     return _mark_invalid((pixels + 1) * 127.5, pixels)
 
 
-def color_shares(value: Tensor) -> Picture:
-    """Draw (1, H, W) values in [0, 1], 255 invalid, from black to white."""
+def color_shares(value: Tensor, high: float = 1.0) -> Picture:
+    """Draw (1, H, W) values in [0, 1], 255 invalid, from black at 0 to white at ``high`` and above."""
     pixels = _pixels(value)
-    return _mark_invalid(np.repeat(pixels, 3, axis=2) * 255, pixels)
+    return _mark_invalid(np.repeat(pixels, 3, axis=2) * (255 / high), pixels)
+
+
+def round_up(value: float) -> float:
+    """Return a positive value rounded up to two digits, for the end of a scale; float32's own rounding does not count."""
+    digits = 1 - math.floor(math.log10(value))
+    return math.ceil(round(value * 10**digits, 4)) / 10**digits
 
 
 # -- legends ----------------------------------------------------------------------------------------------------------
@@ -88,9 +95,9 @@ def scalar_legend(low: float, high: float, unit: str) -> Legend:
     return Legend(bar=bar, low=f"{low:g} {unit}".strip(), high=f"{high:g} {unit}".strip())
 
 
-def share_legend(what: str) -> Legend:
+def share_legend(what: str, high: float = 1.0) -> Legend:
     """Return the scale of ``color_shares``; ``what`` names the quantity."""
-    return Legend(bar=color_shares(torch.linspace(0, 1, 256)[None, None])[0], low="0", high=f"1 {what}")
+    return Legend(bar=color_shares(torch.linspace(0, 1, 256)[None, None])[0], low="0", high=f"{high:g} {what}")
 
 
 def vector_legend() -> Legend:

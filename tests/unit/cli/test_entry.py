@@ -1,37 +1,7 @@
-"""The help of every command, against what Hydra composes."""
-
-from pathlib import Path
-
 import pytest
-from helpers.miniature import compose_config
 
-from mtlsi_net.cli.entry import check_config_dirs, current_choices, current_option, help_text
+from mtlsi_net.cli.entry import check_config_dirs, current_choices, current_option
 from mtlsi_net.core.errors import UserError
-
-CONF = Path(__file__).parents[3] / "conf"
-ENTRIES = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-def test_help_names_every_setting_and_every_choice(name):
-    text = help_text(name)
-    assert text.startswith(f"python -m mtlsi_net.{name} ")
-    given = ["data=nyud"] if name in ("score", "download", "verify_data") else []
-    for key in compose_config(*given, name=name):
-        group = "task_set" if key == "tasks" else key
-        assert f"\n{key}:" in text or f"\n{group}=" in text or key in ("paths", "source"), key
-    for group in CONF.iterdir():
-        if group.is_dir() and f"\n{group.name}=" in text:
-            for choice in group.glob("[!_]*.yaml"):
-                assert choice.stem in text
-    assert "hydra:" not in text
-
-
-def test_help_names_choices_of_ones_own(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "kitchens.yaml").touch()
-    assert "kitchens" in help_text("train", [str(tmp_path)])
-    assert "kitchens" not in help_text("train", [str(tmp_path / "none")])
 
 
 @pytest.mark.parametrize(
@@ -40,6 +10,10 @@ def test_help_names_choices_of_ones_own(tmp_path):
         ("train", "tasks=nyud,rooms", "task_set=nyud,rooms"),
         ("score", "tasks=nyud", "task_set=nyud"),
         ("predict", "keep=[depth]", "tasks=[depth]"),
+        *[
+            ("train", f"{key}.monitor=val/gain", f"{key}.monitor=val/skill")
+            for key in ("callbacks.mine", "+callbacks.x")
+        ],
     ],
 )
 def test_former_options_still_work_with_a_notice(command, word, today, capsys):

@@ -12,7 +12,6 @@ from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison import compare as command
 from mtlsi_net.comparison.compare import compare
-from mtlsi_net.comparison.page import row_labels
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.metrics.per_image import ImageSums, write_image_sums
@@ -118,8 +117,6 @@ def test_the_figure_is_drawn_for_every_table_and_no_other(done, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "scores_2.png"}
     image = cv2.imread(str(done.folder / "scores.png"))
     assert image.std() > 10  # not blank
-    assert row_labels(["a model=x", "a model=y z", "a"]) == ["model=x", "model=y z", "a"]
-    assert row_labels(["a b"]) == ["b"]
 
 
 def test_latex_is_escaped_and_our_best_is_bold(done):
@@ -236,15 +233,15 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     run_compare(tmp_path / "out", *runs)
     with (tmp_path / "out" / "pairs.csv").open() as file:
         pair = next(csv.DictReader(file))
-    assert (pair["first"], pair["second"], pair["score"]) == ("toy", "toy model.width=1", "semseg/mIoU")
+    assert (pair["first"], pair["second"], pair["score"]) == ("toy", "model.width=1", "semseg/mIoU")
     assert float(pair["difference"]) == float(pair["low"]) == pytest.approx(-0.1)
     text = markdown_of(tmp_path / "out")
-    assert "| toy | toy model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | * |" in text
+    assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | * |" in text
     assert "95% intervals over images" in text
     found = page_data(tmp_path / "out" / "index.html")
     assert found["worst"][0] == {
         "first": "toy",
-        "second": "toy model.width=1",
+        "second": "model.width=1",
         "what": "semseg mIoU",
         "images": [["a", 0.4, 0.5], ["b", 0.6, 0.7]],
     }

@@ -37,7 +37,7 @@ def test_every_ignored_setting_is_ignored_and_others_are_not(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", config={**changes, "seed": 1})]
     assert len(group_seeds(runs)[0]) == 1
     runs.append(make_run(tmp_path / "c", config={"trainer.max_steps": 101, "seed": 2}))
-    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy trainer.max_steps=101"]
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "trainer.max_steps=101"]
 
 
 def test_the_same_seed_counts_once_and_is_named(tmp_path):
@@ -76,13 +76,21 @@ def test_labels_tell_what_the_command_changed(tmp_path):
     for number, command in enumerate(commands, start=2):
         runs.append(make_run(tmp_path / str(number), config={"model.width": number}, record={"command": command}))
     labels = [group.label for group in group_seeds(runs)[0]]
-    assert labels == ["toy ablation=no_fusion", "toy ~tasks.depth", "toy model=mtlsi_paper", "toy", "toy model.width=4"]
+    assert labels == ["ablation=no_fusion", "~tasks.depth", "model=mtlsi_paper", "toy", "model.width=4"]
 
 
 def test_what_all_commands_changed_is_not_in_the_labels(tmp_path):
     commands = [f"python -m mtlsi_net.train trainer.max_steps=9 model={name}" for name in ("a", "b")]
     runs = [make_run(tmp_path / c[-1], config={"model.x": c}, record={"command": c}) for c in commands]
-    assert [group.label for group in group_seeds(runs)[0]] == ["toy model=a", "toy model=b"]
+    assert [group.label for group in group_seeds(runs)[0]] == ["model=a", "model=b"]
+
+
+def test_rows_are_named_by_what_differs_unless_their_names_do(tmp_path):
+    command = "python -m mtlsi_net.train model=b"
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", config={"model.x": 1}, record={"command": command})]
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "model=b"]
+    runs.append(make_run(tmp_path / "c", config={"name": "other", "model.x": 2}, record={"command": command}))
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy model=b", "other model=b"]
 
 
 def test_equal_labels_are_told_apart(tmp_path):
@@ -96,7 +104,7 @@ def test_equal_labels_are_told_apart(tmp_path):
     ]
     assert [group.label for group in group_seeds(runs)[0]] == [
         "toy",
-        "toy model.a=1 model.b=1 model.c=1 ...",
+        "model.a=1 model.b=1 model.c=1 ...",
         "toy (other data)",
         "toy (other data) #2",
     ]
@@ -105,7 +113,7 @@ def test_equal_labels_are_told_apart(tmp_path):
 def test_classes_are_told_by_name_and_what_is_missing_last(tmp_path):
     other = {"model": {"_target_": "a.package.Other", "depth": 2}}
     runs = [make_run(tmp_path / "0"), make_run(tmp_path / "1", config=other)]
-    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "toy model=Other model.depth=2 ~model.width"]
+    assert [group.label for group in group_seeds(runs)[0]] == ["toy", "model=Other model.depth=2 ~model.width"]
 
 
 def tables_of(runs):

@@ -27,8 +27,8 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
 def test_a_history_comes_back_without_empty_cells_and_a_torn_last_line(tmp_path):
     path = tmp_path / "metrics.csv"
     assert read_history(path) == []
-    write_history(path, [{"step": 0, "loss": 0.5}, {"step": 1, "gain": 0.0, "a,b": 'x"y'}])
-    rows = [{"step": "0", "loss": "0.5"}, {"step": "1", "gain": "0.0", "a,b": 'x"y'}]
+    write_history(path, [{"step": 0, "loss": 0.5}, {"step": 1, "rate": 0.0, "a,b": 'x"y'}])
+    rows = [{"step": "0", "loss": "0.5"}, {"step": "1", "rate": "0.0", "a,b": 'x"y'}]
     assert read_history(path) == rows
     path.write_text(path.read_text() + "1.0,2.0")
     assert read_history(path) == rows
@@ -47,3 +47,9 @@ def test_nested_mappings_become_dotted_names():
         "3": None,
     }
     assert flatten({"a": {"b": 1}}, "/") == {"a/b": 1}
+
+
+def test_a_history_of_an_earlier_version_comes_back_with_the_names_of_today(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,val/gain,val/depth/rmse\n0,0.25,1.5\n")
+    assert read_history(path) == [{"step": "0", "val/skill": "0.25", "val/depth/rmse": "1.5"}]

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from helpers.miniature import compose_config
 from hydra.utils import get_object
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import OmegaConf
 
 from mtlsi_net.core.config import instantiate_node
-from mtlsi_net.core.renamed import KEYWORDS, TARGETS, modernize
+from mtlsi_net.core.renamed import KEYWORDS, TARGETS, current_metric, current_states, modernize
 
 OLD = (Path(__file__).parents[2] / "fixtures" / "a310456" / "targets.txt").read_text().split()
 WITHOUT_SUCCESSOR = ("mtlsi_net.fetching.transfer.Connection",)
@@ -54,3 +55,24 @@ def test_a_user_configuration_with_old_names_still_builds():
     decoder["_target_"], decoder["like"] = "mtlsi_net.models.controls.PartAndConvs", decoder.pop("replaces")
     cfg.model.decoder = decoder
     assert instantiate_node(cfg, "model").keywords["decoder"].func.__name__ == "PartialDecoderWithConvs"
+
+
+@pytest.mark.parametrize(
+    ("name", "today"),
+    [
+        *[("val/gain", "val/skill"), ("dev/gain", "dev/skill"), ("gain", "skill"), ("val/skill", "val/skill")],
+        *[(name, name) for name in ("val/semseg/gain", "val/gains", "gain/val", "val/depth/rmse", "step", "")],
+    ],
+)
+def test_the_mean_over_the_constant_is_called_skill(name, today):
+    assert current_metric(name) == today
+    assert modernize({"a": [{"monitor": name, "name": name}]}) == {"a": [{"monitor": today, "name": name}]}
+
+
+def test_callback_states_are_found_under_the_keys_that_lightning_gives_them_today():
+    def keys(monitor):
+        keepers = [EarlyStopping(monitor), ModelCheckpoint(monitor=monitor, mode="max"), ModelCheckpoint()]
+        return [callback.state_key for callback in keepers]
+
+    assert current_states(dict.fromkeys(keys("dev/gain"), 1)) == dict.fromkeys(keys("dev/skill"), 1)
+    assert current_states({"StepSeeds": 2}) == {"StepSeeds": 2}

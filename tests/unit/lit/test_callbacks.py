@@ -1,12 +1,16 @@
-"""The running average of weights, why it is not Lightning's, and batch norms' statistics."""
+"""The running average of weights, and why it is not Lightning's; the progress bar."""
+
+import io
+import re
 
 import lightning as L
 import pytest
+import rich
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from mtlsi_net.lit.callbacks import ExponentialAverage, NormStatistics
+from mtlsi_net.lit.callbacks import ExponentialAverage, NormStatistics, ProgressBar
 
 DECAY, STEPS = 0.5, 3
 
@@ -94,3 +98,59 @@ def test_batch_norms_statistics_are_means_over_many_batches():
     for mean in means[50:]:
         expected = 0.98 * expected + 0.02 * mean
     torch.testing.assert_close(module.network.running_mean[0], expected)
+
+
+class Talkative(Toy):
+    """Logs as a run does: a loss each step, a score each validation, all of them to the bar."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train/loss", 209.3761 + loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):  # noqa: ARG002 - Lightning's signature
+        self.log("val/skill", self.value, prog_bar=True)
+
+
+def bar_lines(width, **options):
+    """Return what the bar shows of a training on a terminal of that width, one entry for each line drawn."""
+    bar, screen = ProgressBar(every=1), io.StringIO()
+    bar._console_kwargs = {"file": screen, "width": width, "force_terminal": True}
+    trainer = L.Trainer(
+        accelerator="cpu",
+        val_check_interval=4,
+        num_sanity_val_steps=0,
+        callbacks=[bar],
+        **{"max_epochs": -1, "check_val_every_n_epoch": None, **options},
+        **dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False),
+    )
+    try:
+        trainer.fit(Talkative(), DataLoader(torch.zeros(4)), DataLoader(torch.zeros(2)))
+    finally:
+        rich.reconfigure()  # Lightning's bar changes rich's console for the whole process
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def test_the_bar_counts_steps_over_all_epochs():
+    lines = bar_lines(120, max_steps=7, accumulate_grad_batches=2)  # 2 steps an epoch
+    shown = [re.match(r"step (\d+)/7 ", line) for line in lines]
+    counts = [int(match[1]) for match in shown if match]
+    assert counts == sorted(counts)
+    assert counts[-1] == 7
+    assert not any("poch" in line or "v_num" in line for line in lines)
+    assert "loss: 203" in lines[-1]  # 209.4 - 6 steps of the weight
+    assert "skill: 6" in lines[-1]
+
+
+def test_the_bar_of_a_training_without_a_last_step_counts_too():
+    lines = bar_lines(80, max_steps=-1, max_time={"seconds": 1})
+    assert any(re.match(r"step [1-9]\d* ", line) for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 68])
+def test_the_bar_takes_one_line(width):
+    lines = bar_lines(width, max_steps=6, limit_val_batches=2)
+    assert all(re.match(r"(step|validation) \d+/\d+ ", line) for line in lines)  # what wraps would start otherwise
+    assert max(map(len, lines)) <= width
+    assert "loss: 20" in lines[-1]

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.job import newest_whole
@@ -46,3 +47,12 @@ def test_a_full_disk_keeps_the_last_one_and_leaves_no_half_file(last, monkeypatc
         SafeCheckpointIO().save_checkpoint({"global_step": 3}, last)
     assert torch.load(last, weights_only=True)["global_step"] == 2
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def test_the_best_score_so_far_of_an_earlier_version_is_found_by_the_callback_of_today(tmp_path):
+    now, before = (ModelCheckpoint(tmp_path, monitor=f"val/{metric}", mode="max") for metric in ("skill", "gain"))
+    before.best_model_score = torch.tensor(0.5)
+    path = tmp_path / "last.ckpt"
+    torch.save({"callbacks": {before.state_key: before.state_dict()}}, path)
+    now.load_state_dict(SafeCheckpointIO().load_checkpoint(path)["callbacks"][now.state_key])
+    assert now.best_model_score == 0.5

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.metrics.gain import delta_m, delta_m_percent, delta_p_percent, gain_over_constant, relative_gain
+from mtlsi_net.metrics.gain import delta_m, delta_m_percent, delta_p_percent, relative_gain, skill_over_constant
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_delta_p_percent_averages_scores_of_a_task_first_and_is_positive_where_b
         (0.9, 1.0, True, -math.inf),
     ],
 )
-def test_gain_over_constant_is_the_share_of_error_removed(value, constant, higher, gain):
-    assert gain_over_constant(value, constant, higher) == pytest.approx(gain)
+def test_skill_over_constant_is_the_share_of_error_removed(value, constant, higher, gain):
+    assert skill_over_constant(value, constant, higher) == pytest.approx(gain)
 
 
-def test_gain_over_constant_keeps_nan():
-    assert math.isnan(gain_over_constant(math.nan, 0.5, True))
+def test_skill_over_constant_keeps_nan():
+    assert math.isnan(skill_over_constant(math.nan, 0.5, True))
