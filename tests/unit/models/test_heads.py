@@ -1,9 +1,10 @@
 import pytest
 import torch
-from helpers.modules import CHANNELS
+from helpers.modules import CHANNELS, randomise
+from torch.nn import functional as F
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.models.heads import OutputLayers, UpsampleHead
+from mtlsi_net.models.heads import OutputLayers, PlainHead, UpsampleHead
 
 WIDTH = 32
 PRIORS = {"semseg": torch.arange(5.0), "depth": torch.tensor([2.7]), "normals": torch.tensor([0.1, -0.2, 0.9])}
@@ -64,3 +65,19 @@ def test_upsampling_head_reaches_any_size(size):
     assert {name: tuple(y.shape) for name, y in predicted.items()} == {
         name: (2, channels, *size) for name, channels in CHANNELS.items()
     }
+
+
+def test_a_shortcut_adds_a_prediction_from_the_features_and_no_prior():
+    torch.manual_seed(0)
+    head = randomise(PlainHead(CHANNELS, WIDTH, shortcut=True))
+    plain = PlainHead(CHANNELS, WIDTH)
+    plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("shortcut")})
+    x = torch.randn(2, len(CHANNELS), WIDTH, 4, 5)
+    found, without = head(x, None, (4, 5)), plain(x, None, (4, 5))
+    for task, name in enumerate(CHANNELS):
+        norm = head.shortcut.norm
+        normed = F.layer_norm(x[:, task].movedim(1, -1), (WIDTH,), eps=1e-6) * norm.weight[task] + norm.bias[task]
+        added = normed @ head.shortcut.output.layers[name].weight.flatten(1).mT
+        torch.testing.assert_close(found[name], without[name] + added.movedim(-1, 1))
+    head.shortcut.output.set_priors(PRIORS)  # the other layer predicts them
+    torch.testing.assert_close(head(x, None, (4, 5)), found)
