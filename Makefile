@@ -27,7 +27,7 @@ notebooks: setup ## run the notebooks anew and save them with their pictures
 
 docs: setup ## build the documentation into site/; a warning is an error
 	$(PY) tools/docs_pages.py
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict # --quiet would hide warnings from --strict, too
 
 docs-serve: setup ## show the documentation at http://127.0.0.1:8000 and build it again as its pages change
 	$(PY) tools/docs_pages.py
