@@ -15,7 +15,7 @@ from mtlsi_net.models.size import measure_size
 
 HERE = Path(__file__).parent
 BACKBONES = ["vit_s", "vit_b", "vit_l", "swin_b", "swin_l", "dinov3_l", "resnet50", "convnext_b"]
-PRESETS = ["mtlsi", "mtlsi_paper", "plain"]
+PRESETS = ["mtlsi", "mtlsi_lite", "mtlsi_paper", "plain"]
 BASELINES = ["shared_encoder", "single_task", "mti_net_variant", "invpt", "mlore", "bridgenet_variant"]
 TASK_SETS = {"nyud": (448, 576), "pascal": (512, 512)}
 DECODER_BUDGET_M, GFLOP_BUDGET_PER_TASK = 45, 75

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mtlsi_net.core.errors import choose
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.task_layers import ChannelNorm, NormLayer, TaskLinear
-from mtlsi_net.models.semantic_decoder import TokenAttention
+from mtlsi_net.models.semantic_decoder import TOKEN_ATTENTIONS
 
 
 class NoReadback(nn.Module):
@@ -20,6 +21,7 @@ class NoReadback(nn.Module):
         head_dim: int,  # noqa: ARG002
         norm: NormLayer = ChannelNorm,  # noqa: ARG002
         task_channels: Mapping[str, int] | None = None,  # noqa: ARG002
+        read_tokens: str = "softmax",  # noqa: ARG002
     ) -> None:
         super().__init__()
 
@@ -40,6 +42,10 @@ class TokenReadback(Recomputed):
         head_dim: channels of a head.
         norm: class of the norm before the reading.
         task_channels: task -> K; None: no predictions.
+        read_tokens: ``softmax``, or ``linear`` for token sets as large as the image.
+
+    Raises:
+        InputError: an unknown ``read_tokens``.
 
     Example:
         >>> import torch
@@ -57,10 +63,12 @@ class TokenReadback(Recomputed):
         head_dim: int,
         norm: NormLayer = ChannelNorm,
         task_channels: Mapping[str, int] | None = None,
+        *,
+        read_tokens: str = "softmax",
     ) -> None:
         super().__init__()
         self.norm = norm(width, tasks)
-        self.read = TokenAttention(tasks, width, head_dim)
+        self.read = choose("read_tokens", read_tokens, TOKEN_ATTENTIONS)(tasks, width, head_dim)
         self.project = TaskLinear(tasks, width, width)
         self.outputs = nn.ModuleList([OutputLayers(task_channels, width)] if task_channels else [])
 
