@@ -5,7 +5,7 @@ Pillow draws them: at the same sizes, legends and colour bars of matplotlib 3.11
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -26,10 +26,11 @@ Entry = tuple[str, tuple[int, ...] | None]
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
-def draw_sheet(result: Result) -> Image.Image:
-    """Return image and predictions in a grid, each with its legend."""
+def draw_sheet(result: Result, drawn: Mapping[str, tuple[Pixels, Legend]] | None = None) -> Image.Image:
+    """Return image and predictions in a grid, each with its legend; ``drawn``: each task's, if they are there already."""
+    drawn = drawn or {name: one.drawn() for name, one in result.items()}
     cells = [(result.image, "image", Legend())]
-    cells += [(one.pixels(), name, one.legend()) for name, one in result.items()]
+    cells += [(pixels, name, legend) for name, (pixels, legend) in drawn.items()]
     return tile([draw_cell(picture, title, legend, CELL) for picture, title, legend in cells])
 
 

@@ -34,6 +34,11 @@ class TaskResult:
         """Return the legend of the picture's colours."""
         return self.task.fitted(self.value).legend(self.value)
 
+    def drawn(self) -> tuple[Pixels, Legend]:
+        """Return the picture and the legend."""
+        task = self.task.fitted(self.value)
+        return task.colorize(self.value), task.legend(self.value)
+
     def to_pil(self) -> Image.Image:
         """Return the coloured picture."""
         return Image.fromarray(self.pixels())
