@@ -22,7 +22,7 @@ from mtlsi_net.core.types import SUBSET, Batch, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
 from mtlsi_net.data.decoding import batch_values
-from mtlsi_net.data.loader import ShareLoader
+from mtlsi_net.data.loader import ShareLoader, worker_context
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.sampling import EpochSampler, hidden_labels
@@ -318,6 +318,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
+            multiprocessing_context=worker_context(self.datasets.values()) if workers else None,
             collate_fn=partial(collate, specs=dataset.reader.specs),
             worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),

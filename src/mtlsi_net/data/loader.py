@@ -1,8 +1,10 @@
 """Loading one process's share of every step or split."""
 
+import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -89,6 +91,24 @@ class ShareLoader(DataLoader[Batch]):
             batch["labelled"] = {n: count_labels(target, specs[n].ignore) for n, target in batch["targets"].items()}
         for first in range(0, size * self.parts, size):
             yield cut_batch(batch, slice(first, first + size))
+
+
+def worker_context(datasets: Iterable[MultiTaskDataset]) -> str | None:
+    """Return how a loader's workers start: None as Python does by default, or by a server where they would all import torch.
+
+    Where the default is ``spawn``, as on macOS, every worker would import torch and its data set's modules anew, which
+    takes longer than a validation. The server imports them once; workers are forked from it.
+    """
+    default, server = multiprocessing.get_start_method(), "forkserver"
+    if default == "fork" or server not in multiprocessing.get_all_start_methods():
+        return None
+    used = [part for dataset in datasets for part in (dataset, dataset.reader, dataset.pipeline)]
+    modules = {type(part).__module__ for part in used} - {"__main__"}
+    main = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m: workers run it again, as __mp_main__
+    if main is not None and not main.name.endswith(".__main__"):
+        modules.add(main.name)
+    multiprocessing.set_forkserver_preload(["__main__", *sorted(modules)])  # without effect once the server runs
+    return server
 
 
 def empty_batch() -> Batch:

@@ -20,19 +20,18 @@ from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
 from mtlsi_net.data.images import Pixels, read_image
-from mtlsi_net.engine.drawing import CELL, draw_cell
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.error_maps import LabelFolder
 from mtlsi_net.inference.exported import OnnxModel
-from mtlsi_net.inference.files import name_results, write_result
+from mtlsi_net.inference.files import name_results
 from mtlsi_net.inference.images import find_images
 from mtlsi_net.inference.index_page import write_page
 from mtlsi_net.inference.model import Model, load
 from mtlsi_net.inference.model_card import describe_tasks
-from mtlsi_net.inference.result import Result
 from mtlsi_net.inference.video import Video, is_video, refuse_for_videos, task_videos
 from mtlsi_net.inference.views import Viewing
+from mtlsi_net.inference.writing import Wanted, Writers, write_image
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +65,7 @@ def predict(cfg: DictConfig) -> Done:
     if isinstance(model, OnnxModel):
         model.check(viewing, maps=cfg.maps)
     labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks, cfg.label_encoding)
+    wanted = what_is_wanted(cfg)
     make_folders(out, {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None})
     names, done, start = name_results(images), Done(), time.perf_counter()
     batches = read_batches(images, cfg.batch_size if cfg.mode == "whole" else 1, cfg.max_megapixels, done)
@@ -74,15 +74,16 @@ def predict(cfg: DictConfig) -> Done:
         for batch in batches
         for (path, _), result in zip(batch, model.predict_many([pixels for _, pixels in batch], viewing), strict=True)
     )
-    for path, result in track(predicted, "predicting", len(images), disable=not cfg.progress):
-        name = names[path]
-        _write(result, name, out, cfg)
-        if isinstance(model, Model) and cfg.maps:
-            draw_maps(model, result, out / "maps" / f"{name}.png", viewing)
-        if labels is not None:
-            labels.compare(result, path, out / "errors" / f"{name}.png")
-        done.names.append(name)
-        done.seen[result.seen] += 1
+    with Writers(out, wanted) as writers:
+        for path, result in track(predicted, "predicting", len(images), disable=not cfg.progress):
+            name = names[path]
+            writers.put(result, name)
+            if isinstance(model, Model) and cfg.maps:
+                draw_maps(model, result, out / "maps" / f"{name}.png", viewing)
+            if labels is not None:
+                labels.compare(result, path, out / "errors" / f"{name}.png")
+            done.names.append(name)
+            done.seen[result.seen] += 1
     if labels is not None:
         labels.report()
     _finish(cfg, model, out, done, time.perf_counter() - start)
@@ -104,12 +105,20 @@ def predict_video(cfg: DictConfig, viewing: Viewing) -> Done:
         while batch := list(islice(frames, size)):
             for result in model.predict_many(batch, viewing):
                 if not done.seen:
-                    write_pictures(result, name, out, cfg)
+                    write_image(result, name, out, Wanted(False, cfg.pictures, cfg.sheets))
                 videos.add(result)
                 done.seen[result.seen] += 1
     done.names.append(name)
     _finish(cfg, model, out, done, time.perf_counter() - start, videos.path(next(iter(model.tasks))))
     return done
+
+
+def what_is_wanted(cfg: DictConfig) -> Wanted:
+    """Return the kinds of files to write; a UserError if there are none."""
+    wanted = Wanted(cfg.results, cfg.pictures, cfg.sheets)
+    if not (any((wanted.results, wanted.pictures, wanted.sheets, cfg.maps)) or cfg.labels is not None):
+        raise UserError("results, pictures and sheets are all false: nothing would be written; set one of them to true")
+    return wanted
 
 
 def make_folders(out: Path, wanted: Mapping[str, bool]) -> None:
@@ -172,29 +181,6 @@ def _read_ahead(images: Sequence[Path], ahead: int, max_megapixels: float, done:
                 log.warning("skipped: %s", error)
 
 
-def _write(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
-    """Write one image's results, and pictures of them."""
-    try:
-        for task, one in result.items():
-            write_result(one, out / f"{name}_{task}")
-    except OSError as error:
-        raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
-    write_pictures(result, name, out, cfg)
-
-
-def write_pictures(result: Result, name: str, out: Path, cfg: DictConfig) -> None:
-    """Write each task's picture, and the sheet of all, as far as they are asked for."""
-    try:
-        for task, one in result.items() if cfg.pictures else ():
-            pixels = one.pixels()
-            picture = draw_cell(pixels, f"{name}: {task}", one.legend(), max(CELL, pixels.shape[1]))
-            picture.save(out / "pictures" / f"{name}_{task}.png", compress_level=3)
-        if cfg.sheets:
-            result.to_pil().save(out / "sheets" / f"{name}.png", compress_level=3)
-    except OSError as error:
-        raise UserError(f"results of {name} cannot be written to {out} ({error.strerror or error})") from None
-
-
 def _finish(
     cfg: DictConfig, model: Model | OnnxModel, out: Path, done: Done, seconds: float, video: Path | None = None
 ) -> None:
@@ -212,7 +198,8 @@ def _finish(
     target = video or out
     if cfg.sheets and video is None:
         target = out / "index.html"
-        write_page(target, done.names, list(model.tasks), skipped, pictures=cfg.pictures)
+        tasks = list(model.tasks) if cfg.pictures or cfg.results else []
+        write_page(target, done.names, tasks, skipped, pictures=cfg.pictures)
     if done.names:
         seen = "; ".join(f"{count} {how}" for how, count in done.seen.items())
         settings = "size=original, size=[H,W]" + (", mode=sliding" if isinstance(model, Model) else "")

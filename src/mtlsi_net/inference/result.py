@@ -35,6 +35,11 @@ class TaskResult:
         """Return the legend of the picture's colours."""
         return self.task.fitted(self.value).legend(self.value)
 
+    def drawn(self) -> tuple[Pixels, Legend]:
+        """Return the picture and the legend."""
+        task = self.task.fitted(self.value)
+        return task.colorize(self.value), task.legend(self.value)
+
     def to_pil(self) -> Image.Image:
         """Return the coloured picture."""
         return Image.fromarray(self.pixels())
@@ -53,8 +58,9 @@ class Result(dict[str, TaskResult]):
         super().__init__(results)
         self.image, self.seen = image, seen
 
-    def to_pil(self) -> Image.Image:
-        """Return the image and all predictions with their legends on one sheet."""
+    def to_pil(self, drawn: Mapping[str, tuple[Pixels, Legend]] | None = None) -> Image.Image:
+        """Return the image and all predictions with their legends on one sheet; ``drawn``: each task's, if there already."""
+        drawn = drawn or {name: one.drawn() for name, one in self.items()}
         cells = [(self.image, "image", Legend())]
-        cells += [(one.pixels(), name, one.legend()) for name, one in self.items()]
+        cells += [(pixels, name, legend) for name, (pixels, legend) in drawn.items()]
         return tile([draw_cell(picture, title, legend, CELL) for picture, title, legend in cells])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE
-from mtlsi_net.metrics.base import PooledMetric
+from mtlsi_net.metrics.base import PooledMetric, in_pieces
 
 SMALLEST = 1e-9
 """Metres that stand for values <= 0, which have no logarithm (lineage)."""
@@ -23,14 +23,19 @@ def depth_sums(prediction: Tensor, target: Tensor) -> Tensor:
         (9,) float64: squared error, |error|, |error|/target, squared log error, squared error/target, pixels whose ratio
         max(p/t, t/p) is below 1.25, 1.25^2, 1.25^3, and the number of valid pixels.
     """
+    return torch.stack([_sums(*piece) for piece in in_pieces(prediction, target)]).sum(0)
+
+
+def _sums(prediction: Tensor, target: Tensor) -> Tensor:
     valid = target != IGNORE
-    t = torch.where(valid, target, 1.0).double().clamp(min=SMALLEST)
-    p = torch.where(valid, prediction, 1.0).double().clamp(min=SMALLEST)
-    error = (p - t).abs()
-    ratio = torch.maximum(p / t, t / p)
-    terms = [error.square(), error, error / t, (p.log() - t.log()).square(), error.square() / t]
-    below = [(ratio < limit) & valid for limit in RATIOS]  # an invalid pixel's ratio is 1, its errors 0
-    return torch.stack([*(term.sum() for term in terms), *(b.sum() for b in below), valid.sum()])
+    t = target.double().clamp(min=SMALLEST)
+    p = torch.where(valid, prediction, target).double().clamp(min=SMALLEST)  # an invalid pixel has no error
+    error, ratio = (p - t).abs(), p / t
+    squared = error.square()
+    terms = [squared, error, error / t, ratio.log().square(), squared / t]
+    larger = torch.maximum(ratio, t / p)
+    below = [((larger < limit) & valid).sum() for limit in RATIOS]
+    return torch.stack([*(term.sum() for term in terms), *below, valid.sum()])
 
 
 class DepthMetric(PooledMetric):

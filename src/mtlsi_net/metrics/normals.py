@@ -4,18 +4,15 @@ import torch
 from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE
-from mtlsi_net.metrics.base import PooledMetric
+from mtlsi_net.metrics.base import PooledMetric, in_pieces
 
 LIMITS = (11.25, 22.5, 30.0)
 BINS_PER_DEGREE = 100
 """Resolution of the median: the centre of a bin of 0.01 degree, so at most 0.005 degree off."""
 
 BINS = 180 * BINS_PER_DEGREE
-
-
-def lengths(x: Tensor) -> Tensor:
-    """Return the Euclidean lengths over channels, (B, 1, H, W), of (B, C, H, W)."""
-    return x.square().sum(1, keepdim=True).sqrt()
+TINY = 1e-300
+"""Added to a cross product's length: of no vector, it makes the angle 90 degrees."""
 
 
 def unit_vectors(x: Tensor, eps: float = 1e-12) -> Tensor:
@@ -29,7 +26,7 @@ def unit_vectors(x: Tensor, eps: float = 1e-12) -> Tensor:
 
 
 def angular_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the angle between vectors of any length, 2*atan2(|p-g|, |p+g|) of the normalised two.
+    """Return the angle between vectors of any length, atan2(|p x g|, p . g), exact for small and for large angles.
 
     Args:
         prediction: (B, 3, H, W); a zero vector is 90 degrees from everything.
@@ -38,9 +35,14 @@ def angular_error(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         (B, 1, H, W) degrees in [0, 180], float64.
     """
-    p, g = (unit_vectors(vector.double()) for vector in (prediction, target))
-    minus, plus = lengths(p - g), lengths(p + g)
-    return torch.rad2deg(2 * torch.atan2(minus, plus))
+    return torch.cat([_angles(p.double(), g.double()) for p, g in in_pieces(prediction, target)], dim=1)[:, None]
+
+
+def _angles(prediction: Tensor, target: Tensor) -> Tensor:
+    (px, py, pz), (gx, gy, gz) = prediction.unbind(1), target.unbind(1)
+    across = (py * gz - pz * gy).square() + (pz * gx - px * gz).square() + (px * gy - py * gx).square()
+    along = px * gx + py * gy + pz * gz
+    return torch.rad2deg(torch.atan2(across.sqrt() + TINY, along))
 
 
 class NormalsMetric(PooledMetric):
@@ -74,14 +76,14 @@ class NormalsMetric(PooledMetric):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add (B, 3, H, W) vectors of any length against (B, 3, H, W) unit vectors, 255 invalid."""
         valid = (target != IGNORE).all(dim=1, keepdim=True)
-        angle = angular_error(prediction, target)
-        counted = torch.where(valid, angle, 0.0)
-        within = [((angle < limit) & valid).sum() for limit in LIMITS]
+        angle = torch.where(valid, angular_error(prediction, target), -1.0)
+        # A bin before the first takes the invalid pixels: no boolean indexing.
+        bins = (angle * BINS_PER_DEGREE).long().clamp(-1, BINS - 1) + 1
+        counts = torch.bincount(bins.flatten(), minlength=BINS + 1)[1:]
+        counted = angle.clamp(min=0)
+        within = [counts[: round(limit * BINS_PER_DEGREE)].sum() for limit in LIMITS]
         self.sums += torch.stack([counted.sum(), counted.square().sum(), *within])
-        bins = (angle * BINS_PER_DEGREE).long().clamp(0, BINS - 1)
-        # An extra last bin takes the invalid pixels: no boolean indexing.
-        counts = torch.bincount(torch.where(valid, bins, BINS).flatten(), minlength=BINS + 1)
-        self.histogram += counts[:BINS]
+        self.histogram += counts
 
     def _median(self, count: Tensor) -> Tensor:
         ranks = torch.stack([(count - 1) // 2, count // 2]).clamp(min=0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import matplotlib
 import numpy as np
@@ -18,42 +19,57 @@ INVALID_COLOR = (224, 224, 192)
 """VOC's colour of void: in no palette, colour map or grey scale used here, as black and mid-grey are."""
 
 
-def _pixels(value: Tensor) -> NDArray[np.float64]:
-    return value.detach().cpu().double().permute(1, 2, 0).numpy()
+def _planes(value: Tensor) -> NDArray[np.float64]:
+    return value.detach().cpu().double().numpy()
 
 
-def _mark_invalid(picture: NDArray[np.float64], pixels: NDArray[np.float64], ignore: int = IGNORE) -> Picture:
-    invalid = (pixels == ignore).any(axis=2, keepdims=True)
-    # NaN predictions are drawn like invalid pixels.
-    drawable = ~invalid & np.isfinite(picture).all(axis=2, keepdims=True)
-    return np.where(drawable, np.nan_to_num(picture).round().clip(0, 255), INVALID_COLOR).astype(np.uint8)
+def _levels(planes: NDArray[np.float64]) -> Picture:
+    """Return planes of 0 to 255 as bytes, anything where they are not finite."""
+    with np.errstate(invalid="ignore"):
+        return planes.round().clip(0, 255).astype(np.uint8)
+
+
+def _marked(picture: Picture, unknown: NDArray[np.bool_]) -> Picture:
+    """Return a picture whose unknown pixels, invalid or not finite, have the colour of invalid ones."""
+    if unknown.any():
+        picture[unknown] = INVALID_COLOR
+    return picture
 
 
 def color_classes(value: Tensor, palette: NDArray[np.uint8]) -> Picture:
     """Draw (1, H, W) classes 0..K-1, ``ignore_of(K)`` invalid, with a (K, 3) palette."""
-    pixels, ignore = _pixels(value), ignore_of(len(palette))
-    known = np.where(pixels == ignore, 0, pixels)[..., 0].astype(np.int64)
-    return _mark_invalid(palette[known].astype(np.float64), pixels, ignore)
+    classes = value.detach().cpu().long().numpy()[0]
+    colors = np.concatenate([palette, np.array([INVALID_COLOR])]).astype(np.uint8)
+    return colors[np.where(classes == ignore_of(len(palette)), len(palette), classes)]
+
+
+@cache
+def _viridis() -> Picture:
+    """Return viridis, (256, 3)."""
+    return _levels(matplotlib.colormaps["viridis"](np.arange(256))[:, :3] * 255)
 
 
 def color_scalars(value: Tensor, low: float, high: float) -> Picture:
     """Draw (1, H, W) values, 255 invalid, in viridis from ``low`` (dark) to ``high`` (bright); others are clipped."""
-    pixels = _pixels(value)
-    share = (pixels[..., 0].clip(low, high) - low) / (high - low)
-    colors = matplotlib.colormaps["viridis"](np.nan_to_num(share))[..., :3] * 255.0
-    return _mark_invalid(np.where(np.isnan(pixels), np.nan, colors), pixels)
+    plane = _planes(value)[0]
+    unknown = (plane == IGNORE) | np.isnan(plane)
+    share = (np.where(unknown, low, plane).clip(low, high) - low) / (high - low)
+    return _marked(_viridis()[np.minimum(share * 256, 255).astype(np.intp)], unknown)
 
 
 def color_vectors(value: Tensor) -> Picture:
     """Draw (3, H, W) unit vectors, 255 invalid: x, y, z from -1 to 1 are red, green, blue from 0 to 255."""
-    pixels = _pixels(value)
-    return _mark_invalid((pixels + 1) * 127.5, pixels)
+    planes = _planes(value)
+    x, y, z = (plane == IGNORE for plane in planes)
+    unknown = x | y | z | ~np.isfinite(planes.sum(axis=0))
+    return _marked(np.ascontiguousarray(_levels((planes + 1) * 127.5).transpose(1, 2, 0)), unknown)
 
 
 def color_shares(value: Tensor, high: float = 1.0) -> Picture:
     """Draw (1, H, W) values in [0, 1], 255 invalid, from black at 0 to white at ``high`` and above."""
-    pixels = _pixels(value)
-    return _mark_invalid(np.repeat(pixels, 3, axis=2) * (255 / high), pixels)
+    plane = _planes(value)[0]
+    unknown = (plane == IGNORE) | ~np.isfinite(plane)
+    return _marked(np.repeat(_levels(plane * (255 / high))[..., None], 3, axis=2), unknown)
 
 
 def round_up(value: float) -> float:

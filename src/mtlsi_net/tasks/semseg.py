@@ -120,7 +120,7 @@ class SemsegTask(Task):
 
     def postprocess(self, output: Tensor) -> Tensor:
         """Return the most probable class, (B, 1, H, W) int64."""
-        return self._allowed(output).argmax(dim=1, keepdim=True)
+        return largest_channel(self._allowed(output))
 
     def colorize(self, value: Tensor) -> NDArray[np.uint8]:
         """Return a class map in the class set's colours."""
@@ -137,6 +137,22 @@ class SemsegTask(Task):
     def prior(self, statistics: Tensor) -> Tensor:
         """Return log class frequencies; its post-processed form is the most frequent class."""
         return self._log_frequencies(statistics)
+
+
+def largest_channel(output: Tensor) -> Tensor:
+    """Return the channel of the largest value, the first of equal ones, (B, 1, H, W) int64, of (B, K, H, W) floats.
+
+    What ``argmax(dim=1, keepdim=True)`` is, many times faster on a CPU, where torch's is slow over any but the last axis.
+    """
+    if output.device.type != "cpu" or output.dtype != torch.float32 or torch.compiler.is_compiling():
+        return output.argmax(dim=1, keepdim=True)
+    output, count = output.detach(), output.shape[1]
+    equal = np.equal(output.numpy(), output.amax(dim=1, keepdim=True).numpy())  # torch compares at half the speed
+    places = torch.arange(count, 0, -1, dtype=torch.uint8 if count <= 255 else torch.int16)
+    place = (torch.from_numpy(equal).view(torch.uint8) * places.view(1, -1, 1, 1)).amax(dim=1, keepdim=True)
+    if not place.all():  # NaN equals nothing
+        return output.argmax(dim=1, keepdim=True)
+    return count - place.long()
 
 
 def _scored(scored: Sequence[str] | None, names: Sequence[str], ignored: Sequence[int]) -> list[int] | None:

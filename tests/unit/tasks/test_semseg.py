@@ -8,7 +8,7 @@ from mtlsi_net.core.types import count_labels
 from mtlsi_net.data.decoding import label_values, target_values
 from mtlsi_net.tasks.colors import INVALID_COLOR
 from mtlsi_net.tasks.metrics import TaskMetrics
-from mtlsi_net.tasks.semseg import SemsegTask
+from mtlsi_net.tasks.semseg import SemsegTask, largest_channel
 
 NAMES = ["sky", "road", "car", "tree", "sign"]
 MANY = [f"c{index}" for index in range(1000)]
@@ -184,3 +184,22 @@ def test_images_are_kept_apart_with_a_thousand_classes():
     metrics.update({"semseg": target.clamp(max=999).long()}, batch)
     assert metrics.compute()["semseg"]["pixel_accuracy"] == 1.0
     assert metrics.image_sums().sums["semseg/mIoU"].shape == (2, 1000, 2)
+
+
+# -- the most probable class ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (1, 1, 3, 3), (1, 300, 4, 4), (0, 3, 4, 4)])
+def test_the_largest_channel_is_numpys_argmax(shape):
+    values = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(0)).float()  # with many equal ones
+    values[..., 0] = float("-inf")
+    expected = values.numpy().argmax(1)[:, None]
+    for output in (values, values.double(), values.bfloat16(), values.clone().requires_grad_()):
+        assert torch.equal(largest_channel(output), torch.from_numpy(expected))
+
+
+def test_a_channel_that_is_no_number_is_the_largest_as_in_torch():
+    values = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    values[0, 2:, 1, 1] = float("nan")
+    assert torch.equal(largest_channel(values), values.argmax(1, keepdim=True))
+    assert largest_channel(values)[0, 0, 1, 1] == 2

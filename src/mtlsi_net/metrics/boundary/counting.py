@@ -13,7 +13,18 @@ from mtlsi_net.metrics.boundary.matching import NONE, Matcher
 from mtlsi_net.metrics.boundary.nms import suppress_non_maxima
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts
-from mtlsi_net.metrics.boundary.thinning import BITS, FRAME, Mask, differences, frame, pack, seg2bmap, thin, thin_words
+from mtlsi_net.metrics.boundary.thinning import (
+    BITS,
+    FRAME,
+    Indices,
+    Mask,
+    differences,
+    frame,
+    seg2bmap,
+    set_bits,
+    thin,
+    thin_words,
+)
 
 HALF = 128
 """Least stored value of a boundary pixel."""
@@ -48,23 +59,31 @@ def count_matches(soft: NDArray[np.uint8], truths: Sequence[Mask], preset: Prese
     matchers = [kind(frame(truth, border), radius) for truth in truths]
     sum_truth, sum_predicted = sum(int(truth.sum()) for truth in truths), 0
     counts = np.zeros((len(preset.thresholds), 4), np.int64)
-    before = thinned_before = np.zeros((passed.shape[0], passed.shape[1] // BITS), np.uint64)
+    words = np.zeros(passed.size // BITS, np.uint64)
+    thinned, width = words.copy(), passed.shape[1] // BITS
     confirmed = 0
     # From few pixels to many: neighbouring thresholds have most pixels in common.
-    for row in reversed(range(len(preset.thresholds))):
-        words = pack(passed > row)
-        if not np.array_equal(words, before):
-            thinned = words.copy()
+    for row, pixels in reversed(list(enumerate(_by_level(passed, len(preset.thresholds))))):
+        if pixels.size:
+            set_bits(words, pixels)
+            before, thinned = thinned, words.copy()
             if preset.thin:
-                thin_words(thinned.ravel(), thinned.shape[1])
-            removed, added = differences(thinned_before.view(np.uint8).ravel(), thinned.view(np.uint8).ravel())
+                thin_words(thinned, width)
+            removed, added = differences(before, thinned)
             for matcher in matchers:
                 matcher.update(removed, added)
             sum_predicted += added.size - removed.size
             confirmed = _confirmed(matchers)
-            before, thinned_before = words, thinned
         counts[row] = sum(matcher.size for matcher in matchers), sum_truth, confirmed, sum_predicted
     return counts
+
+
+def _by_level(passed: NDArray[np.integer], levels: int) -> list[Indices]:
+    """Return the flat indices of the pixels that pass exactly 1, 2, .. ``levels`` thresholds."""
+    pixels = np.flatnonzero(passed)
+    level = passed.ravel()[pixels]
+    order = np.argsort(level, kind="stable")  # of small integers, a radix sort
+    return np.split(pixels[order], np.cumsum(np.bincount(level, minlength=levels + 1)[1:-1]))
 
 
 def _confirmed(matchers: Sequence[Matcher | NearestMatcher]) -> int:

@@ -1,6 +1,7 @@
 """Non-maximum suppression of a soft boundary map, as SEISM's reader does it."""
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
@@ -19,8 +20,9 @@ def orientation(soft: Map) -> Map:
     double = soft.astype(np.float64)
     smooth = correlate1d(correlate1d(double, TRIANGLE, axis=0, mode="reflect"), TRIANGLE, axis=1, mode="reflect")
     dy, dx = np.gradient(smooth.astype(np.float32))
-    (_, dxx), (dyy, dxy) = np.gradient(dx), np.gradient(dy)
-    return np.mod(np.arctan(dyy * np.sign(-dxy) / (dxx + np.float32(1e-5))), np.float32(np.pi))
+    dxx, (dyy, dxy) = np.gradient(dx, axis=1), np.gradient(dy)
+    angle = np.arctan(dyy * np.sign(-dxy) / (dxx + np.float32(1e-5)))
+    return angle + (angle < 0) * np.float32(np.pi)
 
 
 def suppress_non_maxima(soft: Map) -> Map:
@@ -29,26 +31,35 @@ def suppress_non_maxima(soft: Map) -> Map:
     Args:
         soft: (H, W) float32 in [0, 1], both sides at least 3.
     """
-    height, width = soft.shape
     angle = orientation(soft)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    step_x, step_y = np.cos(angle), np.sin(angle)
-    kept = np.ones(soft.shape, bool)
-    for sign in (1, -1):
-        beside = _bilinear(soft, rows + sign * step_y, columns + sign * step_x)
-        kept &= ~(np.float32(SUPPRESSION) * soft < beside)
-    return np.where(kept, soft, np.float32(0)) * _fade(height)[:, None] * _fade(width)[None, :]
+    return _suppress(soft, np.cos(angle), np.sin(angle), *(_fade(length) for length in soft.shape))
 
 
-def _bilinear(array: Map, rows: Map, columns: Map) -> Map:
+@njit(cache=True, nogil=True)
+def _suppress(soft: Map, step_x: Map, step_y: Map, fade_rows: Map, fade_columns: Map) -> Map:
+    kept = np.zeros_like(soft)
+    for row in range(soft.shape[0]):
+        for column in range(soft.shape[1]):
+            value = soft[row, column]
+            if value > 0:
+                x, y = step_x[row, column], step_y[row, column]
+                bound = np.float32(SUPPRESSION) * value
+                if not (bound < _bilinear(soft, row, y, column, x) or bound < _bilinear(soft, row, -y, column, -x)):
+                    kept[row, column] = value * fade_rows[row] * fade_columns[column]
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(array: Map, row: int, down: np.float32, column: int, right: np.float32) -> float:
+    """Return a value beside a pixel: positions are float32, all after them is float64."""
     height, width = array.shape
-    rows = rows.clip(0, np.float32(height - 1.001))
-    columns = columns.clip(0, np.float32(width - 1.001))
-    top, left = rows.astype(np.intp), columns.astype(np.intp)
-    down, right = rows - top, columns - left
-    upper = array[top, left] * (1 - right) + array[top, left + 1] * right
-    lower = array[top + 1, left] * (1 - right) + array[top + 1, left + 1] * right
-    return upper * (1 - down) + lower * down
+    y = min(max(np.float32(row) + down, np.float32(0)), np.float32(height - 1.001))
+    x = min(max(np.float32(column) + right, np.float32(0)), np.float32(width - 1.001))
+    top, left = int(y), int(x)
+    lower, righter = np.float64(y) - top, np.float64(x) - left
+    above = array[top, left] * (1 - righter) + array[top, left + 1] * righter
+    below = array[top + 1, left] * (1 - righter) + array[top + 1, left + 1] * righter
+    return above * (1 - lower) + below * lower
 
 
 def _fade(length: int) -> Map:

@@ -16,7 +16,7 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 
 BITS = 64
 FRAME = 2
-ONE, LAST = np.uint64(1), np.uint64(BITS - 1)
+ONE, EIGHT, LAST, BYTE = np.uint64(1), np.uint64(8), np.uint64(BITS - 1), np.uint64(255)
 
 
 @njit(cache=True, nogil=True)
@@ -88,24 +88,42 @@ def pack(framed: Mask) -> Words:
 
 
 @njit(cache=True, nogil=True)
-def differences(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[Indices, Indices]:
-    """Return the flat indices of removed and of added pixels, for bits viewed as bytes."""
+def set_bits(words: Words, pixels: Indices) -> None:
+    """Set pixels, flat indices of bits, in flat ``words``."""
+    for pixel in pixels:
+        words[pixel >> 6] |= ONE << np.uint64(pixel & 63)
+
+
+@njit(cache=True, nogil=True)
+def _bits(words: Words) -> Indices:
+    """Return the flat indices of the bits that are set, rising."""
     count = 0
-    for i in range(before.size):
-        count += before[i] != after[i]
-    removed, added = np.empty(8 * count, np.int64), np.empty(8 * count, np.int64)
-    gone, new = 0, 0
-    for i in range(before.size):
-        if before[i] != after[i]:
-            for k in range(8):
-                if (before[i] ^ after[i]) >> k & 1:
-                    if after[i] >> k & 1:
-                        added[new] = 8 * i + k
-                        new += 1
-                    else:
-                        removed[gone] = 8 * i + k
-                        gone += 1
-    return removed[:gone], added[:new]
+    for word in words:
+        while word:
+            word &= word - ONE
+            count += 1
+    found = np.empty(count, np.int64)
+    count = 0
+    for i in range(words.size):
+        word = words[i]
+        bit = 64 * i
+        while word:
+            if word & BYTE == 0:
+                word >>= EIGHT
+                bit += 8
+                continue
+            if word & ONE:
+                found[count] = bit
+                count += 1
+            word >>= ONE
+            bit += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def differences(before: Words, after: Words) -> tuple[Indices, Indices]:
+    """Return the flat indices of removed and of added pixels of flat words, rising."""
+    return _bits(before & ~after), _bits(after & ~before)
 
 
 def thin(mask: Mask) -> Mask:
