@@ -15,13 +15,14 @@ def bench(cfg: DictConfig) -> None:
     Raises:
         UserError: the benchmark is unknown, or has nothing to measure.
     """
-    from mtlsi_net.benchmarks import boundary, loader, memory, model, rooms, scaling, startup
+    from mtlsi_net.benchmarks import boundary, loader, memory, model, rooms, scaling, scoring, startup
 
     if cfg.rounds < 1:
         raise UserError(f"rounds={cfg.rounds} is too small; pass at least 1")
     benchmarks = {
         "loader": loader.bench_loader,
         "boundary": boundary.bench_boundary,
+        "scoring": scoring.bench_scoring,
         "model": model.bench_model,
         "scaling": scaling.bench_scaling,
         "startup": startup.bench_startup,

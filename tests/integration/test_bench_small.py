@@ -1,4 +1,4 @@
-"""The benchmarks of scaling, training steps, start-up and rooms, each at its smallest size."""
+"""The benchmarks of scaling, training steps, scoring, start-up and rooms, each at its smallest size."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from helpers.miniature import compose_config
 from PIL import Image
 
 from mtlsi_net.bench import bench
-from mtlsi_net.benchmarks import startup
+from mtlsi_net.benchmarks import scoring, startup
 from mtlsi_net.benchmarks.scaling import fit, fits
 from mtlsi_net.core.errors import UserError
 
@@ -60,6 +60,17 @@ def test_rooms_of_every_size_are_rendered(tmp_path, caplog):
     assert (tmp_path / "rooms.png").is_file()
     with pytest.raises(UserError, match="images=0 is too small"):
         run("rooms", tmp_path, "images=0")
+
+
+@pytest.mark.parametrize(("data", "count"), [("nyud", 4), ("pascal", 5)])
+def test_every_metric_is_timed(tmp_path, data, count):
+    files = [f"boundary.{key}=tests/fixtures/edge/c00_clean_{key}.png" for key in ("pred", "gt")]
+    rows = run("scoring", tmp_path, f"data={data}", *files)
+    assert [row["what"] for row in rows[:2]] == [scoring.ALL, scoring.REST]
+    assert len(rows) == 2 + 2 * count
+    assert_timings(rows)
+    metric = next(row for row in rows if row["what"] == "boundary: metric")
+    assert float(metric["ms"]) < float(rows[0]["ms"])
 
 
 def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):

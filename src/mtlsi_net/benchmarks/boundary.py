@@ -26,12 +26,7 @@ COPIES = 48
 
 def bench_boundary(cfg: DictConfig) -> Report:
     """Measure ``cfg.boundary.pred`` against ``cfg.boundary.gt``."""
-    for key in ("pred", "gt"):
-        if not Path(cfg.boundary[key]).is_file():
-            raise UserError(
-                f"boundary.{key}={cfg.boundary[key]} is not a file; pass a picture with boundary.{key}=FILE"
-            )
-    job = (Path(cfg.boundary.pred), [Path(cfg.boundary.gt)])
+    job = open_pictures(cfg)
     soft, reference = read_prediction(job[0]), read_reference(job[1], SETTINGS["101 thresholds, NMS"])
 
     def score(name: str, _: int) -> dict[str, float]:
@@ -49,6 +44,16 @@ def bench_boundary(cfg: DictConfig) -> Report:
         rows.append(row | {f"s for {count}, all cores": round(count / speed, 2) for count in PUBLISHED})
     figure = box_plot(seconds, "boundary scoring of an image, one core")
     return Report({"boundary": rows}, figure, str(cfg.boundary.pred))
+
+
+def open_pictures(cfg: DictConfig) -> Job:
+    """Return the files of ``cfg.boundary``, prediction and ground truth; a UserError if one is missing."""
+    for key in ("pred", "gt"):
+        if not Path(cfg.boundary[key]).is_file():
+            raise UserError(
+                f"boundary.{key}={cfg.boundary[key]} is not a file; pass a picture with boundary.{key}=FILE"
+            )
+    return Path(cfg.boundary.pred), [Path(cfg.boundary.gt)]
 
 
 def throughput(job: Job, preset: Preset) -> float:

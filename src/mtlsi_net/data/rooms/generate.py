@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,7 +16,9 @@ from rich.progress import track
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import atomic_file
 from mtlsi_net.core.parallel import map_in_processes
-from mtlsi_net.data.rooms.render import MIN_SIDE, RoomImage, render_room
+
+if TYPE_CHECKING:  # compiled code, slow to import: only where something is rendered
+    from mtlsi_net.data.rooms.render import RoomImage
 
 VERSION = 3
 """Counts up whenever the same seed gives other images."""
@@ -25,6 +27,7 @@ CAMERAS = "cameras"
 FOLDERS = dict.fromkeys(("images", "segmentation", "normals", "edge"), ".png") | {"depth": ".npy", CAMERAS: ".json"}
 REQUEST, ALL_CAMERAS = "rooms.json", "cameras.json"
 MAX_IMAGES = 9999
+MIN_SIDE = 16
 PNG_LEVEL = 4
 
 
@@ -53,6 +56,8 @@ def generate_rooms(
         if not todo and (root / ALL_CAMERAS).is_file():
             return
         if workers != 1 and len(todo) > 1:  # compiled here, so that the processes find the code in numba's cache
+            from mtlsi_net.data.rooms.render import render_room
+
             render_room(0, 0, MIN_SIDE, MIN_SIDE)
         made = map_in_processes(job, todo, workers, chunk=1)
         for _ in track(made, "rooms", total=len(todo), disable=not (progress and todo)):
@@ -124,6 +129,8 @@ def _files(root: Path, index: int) -> dict[str, Path]:
 
 def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> None:
     """Render one image and write its files."""
+    from mtlsi_net.data.rooms.render import render_room
+
     room = render_room(seed, index, height, width)
     files = _files(root, index)
     for name, pixels in encode(room).items():
@@ -134,7 +141,7 @@ def _make_image(root: Path, seed: int, height: int, width: int, index: int) -> N
     _write_json(files[CAMERAS], room.intrinsics)
 
 
-def encode(room: RoomImage) -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
+def encode(room: "RoomImage") -> dict[str, np.ndarray[Any, np.dtype[np.uint8]]]:
     """Return the PNG pixels of a room, by folder; colour and normals in RGB order."""
     return {
         "images": room.image,

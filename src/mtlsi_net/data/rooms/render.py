@@ -21,7 +21,6 @@ CREASE = np.sqrt(0.75)
 DEPTH_STEP = 0.05
 """Relative step in depth that makes a boundary between two faces of one object (our choice)."""
 SUBPIXELS = np.array([(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)])
-MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
