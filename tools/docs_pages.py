@@ -17,8 +17,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PICTURES = {
     "rooms_demo.jpg": "experiments/rooms_demo/val.jpg",
-    "rooms_decoders.png": "experiments/rooms_decoders/results/scores.png",
-    "sheet.png": "experiments/rooms_decoders/sheet.png",
+    "sheet.png": "experiments/rooms_bench/sheet.png",
     "probe_tasks.png": "experiments/probe_rooms/tasks.png",
     "scaling.png": "experiments/scaling/decoders/scaling.png",
     "compare_page.png": "experiments/compare_page/page.png",

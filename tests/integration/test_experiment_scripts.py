@@ -4,20 +4,15 @@ import importlib.util
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from helpers.miniature import compose_config, short_overrides, write_miniature
-from helpers.run_folders import last_scores
+from helpers.miniature import compose_config
 
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.published import load_published
 from mtlsi_net.comparison.read import find_folders
-from mtlsi_net.data.class_sets import CLASS_SETS
-from mtlsi_net.engine.train import train
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-BED, WALL = (CLASS_SETS["nyud40"].index(name) for name in ("bed", "wall"))
 
 
 def script(path):
@@ -71,67 +66,6 @@ def test_cost_is_three_forward_passes_of_every_step(monkeypatch):
     assert f"| mtlsi | vit_l | 10 | 857 | {flop / 1e18:.1f} | {flop / 1e14 / 3600:.0f} |" in text
 
 
-def test_bins_equal_brute_force():
-    breakdown = script("rooms_decoders/breakdown.py")
-    rng = np.random.default_rng(0)
-    classes = np.full((12, 20), WALL)
-    classes[rng.random(classes.shape) < 0.02] = BED
-    ys, xs = np.nonzero(classes == BED)
-    assert len(ys)
-    bins = breakdown.distance_bins(classes)
-    for y, x in np.ndindex(classes.shape):
-        away = np.hypot(ys - y, xs - x).min() / 20
-        expected = sum(away > edge for edge in breakdown.DISTANCES)
-        assert bins[y, x] == expected, (y, x, away)
-    none = breakdown.distance_bins(np.full((4, 5), WALL))
-    assert (none == breakdown.DISTANCE_NAMES.index("none in view")).all()
-
-    parts = np.full((10, 100), WALL)
-    parts[0, :2], parts[5, :4], parts[9, 50] = BED, BED, 255  # 0.2 % and 0.4 % of one class, apart
-    bins = breakdown.size_bins(parts)
-    assert set(bins[0, :2]) == {breakdown.SIZE_NAMES.index("0-0.3 %")}
-    assert set(bins[5, :4]) == {breakdown.SIZE_NAMES.index("0.3-1 %")}
-    assert bins[9, 50] == -1
-    assert bins[3, 3] == breakdown.SIZE_NAMES.index("over 10 %")
-
-
-def test_the_bins_of_a_run_add_up_to_its_score(tmp_path):
-    breakdown = script("rooms_decoders/breakdown.py")
-    data = write_miniature(tmp_path / "data", val=2)
-    words = [word for word in short_overrides(data, tmp_path / "runs" / "one") if "eval_batch_size" not in word]
-    scores = last_scores(train(compose_config(*words, "logger=csv")).folder.root)
-    found = breakdown.measure(tmp_path / "runs" / "one" / "checkpoints" / "last.ckpt")
-    rmse = scores["depth"]["rmse"]
-    finite = [value for value in found[breakdown.DEPTH] if not np.isnan(value)]
-    assert min(finite) - 1e-6 <= rmse <= max(finite) + 1e-6
-    breakdown.main(str(tmp_path / "runs"), tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"breakdown.csv", "breakdown.png"}
-
-
-def test_label_curves_take_the_runs_of_seed_0_by_task_and_share(tmp_path):
-    curves = script("rooms_labels/curves.py")
-    lines = [
-        "label,seed,normals/mean,depth/rmse",
-        "rooms_study model=mtlsi,0,20,0.8",
-        "rooms_study model=mtlsi,1,99,9.9",
-        "rooms_study ablation=no_fusion,0,21,0.9",
-        '"rooms_study ablation=full data.label_share={normals: 0.05}",0,25,0.8',
-        '"rooms_study ablation=no_fusion data.label_share={depth: 0.2}",0,26,1.1',
-    ]
-    (tmp_path / "runs.csv").write_text("\n".join(lines))
-    rows = curves.read(tmp_path / "runs.csv")
-    assert [(row["task"], row["network"], row["share"], row["score"]) for row in rows] == [
-        ("depth", "full", 1.0, 0.8),
-        ("depth", "without fusion", 0.2, 1.1),
-        ("depth", "without fusion", 1.0, 0.9),
-        ("normals", "full", 0.05, 25.0),
-        ("normals", "full", 1.0, 20.0),
-        ("normals", "without fusion", 1.0, 21.0),
-    ]
-    curves.main(tmp_path)
-    assert (tmp_path / "labels.png").stat().st_size > 1000
-
-
 @pytest.mark.parametrize("results", sorted(FOLDER.glob("*/results")), ids=lambda path: path.parent.name)
 def test_contributed_runs_can_be_compared(results, tmp_path):
     folders, _ = find_folders(str(results))
@@ -140,19 +74,6 @@ def test_contributed_runs_can_be_compared(results, tmp_path):
     compare(compose_config(f"runs={results}", f"out={tmp_path}", "strict=true", "bootstrap=0", name="compare"))
     large = [path for path in results.rglob("*") if path.suffix == ".ckpt" or path.stat().st_size > 2_000_000]
     assert not large
-
-
-def test_the_reading_marks_what_is_further_away_than_two_standard_deviations():
-    reading = script("rooms_ablation/reading.py")
-    keys = ["decoder_parameters_m", *reading.SCORES]
-    full = [dict.fromkeys(keys, value) | {"label": "s model=mtlsi"} for value in ("1.0", "2.0", "3.0")]  # 2 ± 1
-    near, far = (dict.fromkeys(keys, v) | {"label": f"s ablation=x{v}"} for v in ("3.9", "4.1"))
-    other = dict.fromkeys(keys, "9") | {"label": "s model=plain"}
-    lines = reading.table([*full, other, near, far]).splitlines()
-    assert len(lines) == 5
-    assert "2.000 ± 1" in lines[2]
-    assert "*" not in lines[3]
-    assert lines[4].count("*") == len(reading.SCORES)
 
 
 def test_settings_are_chosen_by_the_mean_relative_change_against_each_networks_default():
