@@ -125,7 +125,7 @@ class ListFailedJobs(Callback):
             )
             sys.exit(1)
         if "sweep" in config:
-            log.info("compare the runs: %s", command_line("compare", f"runs={config.hydra.sweep.dir}"))
+            print("compare the runs:", command_line("compare", f"runs={config.hydra.sweep.dir}"))  # not as Hydra logs
 
     def _list(self, config: DictConfig) -> int:
         """Log the jobs that failed since the start; return how many they are."""
