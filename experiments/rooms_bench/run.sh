@@ -1,4 +1,4 @@
-# Decoders compared on a pretrained encoder: sh experiments/rooms_bench/run.sh [search|final|blocks|test|compare] [settings]
+# Decoders compared on a pretrained encoder: sh experiments/rooms_bench/run.sh [search|final|test|compare] [settings]
 # Without a stage, all of them in this order. The same command continues what was interrupted.
 set -e
 results=experiments/rooms_bench/results
