@@ -400,7 +400,7 @@ def test_the_documented_commands(trained, tmp_path, monkeypatch, words):
 
 
 def test_there_are_documented_commands():
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 7
 
 
 def test_a_video_becomes_one_video_for_each_task(trained, tmp_path, monkeypatch, caplog):
