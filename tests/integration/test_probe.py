@@ -150,6 +150,7 @@ def test_a_network_that_ignores_its_tokens_is_found_out(restored):
     intact = probe.score(restored.module, batches)
     assert probe.score(restored.module, batches, interventions.tokens_of_another_image) != intact
     kept = {name: p.detach().clone() for name, p in network.named_parameters()}
+    torch.nn.init.zeros_(network.readback.read.key_value.weight)
     for block in network.decoder.blocks:
         torch.nn.init.zeros_(block.wide.key_value.weight)
         block.gate.weigh.weight.data[..., 32:] = 0
