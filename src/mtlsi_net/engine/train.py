@@ -277,6 +277,8 @@ def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[
         trainer.save_checkpoint(run.folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
         return {stage: run.module.scores[stage], "step": trainer.global_step}
     saved = torch.load(keeper.best_model_path, weights_only=True)
+    if saved["global_step"] == trainer.global_step:  # the last weights, whose skill was rounded up for the callback
+        return {stage: run.module.scores[stage], "step": trainer.global_step}
     if saved["global_step"] in run.module.complete_scores:
         return {stage: run.module.complete_scores[saved["global_step"]], "step": saved["global_step"]}
     with other_weights(evaluator.module, saved["state_dict"]):
