@@ -76,6 +76,9 @@ def test_verify_data_leaves_with_the_verdict(tmp_path):
     last = done.stdout.strip().splitlines()[-1]
     assert last == f"next: open {tmp_path / 'out' / 'samples.png'}, then train: {train}"
     assert (tmp_path / "out" / "samples.png").is_file()
+    (data / "edge").rename(tmp_path / "edge")
+    done = run_command("mtlsi_net.verify_data", *options, cwd=tmp_path)
+    assert done.stdout.strip().splitlines()[-1].endswith(f"{train} '~tasks.boundary'")  # what has no labels is left out
     (data / "depth" / "0002.npy").write_bytes(b"")
     done = run_command("mtlsi_net.verify_data", *options, cwd=tmp_path)
     assert done.returncode == 2

@@ -52,6 +52,7 @@ RECIPES = {
     "data=pascal": "experiment=pascal_vitl",
     "data=nyuv2_mtan": "experiment=nyuv2_mtan",
     "data=cityscapes_mtan": "experiment=cityscapes_mtan",
+    "data=folder": "experiment=folder_small",
 }
 """Words of this command -> those with which one trains on the data."""
 LINES_SHOWN = 20
@@ -247,15 +248,17 @@ def _print(
     if len(findings) > LINES_SHOWN:
         console.print(f"... and {len(findings) - LINES_SHOWN} more, in {folder / 'verify.json'}")
     console.print(f"verdict: {report['verdict']} (report, manifest and pictures are in {folder})")
-    console.print(_next_step(Level(report["exit_code"]), folder))
+    unlabelled = [f"~tasks.{name}" for name in tasks if name not in labels]
+    console.print(_next_step(Level(report["exit_code"]), folder, unlabelled))
 
 
-def _next_step(level: Level, folder: Path) -> str:
-    """Return what to do after the verdict, with this command's words about the data."""
+def _next_step(level: Level, folder: Path, unlabelled: Sequence[str]) -> str:
+    """Return what to do after the verdict, with this command's words about the data, and those that leave tasks out."""
     if level == Level.BROKEN:
         return "next: correct what is listed as broken, then run the same command again"
     words = data_words()
     if not any(word.startswith("data=") for word in words):
         words = ["data=nyud", *words]  # this command's default
     look = f"open {folder / SAMPLES}, then " if (folder / SAMPLES).is_file() else ""
-    return f"next: {look}train: {command_line('train', *(RECIPES.get(word, word) for word in words))}"
+    words = [RECIPES.get(word, word) for word in words]
+    return f"next: {look}train: {command_line('train', *words, *unlabelled)}"
