@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.miniature import compose_config
+from hydra import compose, initialize_config_module
 
 from mtlsi_net.comparison.compare import compare
 from mtlsi_net.comparison.published import load_published
@@ -106,3 +107,11 @@ def test_nothing_made_from_the_photographs_is_tracked():
     assert [
         name for name in listed.stdout.split() if Path(name).suffix not in allowed and Path(name).name not in pictures
     ] == []
+
+
+def test_the_configuration_of_the_photographs_composes():
+    with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
+        cfg = compose("train", [f"hydra.searchpath=[file://{FOLDER / 'clothing' / 'conf'}]", "experiment=clothing"])
+    assert list(cfg.tasks) == ["saliency", "boundary", "semseg", "human_parts"]
+    assert (len(cfg.tasks.semseg.classes), len(cfg.tasks.human_parts.classes)) == (23, 8)
+    assert cfg.pictures == 0

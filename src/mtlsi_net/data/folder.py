@@ -54,7 +54,9 @@ class FolderReader(NYUDLayoutReader):
         standard = files[0]
         names = self._image_names(standard.parent).get(standard.stem, [])
         if len(names) > 1:
-            text = f"{standard.parent}: {' and '.join(names)} have the same id; keep one, or choose a suffix, for example"
+            text = (
+                f"{standard.parent}: {' and '.join(names)} have the same id; keep one, or choose a suffix, for example"
+            )
             raise UserError(f"{text} +data.files.image=[{self.layout[IMAGE][0]},{Path(names[0]).suffix}]")
         return [standard.with_name(names[0])] if names else files
 
