@@ -40,10 +40,15 @@ def choose(runs: pd.DataFrame) -> pd.DataFrame:
     gains = []
     for _, row in table.iterrows():
         default = (table["norm"] == DEFAULT["norm"]) & (table["lr"] == float(DEFAULT["lr"]))
-        reference = table[(table["network"] == row["network"]) & default].iloc[0]
+        references = table[(table["network"] == row["network"]) & default]
+        if references.empty:
+            raise SystemExit(
+                f"{row['network']} has no run at the default settings {DEFAULT}; run the search to its end"
+            )
+        reference = references.iloc[0]
         gains.append(100 * sum(SCORES[name] * (row[name] / reference[name] - 1) for name in scores) / len(scores))
     table["gain"] = gains
-    table["chosen"] = table["gain"] == table.groupby("network")["gain"].transform("max")
+    table["chosen"] = table.index.isin(table.groupby("network")["gain"].idxmax())
     return table.sort_values(["network", "norm", "lr"])
 
 

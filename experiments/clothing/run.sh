@@ -20,7 +20,8 @@ python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$results/search
 python experiments/choose.py $results/search/runs.csv $results/chosen.csv
 
 # Training on all training photographs; each run scores the others once, at its end
-python experiments/choose.py --settings $results/chosen.csv | while read -r settings; do
+chosen=$(python experiments/choose.py --settings $results/chosen.csv) # by itself, so that a failure ends the script
+printf '%s\n' "$chosen" | while read -r settings; do
   $train sweep=final data.root="$data" $settings seed=0,1,2 "$@" </dev/null
 done
 python -m mtlsi_net.compare runs=$sweeps/sweep_final out=$results strict=true

@@ -21,7 +21,8 @@ if wanted search; then # norm and learning rate of each, on the validation rooms
   python experiments/choose.py $results/search/runs.csv $results/chosen.csv
 fi
 if wanted final; then
-  python experiments/choose.py --settings $results/chosen.csv | while read -r settings; do
+  chosen=$(python experiments/choose.py --settings $results/chosen.csv) # by itself, so that a failure ends the script
+  printf '%s\n' "$chosen" | while read -r settings; do
     $train sweep=final $settings seed=0,1,2 "$@" </dev/null
   done
 fi

@@ -43,7 +43,7 @@ class MTLSINet(DenseNetwork):
         readback: as ``fusion``, and with task_channels; reads tokens and features at the working grid.
         refinement: called with specs, tasks, width, stride, norm; its ``width`` and ``factor`` are those of its result.
         decoder: as ``fusion``, with the width of the refined features, and ``token_width`` if it differs.
-        head: called with task_channels, width (of the refined features), norm.
+        head: called with task_channels, width (of the refined features), norm; ``model=mtlsi`` sets its ``shortcut``, too.
         norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
         activations: task -> function from raw outputs to values, for feedback into features.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
