@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -36,8 +37,13 @@ def map_in_processes(
         with ProcessPoolExecutor(count, context, initializer=_prepare) as pool:
             try:
                 with held():
-                    outcomes = pool.map(job, items, chunksize=chunk)  # starts the processes
-                yield from outcomes
+                    # Not pool.map: it cancels futures when a signal comes, and an executor whose processes are killed then
+                    # ends in a traceback (Python 3.11).
+                    futures = deque(
+                        pool.submit(_outcomes, job, items[i : i + chunk]) for i in range(0, len(items), chunk)
+                    )
+                while futures:
+                    yield from futures.popleft().result()
             except BaseException:  # a signal, or a consumer that stops: nobody waits for what is being computed
                 for process in list((pool._processes or {}).values()):
                     process.kill()
@@ -47,6 +53,10 @@ def map_in_processes(
             "a worker process died, probably out of memory: set workers=1; in your own script, put the call below "
             "`if __name__ == '__main__':`"
         ) from None
+
+
+def _outcomes(job: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
+    return [job(item) for item in items]
 
 
 def _prepare() -> None:
