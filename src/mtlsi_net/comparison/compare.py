@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
-from rich.table import Column
 from rich.table import Table as Printed
 
 from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
@@ -21,11 +20,13 @@ from mtlsi_net.comparison.tables import Table, gain_notes, our_cells, write_csvs
 from mtlsi_net.comparison.wandb_runs import fetch_runs
 from mtlsi_net.core.errors import UserError, choose, shown
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.core.settings import SAME_ROW
 from mtlsi_net.core.types import score_name
 from mtlsi_net.data.official import OFFICIAL
 
 log = logging.getLogger(__name__)
+
+NAME_LETTERS = 22
+"""Longest name of a row in a table of four tasks on 80 columns; where one is longer, names are listed below the table."""
 
 WEIGHTS = {"last": "the last weights", "best": "the best checkpoint", "ema": "averaged weights"}
 
@@ -94,9 +95,10 @@ def _make_tables(groups: Sequence[Group], cfg: DictConfig) -> tuple[list[Table],
         tested = first.stage == "val" and entry(first.config, "data", "test_split", default=True)  # older: not recorded
         chosen = " chosen on the test set" if cfg.weights == "best" and tested else ""
         names = {str(group.first.config.get("name")) for group in members}
-        of = f" of {names.pop()}" if len(names) == 1 else ""
+        named = f"; every run is named {names.pop()}" if len(names) == 1 else ""
         notes = [
-            f"scores of {WEIGHTS[cfg.weights]}{chosen}{of}; runs that differ only in {', '.join(SAME_ROW)} share a row"
+            f"scores of {WEIGHTS[cfg.weights]}{chosen}; runs that differ only in the seed, paths, logging or hardware "
+            f"share a row{named}"
         ]
         if not members[0].known:
             notes.append("run.json does not identify the data (no digests); these rows may come from different data")
@@ -136,11 +138,16 @@ def _published(
 def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
     for table in tables:
         cells = our_cells(table, sizes=False)  # a terminal is narrow
-        names = Column("", overflow="fold")  # rather on several lines than cut off
-        printed = Printed(names, *cells.columns[1:], title=table.title)
+        labels = list(cells[""])
+        listed = any(len(label) > NAME_LETTERS for label in labels)
+        if listed:
+            cells[""] = [f"{row}" for row in range(1, len(labels) + 1)]
+        printed = Printed(*cells.columns, title=table.title)
         for row in cells.itertuples(index=False):
             printed.add_row(*row)
         Console().print(printed)
+        for row, label in enumerate(labels if listed else (), start=1):
+            log.info("%3d  %s", row, label)
         for note in (*table.notes[1:], *gain_notes(table)):
             log.info("%s", note)
     for item in skipped:

@@ -91,6 +91,8 @@ def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] 
         return "its backbone is unknown"
     matches = {name: _find_reference(group, groups, task) for task, name in group.first.tasks.items()}
     reasons = [why for why in matches.values() if isinstance(why, str)]
+    if len(reasons) == len(matches) and not any(map(is_reference, groups)):
+        return "no single-task runs among these"
     return (
         "; ".join(reasons) if reasons else {name: match for name, match in matches.items() if isinstance(match, Group)}
     )

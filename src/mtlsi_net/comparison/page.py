@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from mtlsi_net.comparison.bootstrap import GAIN, WorstImages, seeds_of
 from mtlsi_net.comparison.identity import settings_of
 from mtlsi_net.comparison.read import Run, SkippedRun, entry, read_curves
-from mtlsi_net.comparison.tables import Table, difference_cells, gain_notes, published_cells
+from mtlsi_net.comparison.tables import DIFFERENCE_HEADS, Table, difference_cells, gain_notes, published_cells
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import finite
 
@@ -57,7 +57,7 @@ def write_page(
     content = {
         "tables": [_table(table, [run.name for run in runs]) for table in tables],
         "runs": [_run(run, pictures, skipped) for run in runs],
-        "pair_head": list(difference_cells([])),
+        "pair_head": DIFFERENCE_HEADS,
         "worst": [group._asdict() for group in worst],
         "thumbnails": _embed(files, int(budget * THUMBNAIL_SHARE), (THUMBNAIL,)),
         "skipped": [vars(item) for item in skipped],
@@ -80,7 +80,7 @@ def _table(table: Table, runs: Sequence[str]) -> dict[str, Any]:
         "columns": [{"name": n, "heading": head, "best": table.best(n)} for n, head in table.headings.items()],
         "rows": table.of_kind("ours").assign(runs=indices).to_dict("records"),
         "published": table.of_kind("published").assign(operations=operations).to_dict("records"),
-        "pairs": difference_cells(table.differences[:MAX_PAIRS]).to_numpy().tolist(),
+        "pairs": difference_cells(table, MAX_PAIRS).to_numpy().tolist(),
     }
 
 

@@ -25,6 +25,8 @@ SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
 MAX_PAIRS = 30
 """Pairs that Markdown lists; all of them are in ``pairs.csv``."""
 
+DIFFERENCE_HEADS = ("first", "second", "score", "first - second", f"{LEVEL:.0%} interval", "first is")
+
 LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarrow$"}
 """Symbols that pandas does not escape."""
 
@@ -215,18 +217,19 @@ def interval_cells(table: Table) -> pd.DataFrame:
     return pd.DataFrame({**cells, "gain %": gains})
 
 
-def difference_cells(pairs: Sequence[Difference]) -> pd.DataFrame:
-    """Return differences as text; a star where the interval excludes 0."""
+def difference_cells(table: Table, limit: int) -> pd.DataFrame:
+    """Return the first ``limit`` differences as text; ``first is`` is empty where the interval includes 0."""
     rows = []
-    for first, second, score, difference, low, high in pairs:
+    for first, second, score, difference, low, high in table.differences[:limit]:
         factor, form = (100, "+.2f") if score == GAIN else (1, "+.3g")
-        star = "*" if low > 0 or high < 0 else ""
-        rows.append([first, second, score, f"{factor * difference:{form}}", limits(low, high, factor, form), star])
-    return pd.DataFrame(rows, columns=["first", "second", "score", "first - second", f"{LEVEL:.0%} interval", ""])
+        better = "better" if (low > 0) == table.columns.get(score, True) else "worse"
+        word = better if low > 0 or high < 0 else ""
+        rows.append([first, second, score, f"{factor * difference:{form}}", limits(low, high, factor, form), word])
+    return pd.DataFrame(rows, columns=list(DIFFERENCE_HEADS))
 
 
 def gain_notes(table: Table) -> list[str]:
-    """Return each gain's reference, or why a row has no gain; rows with the same note share a line."""
+    """Return each gain's reference, or why a row has no gain; rows with the same note share one."""
     labels: dict[str, list[str]] = {}
     for group in table.groups:
         gain = table.gains[group.label]
@@ -235,6 +238,8 @@ def gain_notes(table: Table) -> list[str]:
         over = names.pop() if len(names) == 1 else ", ".join(f"{task}: {name}" for task, name in references.items())
         text = "; ".join(filter(None, [f"over {over}", gain.why])) if over else f"none: {gain.why}"
         labels.setdefault(text, []).append(group.label)
+    if len(labels) == 1 < len(table.groups):
+        return [f"gain of all rows {text}".replace("gain of all rows none", "no row has a gain") for text in labels]
     return [f"gain of {', '.join(names)} {text}" for text, names in labels.items()]
 
 
@@ -257,12 +262,10 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
             title = f"{LEVEL:.0%} intervals over images for these trained networks"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            title = (
-                "Differences on the same resamples of images (*: the interval excludes 0); all pairs are in pairs.csv."
-            )
+            title = "Differences on the same resamples of images; better or worse where the interval excludes 0."
             if len(table.differences) > MAX_PAIRS:
-                title += f" The first {MAX_PAIRS} of {len(table.differences)}."
-            parts.append(f"\n{title}\n\n{markdown(difference_cells(table.differences[:MAX_PAIRS]))}")
+                title += f" The first {MAX_PAIRS} of {len(table.differences)}; all are in pairs.csv."
+            parts.append(f"\n{title}\n\n{markdown(difference_cells(table, MAX_PAIRS))}")
         if table.published:
             parts.append(f"\nPublished results of other methods:\n\n{markdown(published_cells(table))}")
         parts.append("\n")
@@ -293,6 +296,7 @@ def _run_lines(table: Table) -> Iterator[dict[str, object]]:
             yield {
                 "table": table.number,
                 "label": group.label,
+                "folder": run.name,
                 "seed": run.config.get("seed"),
                 **{name: run.scores.get(name) for name in table.columns},
                 "gain": gain,

@@ -84,9 +84,6 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """Dotted name -> its row; ``setting_of`` finds the row of a name below one."""
 
-SAME_ROW = tuple(name for name, setting in SETTINGS.items() if setting.same_row)
-"""Settings in which the runs of one row of a comparison may differ."""
-
 
 def is_among(key: str, settings: Collection[str]) -> bool:
     """Return whether a dotted key is one of ``settings`` or below one."""

@@ -67,7 +67,7 @@ def test_markdown_has_rows_gains_reasons_and_published_results_apart(done):
     )  # (10 % + 0 %) / 2, 8 % and 12 %
     assert "| 100%_plain | 1 | 2.5 | 0.5 | 1 (0.5 GMAC) | 0.52 | 0.57 | +4.50 |" in ours  # (4 % + 5 %) / 2
     assert "- gain of toy, 100%_plain over semseg: single_semseg, depth: single_depth" in ours
-    assert "runs that differ only in paths," in ours
+    assert "runs that differ only in the seed, paths, logging or hardware share a row" in ours
     assert re.search(r"- \S+nowhere: no folder matches", published)
     assert "MLoRE" not in ours
     assert re.search(
@@ -219,15 +219,15 @@ def test_best_weights_are_called_chosen_on_the_test_set(tmp_path):
 
 
 def test_intervals_pairs_and_worst_images_are_written(tmp_path):
-    images = {"semseg/mIoU": [[0.4, 1.0], [0.6, 1.0]], "depth/rmse": [[0.6, 1.0], [0.6, 1.0]]}
+    images = {"semseg/mIoU": [[0.4, 1.0], [0.6, 1.0]], "depth/rmse": [[0.5, 1.0], [0.5, 1.0]]}
     better = {"semseg/mIoU": [[0.5, 1.0], [0.7, 1.0]], "depth/rmse": [[0.6, 1.0], [0.6, 1.0]]}
-    scores = {"semseg": {"mIoU": 0.6}, "depth": {"rmse": 0.6}}
+    worse, scores = ({"semseg": {"mIoU": miou}, "depth": {"rmse": rmse}} for miou, rmse in ((0.5, 0.5), (0.6, 0.6)))
     data = tmp_path / "data" / "images"
     data.mkdir(parents=True)
     write_picture(tmp_path)
     (tmp_path / "pictures" / "val.png").rename(data / "a.png")
     runs = [
-        write_run(tmp_path / "a", images=images, config={"data.root": str(tmp_path / "data")}),
+        write_run(tmp_path / "a", worse, {"data.root": str(tmp_path / "data")}, images=images),
         write_run(tmp_path / "b", scores, {"model.width": 1}, images=better),
     ]
     run_compare(tmp_path / "out", *runs)
@@ -236,7 +236,8 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     assert (pair["first"], pair["second"], pair["score"]) == ("toy", "model.width=1", "semseg/mIoU")
     assert float(pair["difference"]) == float(pair["low"]) == pytest.approx(-0.1)
     text = markdown_of(tmp_path / "out")
-    assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | * |" in text
+    assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | worse |" in text
+    assert "| toy | model.width=1 | depth/rmse | -0.1 | [-0.1, -0.1] | better |" in text
     assert "95% intervals over images" in text
     found = page_data(tmp_path / "out" / "index.html")
     assert found["worst"][0] == {

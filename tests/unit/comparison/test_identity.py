@@ -13,7 +13,7 @@ from mtlsi_net.comparison.identity import (
     mean,
     split_groups,
 )
-from mtlsi_net.core.settings import SAME_ROW
+from mtlsi_net.core.settings import SETTINGS
 
 
 def test_seeds_of_one_configuration_are_one_row(tmp_path):
@@ -33,7 +33,7 @@ def test_seeds_of_one_configuration_are_one_row(tmp_path):
 
 
 def test_every_ignored_setting_is_ignored_and_others_are_not(tmp_path):
-    changes = {key: "other" for key in SAME_ROW if key not in ("seed", "paths")}
+    changes = {key: "other" for key, setting in SETTINGS.items() if setting.same_row and key not in ("seed", "paths")}
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", config={**changes, "seed": 1})]
     assert len(group_seeds(runs)[0]) == 1
     runs.append(make_run(tmp_path / "c", config={"trainer.max_steps": 101, "seed": 2}))
