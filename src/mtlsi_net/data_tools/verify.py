@@ -229,8 +229,14 @@ def _print(
     counts = ", ".join(f"{count} {split}" for split, count in report["images"].items())
     sizes = shown(f"{count} of {size}" for size, count in Counter(report["sizes"]).most_common())
     console.print(f"{report['root']}: {counts} images ({sizes})\ncopy: {report['copy']}")
-    right = (Column(heading, justify="right") for heading in ("lowest", "highest", "invalid pixels"))
-    table = Table("labels", Column("files", justify="right"), "stored as", *right)
+    right = (Column(heading, justify="right") for heading in ("lowest value", "highest value", "unlabelled pixels"))
+    table = Table(
+        "labels",
+        Column("files", justify="right"),
+        "files hold",
+        *right,
+        title="Labels as read: class numbers from 0, metres, components, 0 and 1",
+    )
     for name, facts in labels.items():
         values = f"{facts.low:.4g}", f"{facts.high:.4g}", f"{facts.invalid_share:.2%}"
         table.add_row(name, str(facts.images), ", ".join(facts.stored), *values)
@@ -247,9 +253,10 @@ def _print(
         console.print(f"{finding['level']}: {finding['text']}")
     if len(findings) > LINES_SHOWN:
         console.print(f"... and {len(findings) - LINES_SHOWN} more, in {folder / 'verify.json'}")
-    console.print(f"verdict: {report['verdict']} (report, manifest and pictures are in {folder})")
+    code = report["exit_code"]
+    console.print(f"verdict, exit code {code}: {report['verdict']} (report, manifest and pictures are in {folder})")
     unlabelled = [f"~tasks.{name}" for name in tasks if name not in labels]
-    console.print(_next_step(Level(report["exit_code"]), folder, unlabelled))
+    console.print(_next_step(Level(code), folder, unlabelled))
 
 
 def _next_step(level: Level, folder: Path, unlabelled: Sequence[str]) -> str:

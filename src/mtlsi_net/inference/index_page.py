@@ -28,7 +28,7 @@ def write_page(
     write_text(
         path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Predictions</title><style>{STYLE}</style>'
-        f"<h1>{len(names)} images</h1>{skipped_list}{figures}</html>\n",
+        f"<h1>{len(names)} image{'s' * (len(names) != 1)}</h1>{skipped_list}{figures}</html>\n",
     )
 
 

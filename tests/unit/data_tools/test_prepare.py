@@ -54,7 +54,7 @@ def test_verification_finds_it_usable_and_says_what_differs(prepared, tmp_path, 
     assert not any("image sizes" in text for text in texts)
     said = capsys.readouterr().out
     assert "copy: prepared from nyu_depth_v2_labeled.mat" in said
-    assert "verdict: usable, but not comparable with published numbers" in said
+    assert "verdict, exit code 1: usable, but not comparable with published numbers" in said
 
 
 def test_an_interrupted_command_continues(file, tmp_path, monkeypatch, caplog):

@@ -1,6 +1,7 @@
 """Generator of rooms in the NYUDv2 on-disk layout (docs/protocol/nyudv2.md); interrupted runs resume."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from mtlsi_net.core.parallel import map_in_processes
 
 if TYPE_CHECKING:  # compiled code, slow to import: only where something is rendered
     from mtlsi_net.data.rooms.render import RoomImage
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 """Counts up whenever the same seed gives other images."""
@@ -55,6 +58,9 @@ def generate_rooms(
         job = partial(_make_image, root, seed, height, width)
         if not todo and (root / ALL_CAMERAS).is_file():
             return
+        if todo:
+            fewer = "data.prepare.train=, data.prepare.val= and another data.root= ask for fewer"
+            log.info("rendering %d rooms of %dx%d into %s, once; %s", len(todo), height, width, root, fewer)
         if workers != 1 and len(todo) > 1:  # compiled here, so that the processes find the code in numba's cache
             from mtlsi_net.data.rooms.render import render_room
 

@@ -18,6 +18,8 @@ Map = Tensor | NDArray[Any]
 SMALLEST = 3
 """Least height and width: non-maximum suppression looks at both neighbours."""
 
+PREDICTIONS = "probabilities in [0, 1] (the sigmoid of logits), 0 and 1, or bytes 0 to 255"
+
 SLACK = 2e-3
 """By which interpolated probabilities may leave [0, 1]: half a level of 8 bits."""
 
@@ -54,7 +56,7 @@ def soft_map(prediction: Map) -> Soft:
         raise InputError(
             f"a boundary prediction has shape {shape}; pass (H, W) or (1, H, W), both sides at least {SMALLEST}"
         )
-    return _bytes("a boundary prediction", values, np.trunc)
+    return _bytes("a boundary prediction", values, PREDICTIONS, np.trunc)
 
 
 def references_of(truths: Any, preset: Preset, single: bool) -> list[Reference]:  # noqa: ANN401 - checked one by one
@@ -89,13 +91,13 @@ def _reference(truth: Any, preset: Preset) -> Reference:  # noqa: ANN401 - check
     if isinstance(truth, Reference):
         if truth.kind == "labels" or not len(truth.maps):
             return truth
-        return truth._replace(maps=_bytes("a boundary truth", _array(truth.maps)))
+        return truth._replace(maps=_truth_bytes(_array(truth.maps)))
     maps = _array(truth)
     if maps.ndim not in (2, 3):
         raise InputError(f"a boundary truth has shape {maps.shape}; pass (H, W), or (A, H, W) of A annotators")
     maps = maps if maps.ndim == 3 else maps[None]
     if preset.truth != "labels":
-        return Reference(_bytes("a boundary truth", maps), "boundaries")
+        return Reference(_truth_bytes(maps), "boundaries")
     if maps.dtype.kind not in "iu" or set(np.unique(maps)) in ({0, 1}, {0, 255}):
         raise InputError(
             "this preset takes the truth for maps of segments, integers, but got what looks like boundaries; if it is, pass "
@@ -104,16 +106,22 @@ def _reference(truth: Any, preset: Preset) -> Reference:  # noqa: ANN401 - check
     return Reference(maps, "labels")
 
 
-def _bytes(what: str, values: NDArray[Any], to_whole: Callable[..., NDArray[Any]] = np.rint) -> Soft:
+def _truth_bytes(values: NDArray[Any]) -> Soft:
+    if values.dtype.kind in "iu" and (values == 1).any() and set(np.unique(values)) == {0, 1, 255}:
+        raise InputError(
+            "a boundary truth holds 0, 1 and 255, so that 1 or 255 means something else than a boundary; set pixels without a "
+            "boundary, also unlabelled ones, to 0"
+        )
+    return _bytes("a boundary truth", values, "1 at boundaries, else 0; or 0 to 255, or floats in [0, 1]")
+
+
+def _bytes(what: str, values: NDArray[Any], wanted: str, to_whole: Callable[..., NDArray[Any]] = np.rint) -> Soft:
     """Return booleans, integers 0 and 1 or 0 to 255, or floats in [0, 1], as 0 to 255."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     if values.dtype.kind in "iub":
         if not 0 <= low <= high <= 255:
-            raise InputError(f"{what} holds integers from {low} to {high}; pass 0 and 1, or bytes 0 to 255")
+            raise InputError(f"{what} holds integers from {low} to {high}; pass {wanted}")
         return (values.astype(np.uint8) * np.uint8(255) if high <= 1 else values).astype(np.uint8, copy=False)
     if not (values.dtype.kind == "f" and -SLACK <= low <= high <= 1 + SLACK):  # false for NaN, too
-        raise InputError(
-            f"{what} holds {values.dtype} from {low:g} to {high:g}; pass probabilities in [0, 1] (the sigmoid of logits), or "
-            "bytes 0 to 255"
-        )
+        raise InputError(f"{what} holds {values.dtype} from {low:g} to {high:g}; pass {wanted}")
     return to_whole(values.astype(np.float32).clip(0, 1) * np.float32(255)).astype(np.uint8)

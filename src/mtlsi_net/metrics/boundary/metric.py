@@ -53,6 +53,10 @@ class BoundaryFMeasure(PooledMetric):
         for name in ("total", "best", "images"):
             self.add_state(name, torch.from_numpy(getattr(empty, name)), dist_reduce_fx="sum")
 
+    def extra_repr(self) -> str:
+        """Return the rules for ``repr``."""
+        return str(self.preset)
+
     def image_sums(self) -> dict[str, Tensor]:
         """Return the counts at each threshold for every group of images, except for the estimate."""
         groups = [(row, group) for row, group in enumerate(SCORE_GROUPS) if group != SUBSET and self.images[row] > 0]

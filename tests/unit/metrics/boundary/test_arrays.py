@@ -121,8 +121,9 @@ def test_boundaries_for_a_preset_of_segments_are_refused(truth):
     [
         (FOUND / 100, TRUTH, r"prediction holds float64 from 0 to 2.04; pass probabilities in \[0, 1\]"),
         (np.where(FOUND > 0, np.nan, 0), TRUTH, "prediction holds float64 from nan to nan"),
-        (FOUND.astype(int) - 9, TRUTH, "prediction holds integers from -9 to 195; pass 0 and 1, or bytes"),
-        (FOUND, TRUTH.astype(int) * 4, "truth holds integers from 0 to 1020"),
+        (FOUND.astype(int) - 9, TRUTH, "prediction holds integers from -9 to 195; pass probabilities in .* or bytes"),
+        (FOUND, TRUTH.astype(int) * 4, "truth holds integers from 0 to 1020; pass 1 at boundaries, else 0"),
+        (FOUND, np.where(np.eye(160, 200) > 0, 1, TRUTH), "truth holds 0, 1 and 255, so that"),
         (FOUND, TRUTH / 10, "truth holds float64 from 0 to 25.5"),
         (FOUND, "edges.png", "map is a str; pass a numpy array"),
         ([[0, 1]], [TRUTH], "map is a list; pass a numpy array"),
