@@ -55,6 +55,7 @@ RECIPES = {
     "data=folder": "experiment=folder_small",
 }
 """Words of this command -> those with which one trains on the data."""
+LABEL_TITLE = "Labels as read: class numbers from 0, metres, components of normals, 0 and 1"
 LINES_SHOWN = 20
 CLASSES_SHOWN = 60
 DARK = 32
