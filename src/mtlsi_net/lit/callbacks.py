@@ -166,8 +166,8 @@ class ProgressBar(RichProgressBar):
 
     @property
     def validation_description(self) -> str:
-        """Word before the count of validation batches."""
-        return "validation"
+        """Word before the count of batches: ``validation`` during training, else ``scoring``."""
+        return "validation" if self.trainer.state.fn == TrainerFn.FITTING else "scoring"
 
     def _get_train_description(self, current_epoch: int) -> str:  # noqa: ARG002 - Lightning's signature
         return "step"

@@ -59,8 +59,8 @@ def generate_rooms(
         if not todo and (root / ALL_CAMERAS).is_file():
             return
         if todo:
-            fewer = "data.prepare.train=, data.prepare.val= and another data.root= ask for fewer"
-            log.info("rendering %d rooms of %dx%d into %s, once; %s", len(todo), height, width, root, fewer)
+            fewer = "data.prepare.train=200 data.prepare.val=20 data.root=FOLDER"
+            log.info("rendering %d rooms of %dx%d into %s, once; for fewer: %s", len(todo), height, width, root, fewer)
         if workers != 1 and len(todo) > 1:  # compiled here, so that the processes find the code in numba's cache
             from mtlsi_net.data.rooms.render import render_room
 
