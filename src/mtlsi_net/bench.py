@@ -15,7 +15,7 @@ def bench(cfg: DictConfig) -> None:
     Raises:
         UserError: the benchmark is unknown, or has nothing to measure.
     """
-    from mtlsi_net.benchmarks import boundary, loader, memory, model, rooms, scaling, scoring, startup
+    from mtlsi_net.benchmarks import boundary, loader, memory, model, prediction, rooms, scaling, scoring, startup
 
     if cfg.rounds < 1:
         raise UserError(f"rounds={cfg.rounds} is too small; pass at least 1")
@@ -28,6 +28,7 @@ def bench(cfg: DictConfig) -> None:
         "startup": startup.bench_startup,
         "rooms": rooms.bench_rooms,
         "train": model.bench_train,
+        "predict": prediction.bench_predict,
         "memory": memory.bench_memory,
     }
     measure = choose("what", cfg.what, benchmarks)

@@ -1,6 +1,7 @@
 """The benchmarks of scaling, training steps, scoring, start-up and rooms, each at its smallest size."""
 
 import csv
+import importlib.util
 import json
 import math
 
@@ -71,6 +72,24 @@ def test_every_metric_is_timed(tmp_path, data, count):
     assert_timings(rows)
     metric = next(row for row in rows if row["what"] == "boundary: metric")
     assert float(metric["ms"]) < float(rows[0]["ms"])
+
+
+@pytest.mark.slow  # sixteen processes
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="needs the extra export")
+def test_prediction_of_a_folder_is_timed_by_both_runtimes(tmp_path, trained):
+    settings = ("rounds=1", "images=2", "predict.size=[32,40]", f"predict.ckpt={trained.run.root}")
+    rows = run("predict", tmp_path, *settings)
+    names = [row["what"].split(", ")[:2] for row in rows]
+    for names_of in ([kind for kind in names if kind[0] == runtime] for runtime in ("PyTorch", "ONNX Runtime")):
+        assert {kind for _, kind in names_of} == {"everything", "pictures only"}
+    assert all(float(row["images a second"]) > 0 and float(row["peak MiB"]) > 100 for row in rows)
+    with pytest.raises(UserError, match=r"mtlsi_net.export .* failed: .*nowhere"):
+        run("predict", tmp_path, f"predict.ckpt={tmp_path / 'nowhere'}")
+
+
+def test_prediction_is_timed_of_a_trained_model_only(tmp_path):
+    with pytest.raises(UserError, match="needs a trained model: predict"):
+        run("predict", tmp_path)
 
 
 def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):

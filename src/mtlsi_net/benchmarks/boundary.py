@@ -42,7 +42,7 @@ def bench_boundary(cfg: DictConfig) -> Report:
         row = {"setting": name, **quartiles(1e3 * seconds[name], "{} ms", 2), "images/s, all cores": round(speed, 2)}
         row |= {f"s for {count}, one core": round(count * median, 2) for count in PUBLISHED}
         rows.append(row | {f"s for {count}, all cores": round(count / speed, 2) for count in PUBLISHED})
-    figure = box_plot(seconds, "boundary scoring of an image, one core")
+    figure = box_plot(1e3 * seconds, "ms: boundary scoring of an image, one core")
     return Report({"boundary": rows}, figure, str(cfg.boundary.pred))
 
 

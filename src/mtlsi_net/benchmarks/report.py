@@ -88,15 +88,15 @@ def timings(what: str, seconds: pd.DataFrame, meaning: str, settings: Mapping[st
     ]
     notes = {"ms": meaning, "ratio": "to the first row in the same round", "low, high": "quartiles of the rounds"}
     record = {"settings": dict(settings), "meaning": notes}
-    return Report({what: rows}, box_plot(seconds, meaning), f"{what}: {meaning}", record)
+    return Report({what: rows}, box_plot(1e3 * seconds, f"ms: {meaning}"), f"{what}: {meaning}", record)
 
 
-def box_plot(seconds: pd.DataFrame, meaning: str) -> Figure:
-    """Return a plot with each column's rounds as a box, in ms."""
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(seconds.columns)), layout="constrained")
+def box_plot(values: pd.DataFrame, meaning: str) -> Figure:
+    """Return a plot with each column's rounds as a box, above the axis' ``meaning``."""
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(values.columns)), layout="constrained")
     axis = figure.subplots()
-    axis.boxplot(1e3 * seconds.to_numpy(), tick_labels=list(seconds), orientation="horizontal")
+    axis.boxplot(values.to_numpy(), tick_labels=list(values), orientation="horizontal")
     axis.invert_yaxis()
     axis.set_xlim(left=0)
-    axis.set_xlabel(f"ms: {meaning}")
+    axis.set_xlabel(meaning)
     return figure
