@@ -115,3 +115,14 @@ def test_the_configuration_of_the_photographs_composes():
     assert list(cfg.tasks) == ["saliency", "boundary", "semseg", "human_parts"]
     assert (len(cfg.tasks.semseg.classes), len(cfg.tasks.human_parts.classes)) == (23, 8)
     assert cfg.pictures == 0
+
+
+def test_scores_are_drawn_over_the_share_of_labels(tmp_path):
+    curves = script("label_share/curves.py")
+    labels = ["model=plain", "model=plain data.label_share={normals: 0.05}", "data.label_share={normals: 0.2}"]
+    runs = pd.DataFrame({"label": labels, "normals/mean": [15.0, 30.0, 20.0]})
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    curves.main(tmp_path)
+    rows = pd.read_csv(tmp_path / "labels.csv").to_numpy().tolist()
+    assert rows == [["mtlsi", 0.2, 20.0], ["plain", 0.05, 30.0], ["plain", 1.0, 15.0]]
+    assert (tmp_path / "labels.png").is_file()
