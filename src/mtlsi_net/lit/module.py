@@ -7,7 +7,6 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mtlsi_net.core.errors import choose
 from mtlsi_net.core.image_sizes import ImageSizes
@@ -18,6 +17,7 @@ from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 from mtlsi_net.metrics.gain import skill_over_constant
 from mtlsi_net.metrics.per_image import ImageSums
+from mtlsi_net.models.layers.resizing import resize_bilinear
 from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
 
@@ -105,7 +105,7 @@ class MultiTaskModule(L.LightningModule):
         scales = prediction.aux if self.weighting.aux else []
         aux_losses: dict[str, Tensor] = {}
         for name, output in (item for outputs in scales for item in outputs.items()):
-            full = F.interpolate(output.float(), targets[name].shape[-2:], mode="bilinear", align_corners=False)
+            full = resize_bilinear(output.float(), targets[name].shape[-2:])
             loss = loss_of(name, full)
             aux_losses[name] = aux_losses[name] + loss if name in aux_losses else loss
         return final, aux_losses

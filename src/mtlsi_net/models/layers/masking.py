@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtlsi_net.models.layers.resizing import resize_bilinear
+
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad (..., H, W) at the bottom and right with zeros (False) until both sides divide by ``multiple``."""
@@ -103,10 +105,10 @@ def masked_resize(x: Tensor, size: tuple[int, int], valid: Tensor | None) -> Ten
     """
     flat = x.flatten(1, -3)
     if valid is None:
-        resized = F.interpolate(flat, size, mode="bilinear", align_corners=False)
+        resized = resize_bilinear(flat, size)
     else:
         weight = resize_valid(valid, (x.shape[-2], x.shape[-1])).to(x.dtype)
-        near = F.interpolate(weight, size, mode="bilinear", align_corners=False)
-        resized = F.interpolate(flat * weight, size, mode="bilinear", align_corners=False)
+        near = resize_bilinear(weight, size)
+        resized = resize_bilinear(flat * weight, size)
         resized = resized.div_(near.clamp_(min=torch.finfo(x.dtype).eps))  # in place: full-size maps are large
     return torch.unflatten(resized, 1, x.shape[1:-2])

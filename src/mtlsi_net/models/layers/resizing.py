@@ -1,0 +1,36 @@
+"""Bilinear resizing that is fast in training on CPUs."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def resize_bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return ``F.interpolate(x, size, mode="bilinear", align_corners=False)``.
+
+    Where a gradient is wanted on a CPU, rows and columns are multiplied by matrices of weights instead: the same up to rounding,
+    and the backward pass takes a tenth to a third of the time.
+
+    Args:
+        x: (B, C, h, w), floating point.
+        size: new (h, w).
+
+    Example:
+        >>> x = torch.rand(1, 2, 3, 4, requires_grad=True)
+        >>> tuple(resize_bilinear(x, (6, 8)).shape)
+        (1, 2, 6, 8)
+    """
+    multiply = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
+    if not multiply or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return F.interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=False)
+    rows, columns = (_weights(old, new, x.dtype) for old, new in zip(x.shape[-2:], size, strict=True))
+    return rows @ (x @ columns.T)
+
+
+@lru_cache(maxsize=128)
+def _weights(old: int, new: int, dtype: torch.dtype) -> Tensor:
+    """Return the matrix (new, old) that interpolates ``old`` values linearly."""
+    return F.interpolate(torch.eye(old, dtype=dtype)[None], new, mode="linear", align_corners=False)[0].T.contiguous()
