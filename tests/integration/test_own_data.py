@@ -1,4 +1,4 @@
-"""The DOCUMENTS's steps to data and tasks of one's own, taken from its text and run."""
+"""The documentation's steps to data and tasks of one's own, taken from its text and run."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ SHORT = (
     *("data.size=[64,64]", "data.batch_size=2", "data.num_workers=0", "model.width=32", "model.head_dim=32"),
     *("trainer.max_steps=1", "trainer.enable_progress_bar=false", "logger=csv", "pictures=1"),
 )
-SCRATCH = (*re.findall(r"From scratch: `(.*?)`", DOCUMENTS)[0].split(), *SHORT, "trainer.val_check_interval=1")
+SCRATCH = (*re.findall(r"from scratch:\s+`(.*?)`", DOCUMENTS)[0].split(), *SHORT, "trainer.val_check_interval=1")
 """As the pages say for machines without the package of pretrained weights."""
 SIZE = (48, 64)
 FROM_FILES = "train --config-dir my_conf experiment=folder_small"
@@ -73,7 +73,7 @@ def test_a_folder_of_photographs_from_the_command_line_alone(photos, tmp_path):
 
 @pytest.fixture
 def kitchens(tmp_path):
-    """Write photographs as JPEG, labels in the layout, and the DOCUMENTS's files beside them; return the parent."""
+    """Write photographs as JPEG, labels in the layout, and the documentation's files beside them; return the parent."""
     root = write_miniature(tmp_path / "kitchens")
     (root / "photos").mkdir()
     (root / "shadows").mkdir()
