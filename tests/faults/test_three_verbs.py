@@ -236,7 +236,7 @@ def test_a_run_starts_from_the_averaged_weights_of_another_and_says_so(data, par
 
 CASES = {
     "another size": (("data.size=[64,64]",), []),
-    "fewer tasks": (("~tasks.depth",), []),
+    "fewer tasks": (("~tasks.depth",), ["preliminary.feedback (semseg, normals)"]),  # reads the predictions of all tasks
     "another task": (("~tasks.depth", "+tasks.boundary={_target_: mtlsi_net.tasks.boundary.BoundaryTask, preset: nyud}"),
                      ["all layers (boundary)"]),
     "other classes": ((CLASSES,), ["preliminary.output (semseg)", "head.output (semseg)"]),
