@@ -1,7 +1,6 @@
 """Bilinear resizing that is fast in training on CPUs."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,7 +29,8 @@ def resize_bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
     return rows @ (x @ columns.T)
 
 
-@lru_cache(maxsize=128)
 def _weights(old: int, new: int, dtype: torch.dtype) -> Tensor:
-    """Return the matrix (new, old) that interpolates ``old`` values linearly."""
-    return F.interpolate(torch.eye(old, dtype=dtype)[None], new, mode="linear", align_corners=False)[0].T.contiguous()
+    """Return the matrix (new, old) that interpolates ``old`` values linearly; not kept, as it may be a fake tensor."""
+    return F.interpolate(torch.eye(old, dtype=dtype, device="cpu")[None], new, mode="linear", align_corners=False)[
+        0
+    ].T.contiguous()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers import resizing
@@ -42,3 +43,10 @@ def test_matrices_are_for_gradients_on_a_cpu_only(monkeypatch):
     assert not used
     resize_bilinear(x, (4, 6))
     assert used == [(2, 4), (3, 6)]
+
+
+def test_fake_tensors_leave_nothing_behind():
+    x = torch.rand(1, 1, 11, 13, requires_grad=True)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        resize_bilinear(mode.from_tensor(x), (22, 26))
+    assert type(resize_bilinear(x, (22, 26))) is torch.Tensor
