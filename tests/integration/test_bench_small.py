@@ -11,7 +11,7 @@ from helpers.miniature import compose_config
 from PIL import Image
 
 from mtlsi_net.bench import bench
-from mtlsi_net.benchmarks import scoring, startup
+from mtlsi_net.benchmarks import prediction, scoring, startup
 from mtlsi_net.benchmarks.scaling import fit, fits
 from mtlsi_net.core.errors import UserError
 
@@ -90,6 +90,15 @@ def test_prediction_of_a_folder_is_timed_by_both_runtimes(tmp_path, trained):
 def test_prediction_is_timed_of_a_trained_model_only(tmp_path):
     with pytest.raises(UserError, match="needs a trained model: predict"):
         run("predict", tmp_path)
+
+
+def test_a_process_that_dies_without_a_word_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "PINS", False)
+    (tmp_path / "silent").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "silent").chmod(0o755)
+    monkeypatch.setattr(prediction.sys, "executable", str(tmp_path / "silent"))
+    with pytest.raises(UserError, match=r"mtlsi_net\.\w+ .* failed: exit code -9, probably out of memory"):
+        run("predict", tmp_path / "out", f"predict.ckpt={tmp_path}", f"predict.input={tmp_path}", "rounds=1")
 
 
 def test_decoders_grow_with_pixels_tasks_and_scales(tmp_path):

@@ -23,6 +23,8 @@ PYTORCH, ONNX_RUNTIME = "PyTorch", "ONNX Runtime"
 PINS = hasattr(os, "sched_setaffinity")
 """Whether this system can keep a process on some cores; else all are used."""
 MEMORY = "MiB"
+CLOCK = 0.01
+"""Seconds to which a record is rounded."""
 MEANING = {
     "images a second": "from the first image to the last file, without start-up; low, high: quartiles of the rounds",
     "peak MiB": "largest memory of the process, start-up included",
@@ -71,7 +73,8 @@ def _predict(name: str, words: Sequence[str], out: Path, cores: Sequence[int], _
     """Return the images a second, and the memory, of one run of the command."""
     peak = _run("predict", words, cores)
     record = json.loads((out / "run.json").read_text())
-    return {name: len(record["predicted"]) / record["seconds"]["predicting"], f"{name}{MEMORY}": peak}
+    seconds = max(record["seconds"]["predicting"], CLOCK)
+    return {name: len(record["predicted"]) / seconds, f"{name}{MEMORY}": peak}
 
 
 def _run(command: str, words: Sequence[str], cores: Sequence[int]) -> float:
@@ -86,7 +89,8 @@ def _run(command: str, words: Sequence[str], cores: Sequence[int]) -> float:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise UserError(f"{' '.join(line[1:])} failed: {said.strip().splitlines()[-1]}")
+        lines = said.strip().splitlines() or [f"exit code {process.returncode}, probably out of memory"]
+        raise UserError(f"{' '.join(line[1:])} failed: {lines[-1]}")
     return usage.ru_maxrss / 1024
 
 
