@@ -1,7 +1,7 @@
 """Presets of the boundary protocols behind published numbers (docs/protocol/boundary.md)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mtlsi_net.core.errors import InputError, choose
@@ -30,7 +30,7 @@ class Preset:
     max_dist: float
     nms: bool
     thin: bool
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float, ...] = field(repr=False)
     compare: Literal["gt", "ge"]
     truth: Literal["boundaries", "boundaries_as_labels", "labels"]
     interpolate: bool = False

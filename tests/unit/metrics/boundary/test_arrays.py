@@ -89,6 +89,12 @@ def test_batches(predictions, truths):
     assert torch.equal(metric.total, 2 * alone.total)
 
 
+def test_the_rules_stand_in_a_metrics_name_in_one_line():
+    shown = repr(BoundaryFMeasure("nyud"))
+    assert "max_dist=0.011" in shown
+    assert len(shown) < 130
+
+
 def test_annotators_of_one_image():
     together = np.stack([TRUTH, np.roll(TRUTH, -80, 1)])  # the second one marks a line at column 20 instead
     metric = BoundaryFMeasure("plain")
