@@ -1,4 +1,4 @@
-"""Paired bootstrap over images: intervals for the scores of trained networks, their differences and their gains.
+"""Paired bootstrap over images and seeds: intervals for scores, their differences and their gains.
 
 ``scipy.stats.bootstrap`` (1.17.1) is not used: it resamples one statistic of one run, while differences and gains need
 the scores of all runs on the same resamples; its draws differ, which would change every interval published so far; and
@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mtlsi_net.comparison.gains import Gain
@@ -32,9 +33,10 @@ GAIN = "gain"
 
 @dataclass(frozen=True)
 class Resampled:
-    """One group's scores ``task/metric``, means over its seeds, on R resamples of its images and on each of its N images.
+    """One group's scores ``task/metric``, on R resamples of images and seeds, and on each of its N images.
 
-    Groups with equal ids share the same resamples. The gain is among ``scores`` if its references are of the same images.
+    Groups with equal ids share the same resamples of images, and of seeds if they have equally many.
+    The gain is among ``scores`` if its references are of the same images.
     """
 
     ids: tuple[str, ...] = ()  # of the images
@@ -82,9 +84,9 @@ def resample(
 
 
 def _read_all(group: Group, skipped: list[SkippedRun]) -> list[ImageSums]:
-    """Return the sums of all runs, none where they do not allow an interval; reasons go to ``skipped``."""
+    """Return the sums of all runs, ordered by seed, none where they do not allow an interval; reasons go to ``skipped``."""
     sums = []
-    for run in group.runs:
+    for run in sorted(group.runs, key=lambda run: str(run.config.get("seed"))):
         if not run.folder.per_image.is_file():
             continue  # not an error: older runs, and weights other than the last, have none
         try:
@@ -116,13 +118,20 @@ def _resample(sums: Sequence[ImageSums], count: int, seed: int) -> Resampled:
     counts = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), count)
     weights = counts.astype(np.float64)
     scores = [run_sums.scores(weights) for run_sums in sums]
+    seeds = np.random.default_rng((seed, len(sums))).integers(len(sums), size=(count, len(sums)))
     image_scores = [run_sums.image_scores() for run_sums in sums]
     names = [name for name in scores[0] if all(name in run_scores for run_scores in scores)]
     return Resampled(
         tuple(ids),
-        {name: np.mean([run_scores[name] for run_scores in scores], axis=0) for name in names},
+        {name: _mean_over([run_scores[name] for run_scores in scores], seeds) for name in names},
         {name: np.mean([run_scores[name] for run_scores in image_scores], axis=0) for name in names},
     )
+
+
+def _mean_over(values: Sequence[Values], seeds: npt.NDArray[np.int64]) -> Values:
+    """Return the means (R,) of the runs drawn for each resample: S runs' ``values`` (R,), and their indices (R, S)."""
+    means: Values = np.take_along_axis(np.stack(values, axis=1), seeds, axis=1).mean(axis=1)
+    return means
 
 
 def _resample_gain(group: Group, references: Mapping[str, Group], done: Mapping[str, Resampled]) -> Values | None:

@@ -137,7 +137,7 @@ def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
 
 
 def draw_scores(table: Table) -> Figure:
-    """Return one panel for each main metric and the gain: runs as rings, means as dots, intervals over images as lines.
+    """Return one panel for each main metric and the gain: runs as rings, means as dots, intervals as lines.
 
     Long labels and titles take several lines, and the figure is as large as they need.
     """
@@ -146,7 +146,7 @@ def draw_scores(table: Table) -> Figure:
     labels = [textwrap.fill(label, LABEL_LETTERS, break_on_hyphens=False) for label in row_labels(list(rows["label"]))]
     lines = [line for label in labels for line in label.splitlines()]
     width = 0.4 + LETTER_INCHES * max(map(len, lines)) + PANEL_INCHES * len(names)
-    legend = "rings: runs; dots: mean over seeds; lines: 95 % over images"
+    legend = "rings: runs; dots: mean over seeds; lines: 95 % over images and seeds"
     title = "\n".join(textwrap.fill(part, int(width / LETTER_INCHES * 0.85)) for part in (table.title, legend))
     height = 0.9 + LINE_INCHES * (len(title.splitlines()) + len(lines) + len(labels))
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -18,7 +18,7 @@ from mtlsi_net.comparison.read import SkippedRun, entry
 ARROWS = {True: "↑", False: "↓"}
 NONE = "-"
 ENDS = ("", "_std", "_low", "_high")
-"""Suffixes of a score's columns: mean and deviation over seeds, interval over images."""
+"""Suffixes of a score's columns: mean and deviation over seeds, interval over images and seeds."""
 
 SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
 
@@ -259,10 +259,10 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
         parts.append(f"## {table.title}\n\n{markdown(our_cells(table))}\n")
         parts += [f"- {note}\n" for note in (*table.notes, *gain_notes(table))]
         if len(intervals := interval_cells(table)):
-            title = f"{LEVEL:.0%} intervals over images for these trained networks"
+            title = f"{LEVEL:.0%} intervals over images, and over seeds in rows that have several"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            title = "Differences on the same resamples of images; better or worse where the interval excludes 0."
+            title = "Differences on the same resamples; better or worse where the interval excludes 0."
             if len(table.differences) > MAX_PAIRS:
                 title += f" The first {MAX_PAIRS} of {len(table.differences)}; all are in pairs.csv."
             parts.append(f"\n{title}\n\n{markdown(difference_cells(table, MAX_PAIRS))}")

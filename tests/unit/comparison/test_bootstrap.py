@@ -105,12 +105,34 @@ def test_no_gain_interval_over_other_images_or_a_reference_of_zero(tmp_path):
         assert math.isnan(resampled["toy"].interval("gain")[0])
 
 
-def test_seeds_share_the_resamples(tmp_path):
+def seed_runs(folder, seeds, width=0):
+    """Return one run of each seed, the values of whose images are ``seeds[seed]``."""
+    return [ratio_run(folder / str(s), v, {"seed": s, "model.width": width}) for s, v in seeds.items()]
+
+
+def test_seeds_are_resampled_as_images_are(tmp_path):
+    seeds = {s: RNG.random(24) + 0.3 * s for s in range(4)}
+    (group,), _gains, resampled = prepared(seed_runs(tmp_path, seeds))
+    rng = np.random.default_rng(5)
+    table = np.stack(list(seeds.values()))
+    means = [table[rng.integers(0, 4, 4)][:, rng.integers(0, 24, 24)].mean() for _ in range(4000)]
+    expected = np.quantile(means, (0.025, 0.975))
+    assert np.array(resampled[group.label].interval(KEY)) == pytest.approx(expected, abs=0.03)
+
+
+def test_differences_are_paired_by_seed_in_whichever_order_runs_are_given(tmp_path):
+    seeds = {s: RNG.random(24) for s in range(3)}
+    better = {s: values + 0.01 for s, values in reversed(seeds.items())}
+    groups, gains, resampled = prepared([*seed_runs(tmp_path / "a", better, 1), *seed_runs(tmp_path / "b", seeds)])
+    (difference,) = differences(groups, gains, resampled)
+    assert (difference.low, difference.high) == pytest.approx((0.01, 0.01))
+
+
+def test_seeds_of_one_mean_share_the_resamples_of_images(tmp_path):
     values = RNG.random(24)
-    _groups, _gains, resampled = prepared(
-        [ratio_run(tmp_path / str(s), v, {"seed": s}) for s, v in enumerate((values, 1 - values))]
-    )
-    assert resampled["toy"].interval(KEY) == pytest.approx((0.5, 0.5))
+    (group,), _gains, resampled = prepared(seed_runs(tmp_path, {0: values, 1: 1 - values}))
+    both = resampled[group.label].scores[KEY]
+    assert np.isclose(both, 0.5).mean() == pytest.approx(0.5, abs=0.03)  # where each of the two was drawn once
 
 
 def test_what_does_not_belong_together_gives_no_interval_and_is_named(tmp_path):

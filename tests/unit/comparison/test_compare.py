@@ -238,7 +238,7 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     text = markdown_of(tmp_path / "out")
     assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | worse |" in text
     assert "| toy | model.width=1 | depth/rmse | -0.1 | [-0.1, -0.1] | better |" in text
-    assert "95% intervals over images" in text
+    assert "95% intervals over images, and over seeds" in text
     found = page_data(tmp_path / "out" / "index.html")
     assert found["worst"][0] == {
         "first": "toy",
