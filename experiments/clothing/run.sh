@@ -16,8 +16,10 @@ train="python -m mtlsi_net.train --config-dir $here/conf -m experiment=clothing"
 for model in mtlsi plain shared_encoder single_task mti_net_variant; do
   $train sweep=search data.root="$data" data.dev_split=true trainer.max_steps=400 checkpoint_every=100000 model=$model optim.lr=5e-4,1e-3,2e-3 "$@"
 done
-python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$results/search
-python experiments/choose.py $results/search/runs.csv $results/chosen.csv
+python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$sweeps/search bootstrap=0
+mkdir -p $results
+cp $sweeps/search/runs.csv $results/search.csv
+python experiments/choose.py $results/search.csv $results/chosen.csv
 
 # Training on all training photographs; each run scores the others once, at its end
 chosen=$(python experiments/choose.py --settings $results/chosen.csv) # by itself, so that a failure ends the script
@@ -25,4 +27,4 @@ printf '%s\n' "$chosen" | while read -r settings; do
   $train sweep=final data.root="$data" $settings seed=0,1,2 "$@" </dev/null
 done
 python -m mtlsi_net.compare runs=$sweeps/sweep_final out=$results strict=true
-rm -f $results/index.html $results/search/index.html # large; compare makes them anew
+rm -f $results/index.html # large; compare makes it anew

@@ -16,9 +16,10 @@ if wanted search; then # norm and learning rate of each, on the validation rooms
   $train $short model=$decoders optim.lr=5e-4,1e-3,2e-3 "$@"
   $train $short model=$decoders model.norm=layer "$@"
   $train $short ablation=$controls optim.lr=5e-4,1e-3,2e-3 "$@"
-  python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$results/search
-  rm -f $results/search/index.html # large; compare makes it anew
-  python experiments/choose.py $results/search/runs.csv $results/chosen.csv
+  python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$sweeps/search bootstrap=0
+  mkdir -p $results
+  cp $sweeps/search/runs.csv $results/search.csv
+  python experiments/choose.py $results/search.csv $results/chosen.csv
 fi
 if wanted final; then
   chosen=$(python experiments/choose.py --settings $results/chosen.csv) # by itself, so that a failure ends the script
