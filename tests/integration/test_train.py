@@ -16,7 +16,7 @@ from helpers.run_folders import last_scores
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.engine.evaluate import evaluate
+from mtlsi_net.engine.evaluate import evaluate, training_record
 from mtlsi_net.engine.train import train
 from mtlsi_net.metrics.per_image import read_image_sums
 
@@ -100,6 +100,12 @@ def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
     assert ours["last"]["val"] == theirs["last"]["val"]
     assert ours["constant"]["val"] == theirs["constant"]["val"]
     assert (tmp_path / "config.yaml").is_file()
+    evaluated, trained = (json.loads((f / "run.json").read_text()) for f in (tmp_path, run.folder.root))
+    assert evaluated["trained"] == {"command": trained["command"], "commit": trained["commit"]}
+
+
+def test_a_checkpoint_without_its_run_folder_has_no_record_of_its_training(tmp_path):
+    assert training_record(tmp_path / "last.ckpt") == {}
 
 
 def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_path):

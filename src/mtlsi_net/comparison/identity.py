@@ -142,7 +142,11 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _overrides(run: Run) -> list[str]:
-    """Return the command line's overrides, from Hydra's file, else from the recorded command of a single run."""
+    """Return the command line's overrides, from Hydra's file, else from the recorded command of a single run.
+
+    Those of an evaluation come after those of the training, where its record has them.
+    """
+    trained = _arguments(str(entry(run.record, "trained", "command") or ""))
     words: Any
     try:
         words = yaml.safe_load((run.folder.root / ".hydra" / "overrides.yaml").read_text())
@@ -150,7 +154,7 @@ def _overrides(run: Run) -> list[str]:
         words = _arguments(str(run.record.get("command", "")))
     if not isinstance(words, list):
         return []
-    names = {str(word): str(word).lstrip("+~").partition("=")[0] for word in words}
+    names = {str(word): str(word).lstrip("+~").partition("=")[0] for word in [*trained, *words]}
     return [word for word, name in names.items() if name != "experiment" and not setting_of(name).same_row]
 
 

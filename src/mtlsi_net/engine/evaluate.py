@@ -1,9 +1,11 @@
 """Evaluation of a checkpoint from its file alone, or of a network from outside."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -178,7 +180,8 @@ def evaluate(cfg: DictConfig) -> RunResult:
     size = measure_size(module.network, data.size)
     write_json(folder.metrics, {"last": {stage: scores}, "constant": module.constant_scores, "model": size})
     differences = {"differs_from_training": list(restored.differences)} if restored.differences else {}
-    write_json(folder.record, describe_scores(restored.run, data, tasks, {}) | differences)
+    trained = {} if cfg.ckpt is None else {"trained": training_record(find_checkpoint(Path(cfg.ckpt)))}
+    write_json(folder.record, describe_scores(restored.run, data, tasks, {}) | differences | trained)
     write_classes(module.class_scores, folder)
     write_confusions(module.confusions, folder, pictures=restored.run.pictures > 0)
     write_image_sums(folder.per_image, module.image_sums[stage])
@@ -191,3 +194,12 @@ def evaluate(cfg: DictConfig) -> RunResult:
         print_classes(module.class_scores[stage])
     log.info("scores and pictures are in %s; compare them: %s", folder.root, compare_line(folder.root))
     return result
+
+
+def training_record(checkpoint: Path) -> dict[str, Any]:
+    """Return command and commit of the training that left a checkpoint in its run folder; empty if they are not known."""
+    try:
+        record = json.loads(RunFolder(checkpoint.parent.parent).record.read_text())
+    except (OSError, ValueError):  # unfinished, or a file without its folder
+        return {}
+    return {key: record[key] for key in ("command", "commit") if key in record}

@@ -79,6 +79,15 @@ def test_labels_tell_what_the_command_changed(tmp_path):
     assert labels == ["ablation=no_fusion", "~tasks.depth", "model=mtlsi_paper", "toy", "model.width=4"]
 
 
+def test_evaluations_are_labelled_by_what_their_trainings_changed(tmp_path):
+    runs = []
+    for number, model in enumerate(("plain", "invpt")):
+        trained = {"command": f"python -m mtlsi_net.train model={model} seed=1", "commit": "0123abc"}
+        record = {"command": "python -m mtlsi_net.evaluate ckpt=RUN data=other", "trained": trained}
+        runs.append(make_run(tmp_path / str(number), config={"model.width": number}, record=record))
+    assert [group.label for group in group_seeds(runs)[0]] == ["model=plain", "model=invpt"]
+
+
 def test_what_all_commands_changed_is_not_in_the_labels(tmp_path):
     commands = [f"python -m mtlsi_net.train trainer.max_steps=9 model={name}" for name in ("a", "b")]
     runs = [make_run(tmp_path / c[-1], config={"model.x": c}, record={"command": c}) for c in commands]
