@@ -13,6 +13,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.modules import BASELINES
 from helpers.pascal_miniature import write_pascal_miniature
 from helpers.run_folders import last_scores
+from omegaconf import OmegaConf
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
@@ -101,6 +102,8 @@ def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
     assert ours["constant"]["val"] == theirs["constant"]["val"]
     assert (tmp_path / "config.yaml").is_file()
     evaluated, trained = (json.loads((f / "run.json").read_text()) for f in (tmp_path, run.folder.root))
+    steps = [OmegaConf.load(f / "config.yaml").trainer.max_steps for f in (tmp_path, run.folder.root)]
+    assert steps[0] == steps[1]
     assert evaluated["trained"] == {"command": trained["command"], "commit": trained["commit"]}
 
 

@@ -287,7 +287,7 @@ def write_csvs(folder: Path, tables: Sequence[Table]) -> None:
 
 
 def _run_lines(table: Table) -> Iterator[dict[str, object]]:
-    """Yield each run's row: scores, gain, training budget, hardware, and the command that repeats it."""
+    """Yield each run's row: scores, gain, training budget, hardware, and the commands that repeat it."""
     for group in table.groups:
         gains = table.gains[group.label].seeds or (None,) * len(group.runs)
         for run, gain in zip(group.runs, gains, strict=True):
@@ -309,6 +309,7 @@ def _run_lines(table: Table) -> Iterator[dict[str, object]]:
                 **{key: entry(run.record, "hardware", key) for key in ("cpu", "cores")},
                 "gpus": " ".join(map(str, gpus)) if isinstance(gpus, list) else None,
                 "command": run.record.get("command"),
+                "trained_by": entry(run.record, "trained", "command"),
             }
 
 

@@ -39,7 +39,11 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint; nothing in it is executed. A UserError if it is no whole one of ours, or names other code."""
+    """Return a checkpoint, and ``max_steps`` of its training; nothing in it is executed.
+
+    Raises:
+        UserError: it is no whole checkpoint of this suite, or names other code.
+    """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
     try:
@@ -56,6 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"checkpoint {path} was not written by this suite (its configuration has no model, tasks or data)"
         )
     checkpoint["config"] = config = modernize(config)
+    checkpoint["max_steps"] = (config.get("trainer") or {}).get("max_steps")
     for part in ("hydra", "trainer", "callbacks", "logger"):  # of the training; whoever uses the network has others
         config.pop(part, None)
     config["data"]["extra_augmentations"] = []  # only training would build these

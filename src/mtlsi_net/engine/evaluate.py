@@ -68,6 +68,8 @@ def restore(cfg: DictConfig, *, only_scored: bool = False) -> Restored:
     run = OmegaConf.merge(changed, {"paths": paths, "logger": None})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
+    if checkpoint["max_steps"] is not None:
+        run.trainer.max_steps = checkpoint["max_steps"]  # by which compare tells trainings apart
     without_downloads(run)
     trained = build_tasks(run)
     match = (

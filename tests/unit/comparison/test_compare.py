@@ -105,9 +105,18 @@ def test_every_run_has_a_line_with_budget_and_origin(done):
     assert [float(line["gain"]) for line in lines[:2]] == pytest.approx([0.04, 0.06])  # half of 8 % and 12 %
     assert (lines[0]["steps"], lines[0]["batch"], lines[0]["images"]) == ("100", "4", "400")
     assert lines[0]["command"].startswith("python -m mtlsi_net.train")
+    assert lines[0]["trained_by"] == ""
     assert (lines[0]["commit"], lines[0]["cpu"], lines[0]["cores"], lines[0]["gpus"]) == ("0123abc", "toy", "2", "")
     alone = next(line for line in lines if line["label"] == "single_depth")
     assert (alone["semseg/mIoU"], alone["gain"]) == ("", "")
+
+
+def test_an_evaluations_line_names_its_training(tmp_path):
+    trained = {"command": "python -m mtlsi_net.train model=plain", "commit": "0123abc"}
+    run = write_run(tmp_path / "run", record={"command": "python -m mtlsi_net.evaluate ckpt=RUN", "trained": trained})
+    run_compare(tmp_path / "out", run)
+    (line,) = csv.DictReader((tmp_path / "out" / "runs.csv").open())
+    assert line["trained_by"] == trained["command"]
 
 
 def test_the_figure_is_drawn_for_every_table_and_no_other(done, tmp_path):
