@@ -107,8 +107,17 @@ def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
     assert evaluated["trained"] == {"command": trained["command"], "commit": trained["commit"]}
 
 
-def test_a_checkpoint_without_its_run_folder_has_no_record_of_its_training(tmp_path):
-    assert training_record(tmp_path / "last.ckpt") == {}
+@pytest.mark.parametrize("record", [None, "{", "[]", "{}"])
+def test_a_training_without_a_readable_record_is_unknown(record, tmp_path):
+    if record is not None:
+        (tmp_path / "run.json").write_text(record)
+    assert training_record(tmp_path / "checkpoints" / "last.ckpt") == {}
+
+
+def test_the_record_of_another_folder_is_not_a_checkpoints(tmp_path):
+    (tmp_path / "run.json").write_text('{"command": "python -m mtlsi_net.compare", "commit": "0123abc"}')
+    assert training_record(tmp_path / "downloads" / "last.ckpt") == {}
+    assert training_record(tmp_path / "checkpoints" / "last.ckpt")["commit"] == "0123abc"
 
 
 def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_path):

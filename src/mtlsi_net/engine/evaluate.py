@@ -200,8 +200,11 @@ def evaluate(cfg: DictConfig) -> RunResult:
 
 def training_record(checkpoint: Path) -> dict[str, Any]:
     """Return command and commit of the training that left a checkpoint in its run folder; empty if they are not known."""
-    try:
-        record = json.loads(RunFolder(checkpoint.parent.parent).record.read_text())
-    except (OSError, ValueError):  # unfinished, or a file without its folder
+    folder = RunFolder(checkpoint.parent.parent)
+    if folder.checkpoints != checkpoint.parent:  # a file elsewhere: that folder's record is not of its training
         return {}
-    return {key: record[key] for key in ("command", "commit") if key in record}
+    try:
+        record = json.loads(folder.record.read_text())
+    except (OSError, ValueError):  # unfinished, or damaged
+        return {}
+    return {key: record[key] for key in ("command", "commit") if key in record} if isinstance(record, dict) else {}
