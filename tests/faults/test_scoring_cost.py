@@ -57,8 +57,9 @@ def assert_equal(found, expected):
         assert found[name] == pytest.approx(values, abs=1e-6), name
 
 
-def test_weights_that_the_last_validation_scored_are_not_scored_again(data, tmp_path, scored):
-    folder = run(data, tmp_path / "run")
+@pytest.mark.parametrize("limit", ["null", "3"], ids=["no limit", "as many as there are"])
+def test_weights_that_the_last_validation_scored_are_not_scored_again(data, tmp_path, scored, limit):
+    folder = run(data, tmp_path / "run", f"data.max_val_images={limit}")
     assert scored == {"val": 2 * 3, "train": 4}  # two validations, and the training images once
     assert_equal(scores_of(folder), evaluated(folder.last, tmp_path / "e"))
 

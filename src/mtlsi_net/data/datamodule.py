@@ -177,8 +177,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
 
     @property
     def training_split(self) -> str:
-        """Key of ``datasets`` that is validated on during training."""
-        return "val" if self.max_val_images is None else "val_limited"
+        """Key of ``datasets`` that is validated on during training; call ``setup`` first."""
+        return "val_limited" if "val_limited" in self.datasets else "val"
 
     @property
     def estimates(self) -> bool:
@@ -194,7 +194,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         """Read the lists, check that all files are there, build the datasets.
 
         ``train``, ``train_plain`` (the same without augmentation), ``train_scored`` (all or some of those), ``val``, and,
-        with ``max_val_images``, ``val_limited``.
+        where ``max_val_images`` leaves some out, ``val_limited``.
         """
         if self.datasets:
             return
@@ -212,7 +212,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             "train": self._augmented_dataset(train_ids) if self.augment else plain,
             "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
-        if self.max_val_images is not None:
+        if self.max_val_images is not None and self.max_val_images < len(val_ids):
             some = _evenly(val_ids, self.max_val_images)
             self.datasets["val_limited"] = self.scored_dataset(reader, some, pipeline, self.val_stage)
 

@@ -121,7 +121,7 @@ def build_training(
     callbacks = [NormStatistics(), *training_callbacks(cfg, how), origin or Origin()]
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
-    module.estimates, module.limited = data.estimates, data.max_val_images is not None
+    module.estimates, module.limited = data.estimates, data.training_split != "val"
     data.scored_split = data.training_split
     return trainer
 
