@@ -83,7 +83,7 @@ def draw_tokens(module: MultiTaskModule, batch: Batch, path: Path) -> None:
                 tokens[k].numpy(), cmap="magma", alpha=0.65, extent=(0, right, bottom, 0), interpolation="bilinear"
             )
             axis.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))  # the grid may reach beyond the image
-            axis.set_title(f"token {k}: {positions:.0f} positions", fontsize=7)
+            axis.set_title(f"token {k}, positions: {positions:.0f}", fontsize=7)
         for axis in row:
             axis.set_axis_off()
     figure.savefig(path, dpi=120)
