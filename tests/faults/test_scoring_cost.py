@@ -103,6 +103,12 @@ def test_training_between_validations_scores_the_last_weights(data, tmp_path):
     assert_equal(scores_of(folder), evaluated(folder.last, tmp_path / "e"))
 
 
+def test_without_an_interval_nothing_is_scored_before_the_end(data, tmp_path, scored):
+    folder = run(data, tmp_path / "run", "trainer.val_check_interval=null", steps=3)  # an epoch ends on the way
+    assert scored == {"val": 3, "train": 4}
+    assert_equal(scores_of(folder), evaluated(folder.last, tmp_path / "e"))
+
+
 def test_only_a_published_test_set_is_called_one(data, tmp_path):
     own = run(data, tmp_path / "own", "data.test_split=false", steps=1)
     assert "best on the validation set" in own.table.read_text()

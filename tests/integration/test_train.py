@@ -196,9 +196,10 @@ def test_averaged_weights_are_reported_beside_raw_ones(data, tmp_path):
     assert metrics["ema"]["val"] != metrics["last"]["val"]
 
 
-def test_a_held_out_part_names_the_checkpoint_best(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("validations", ["null", "1"])
+def test_a_held_out_part_names_the_checkpoint_best(data, tmp_path, monkeypatch, validations):
     monkeypatch.setattr("mtlsi_net.data.nyud.NYUDDataModule.dev_list", None)
-    result = short_run(data, tmp_path, "data.dev_split=true")
+    result = short_run(data, tmp_path, "data.dev_split=true", f"trainer.val_check_interval={validations}")
     assert (result.folder.checkpoints / "best.ckpt").is_file()
     assert set(json.loads(result.folder.metrics.read_text())["last"]) == {"dev", "train"}
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def build_training(
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     module.estimates, module.limited = data.estimates, data.training_split != "val"
-    data.scored_split = data.training_split
+    module.stage, data.scored_split = data.val_stage, data.training_split
     return trainer
 
 
@@ -131,15 +132,19 @@ def build_trainer(
 ) -> L.Trainer:
     """Return the trainer of ``cfg.trainer`` with loggers, a progress bar, and the callbacks of training if it shall train.
 
-    Lightning counts validations' interval in micro-batches, ``cfg.trainer`` in optimiser steps of ``micro_batches``.
+    Lightning counts validations' interval in micro-batches, ``cfg.trainer`` in optimiser steps of ``micro_batches``; null is
+    none on the way.
     """
     parts: dict[str, Any] = {}
+    interval = cfg.trainer.get("val_check_interval")
     if micro_batches > 1:
-        interval, limit = cfg.trainer.get("val_check_interval"), cfg.trainer.get("limit_train_batches")
+        limit = cfg.trainer.get("limit_train_batches")
         parts["accumulate_grad_batches"] = micro_batches
         if isinstance(limit, int):
             parts["limit_train_batches"] = limit * micro_batches
         parts["val_check_interval"] = interval * micro_batches if isinstance(interval, int) else interval
+    if interval is None and not _validates_by_epochs(cfg.trainer):
+        parts["val_check_interval"] = sys.maxsize  # Lightning takes None for the end of every epoch
     loggers = list(instantiate_node(cfg, "logger", _convert_="none").values()) if cfg.get("logger") else False
     shows = cfg.trainer.get("enable_progress_bar", True)
     bar = [ProgressBar(cfg.trainer.get("log_every_n_steps") or 0)] if shows else []
@@ -212,12 +217,15 @@ def with_callbacks(cfg: DictConfig) -> DictConfig:
     return full
 
 
+def _validates_by_epochs(trainer: DictConfig) -> bool:
+    return trainer.get("check_val_every_n_epoch", 1) is not None  # Lightning's default
+
+
 def _check_validates(trainer: DictConfig, name: str) -> None:
     """Raise a UserError if training ends before a validation, when alone the callback ``name`` acts."""
     interval = trainer.get("val_check_interval")
     steps = math.inf if trainer.get("max_steps", -1) == -1 else trainer.max_steps
-    by_epochs = trainer.get("check_val_every_n_epoch") is not None
-    never = not by_epochs and (interval is None or interval > steps)
+    never = not _validates_by_epochs(trainer) and (interval is None or interval > steps)
     if never or trainer.get("limit_val_batches", 1) == 0:
         raise UserError(
             f"callbacks.{name} needs validations, but these {steps} steps have none: set trainer.val_check_interval (now "
@@ -231,7 +239,7 @@ def _check_can_stop(trainer: DictConfig, name: str, callback: EarlyStopping) -> 
     The first validation always improves. A threshold may stop earlier, and a single step is a test of the command.
     """
     interval, steps = trainer.get("val_check_interval"), trainer.get("max_steps", -1)
-    counted = isinstance(interval, int) and trainer.get("check_val_every_n_epoch") is None
+    counted = isinstance(interval, int) and not _validates_by_epochs(trainer)
     thresholds = (callback.stopping_threshold, callback.divergence_threshold)
     if not counted or steps in (-1, 1) or thresholds != (None, None) or callback._check_on_train_epoch_end:
         return
