@@ -14,7 +14,7 @@ train="python -m mtlsi_net.train --config-dir $here/conf -m experiment=clothing"
 
 # Learning rates, on a part of the training photographs
 for model in mtlsi plain shared_encoder single_task mti_net_variant; do
-  $train sweep=search data.root="$data" data.dev_split=true trainer.max_steps=400 checkpoint_every=100000 model=$model optim.lr=1e-3,2e-3,4e-3 "$@"
+  $train sweep=search data.root="$data" data.dev_split=true trainer.max_steps=400 checkpoint_every=100000 model=$model optim.lr=5e-4,1e-3,2e-3 "$@"
 done
 python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$sweeps/search bootstrap=0
 mkdir -p $results
