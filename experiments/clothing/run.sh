@@ -12,14 +12,18 @@ results=$here/results
 sweeps=outputs/clothing
 train="python -m mtlsi_net.train --config-dir $here/conf -m experiment=clothing"
 
-# Learning rates, on a part of the training photographs
-for model in mtlsi plain shared_encoder single_task mti_net_variant; do
-  $train sweep=search data.root="$data" data.dev_split=true trainer.max_steps=400 checkpoint_every=100000 model=$model optim.lr=5e-4,1e-3,2e-3 "$@"
-done
-python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$sweeps/search bootstrap=0
-mkdir -p $results
-cp $sweeps/search/runs.csv $results/search.csv
-python experiments/choose.py $results/search.csv $results/chosen.csv
+# Learning rates, on a part of the training photographs; once chosen, they stay
+if [ -f $results/chosen.csv ]; then
+  echo "learning rates as in $results/chosen.csv; without that file they are searched anew"
+else
+  for model in mtlsi plain shared_encoder single_task mti_net_variant; do
+    $train sweep=search data.root="$data" data.dev_split=true trainer.max_steps=400 checkpoint_every=100000 model=$model optim.lr=5e-4,1e-3,2e-3 "$@"
+  done
+  python -m mtlsi_net.compare runs=$sweeps/sweep_search out=$sweeps/search bootstrap=0
+  mkdir -p $results
+  cp $sweeps/search/runs.csv $results/search.csv
+  python experiments/choose.py $results/search.csv $results/chosen.csv
+fi
 
 # Training on all training photographs; each run scores the others once, at its end
 chosen=$(python experiments/choose.py --settings $results/chosen.csv) # by itself, so that a failure ends the script
