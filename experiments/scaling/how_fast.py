@@ -98,7 +98,9 @@ def table() -> str:
         (
             "train step, ViT-B 448x576, batch 2",
             "<= 0.60 of `invpt`",
-            f"{1 / float(large_train['ratio']):.2f}",
+            "{:.3f} ({:.2f} to {:.2f})".format(
+                *(1 / float(large_train[key]) for key in ("ratio", "ratio high", "ratio low"))
+            ),
             "what=train",
         ),
         (
@@ -108,7 +110,7 @@ def table() -> str:
             "what=train",
         ),
         (
-            "scoring an image of 425x560, four tasks",
+            "scoring an image of 425x560, four tasks, processor time",
             "<= 110 ms, 50 without boundaries",
             f"{scored[SCORED]:.0f} ms, {scored[PLAIN_SCORED]:.0f} without",
             "what=scoring",
