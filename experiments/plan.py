@@ -30,7 +30,7 @@ BACKBONES = ("vit_s", "vit_b", "vit_l", "swin_b", "swin_l", "dinov3_l", "resnet5
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one table: networks x backbones x seeds, ``rows`` of a kind, all at the lineage's 40,000 steps of 4."""
+    """The runs of one table: networks x backbones x seeds, 40,000 steps of 4; ``rows`` ablations of the first network."""
 
     data: str
     models: tuple[str, ...]
@@ -43,7 +43,7 @@ class Plan:
 PLANS = {
     "nyud_main": Plan("nyud", DECODERS, published=True),
     "pascal_main": Plan("pascal", DECODERS, published=True),
-    "ablation_blocks": Plan("nyud", ("mtlsi",), ("vit_b",), rows=15),
+    "ablation_blocks": Plan("nyud", ("mtlsi", "shared_encoder", "single_task"), ("vit_b",), rows=14),
     "ablation_scales": Plan("nyud", ("mtlsi",), ("vit_b",), rows=9),
     "ablation_tokens": Plan("nyud", ("mtlsi",), ("vit_b",), rows=10),
     "backbones": Plan("nyud", ("mtlsi", "shared_encoder"), BACKBONES, seeds=1, published=True),
@@ -62,7 +62,8 @@ def cost(plan: Plan) -> str:
     for model in plan.models:
         for backbone in plan.backbones:
             own = sizes[plan.data, model, backbone]
-            forward, runs = float(own["encoder GFLOP"]) + float(own["decoder GFLOP"]), plan.seeds * plan.rows
+            forward = float(own["encoder GFLOP"]) + float(own["decoder GFLOP"])
+            runs = plan.seeds * (plan.rows if model == plan.models[0] else 1)
             exa = PASSES * forward * BATCH * STEPS * runs / 1e9
             hours = exa * 1e6 / TERAFLOPS / 3600
             total += hours

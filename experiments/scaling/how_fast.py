@@ -68,7 +68,7 @@ def loading() -> str:
     values = next(row["ms"] for row in rows if row["what"].startswith("bytes to values"))
     return (
         f"{share[0]:.0f} % ({share[1]:.0f} to {share[2]:.0f}; {speed} images/s), as bytes; "
-        f"a CPU that trains makes values of them in {float(values):.1f} ms"
+        f"a CPU that trains converts them to floats in {float(values):.1f} ms"
     )
 
 
@@ -77,7 +77,7 @@ def on_a_gpu() -> str:
     train, memory = GPU / "train_vit_l" / "model.csv", GPU / "memory_vit_l" / "memory.csv"
     if not (train.is_file() and memory.is_file()):
         counted = float(find(read("memory/memory.csv"), model=CHECKPOINTED)["counted peak MiB"])
-        return f"not run: no GPU was at hand; counted with checkpointing: {counted / 1024:.1f} GiB"
+        return f"not run: no GPU was available; counted for `mtlsi_paper` with checkpointing: {counted / 1024:.1f} GiB"
     step = find(read(str(train)), model="mtlsi")
     peak = float(find(read(str(memory)), model=CHECKPOINTED)["measured peak MiB"])
     use = f"{step['% of peak']} % of peak" if step["% of peak"] else f"{step['train TFLOP/s']} TFLOP/s"
