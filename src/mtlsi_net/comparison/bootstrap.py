@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mtlsi_net.comparison.gains import Gain
 from mtlsi_net.comparison.identity import Group, mean
 from mtlsi_net.comparison.read import Run, SkippedRun
-from mtlsi_net.core.errors import InputError, UserError
-from mtlsi_net.metrics.gain import delta_m
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.metrics.per_image import ImageSums, Values, read_image_sums
 
 LEVEL = 0.95
@@ -35,7 +33,7 @@ GAIN = "gain"
 class Resampled:
     """One group's scores ``task/metric``, on R resamples of images and seeds, and on each of its N images.
 
-    Groups with equal ids share the same resamples of images, and of seeds if they have equally many.
+    Groups with equal ids share the same resamples of images, and of seeds if theirs are the same.
     The gain is among ``scores`` if its references are of the same images.
     """
 
@@ -76,7 +74,7 @@ def resample(
     skipped: list[SkippedRun] = []
     for group in groups:
         if sums := _read_all(group, skipped):
-            done[group.label] = _resample(sums, count, seed)
+            done[group.label] = _resample(sums, _seeds(group), count, seed)
     for group in groups:
         if (samples := _resample_gain(group, gains[group.label].references, done)) is not None:
             done[group.label].scores[GAIN] = samples
@@ -86,7 +84,7 @@ def resample(
 def _read_all(group: Group, skipped: list[SkippedRun]) -> list[ImageSums]:
     """Return the sums of all runs, ordered by seed, none where they do not allow an interval; reasons go to ``skipped``."""
     sums = []
-    for run in sorted(group.runs, key=lambda run: str(run.config.get("seed"))):
+    for run in sorted(group.runs, key=_seed):
         if not run.folder.per_image.is_file():
             continue  # not an error: older runs, and weights other than the last, have none
         try:
@@ -101,6 +99,15 @@ def _read_all(group: Group, skipped: list[SkippedRun]) -> list[ImageSums]:
     return sums
 
 
+def _seed(run: Run) -> int:
+    seed = run.config.get("seed")
+    return seed if isinstance(seed, int) and seed >= 0 else 0
+
+
+def _seeds(group: Group) -> list[int]:
+    return sorted(map(_seed, group.runs))
+
+
 def _read(run: Run) -> ImageSums:
     """Return the run's sums over images; a ``UserError`` if they do not give the run's scores."""
     sums = read_image_sums(run.folder.per_image)
@@ -113,17 +120,18 @@ def _read(run: Run) -> ImageSums:
     return sums
 
 
-def _resample(sums: Sequence[ImageSums], count: int, seed: int) -> Resampled:
+def _resample(sums: Sequence[ImageSums], seeds: Sequence[int], count: int, seed: int) -> Resampled:
     ids = sums[0].ids
     counts = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), count)
     weights = counts.astype(np.float64)
     scores = [run_sums.scores(weights) for run_sums in sums]
-    seeds = np.random.default_rng((seed, len(sums))).integers(len(sums), size=(count, len(sums)))
+    others = () if list(seeds) == list(range(len(seeds))) else seeds  # rows with other seeds are not paired by them
+    drawn = np.random.default_rng((seed, len(sums), *others)).integers(len(sums), size=(count, len(sums)))
     image_scores = [run_sums.image_scores() for run_sums in sums]
     names = [name for name in scores[0] if all(name in run_scores for run_scores in scores)]
     return Resampled(
         tuple(ids),
-        {name: _mean_over([run_scores[name] for run_scores in scores], seeds) for name in names},
+        {name: _mean_over([run_scores[name] for run_scores in scores], drawn) for name in names},
         {name: np.mean([run_scores[name] for run_scores in image_scores], axis=0) for name in names},
     )
 
@@ -144,15 +152,15 @@ def _resample_gain(group: Group, references: Mapping[str, Group], done: Mapping[
     ]
     if not references or not all(known):
         return None
-    scores = [
-        {name: group_samples.scores[name] for name in others},
-        {name: other.scores[name] for name, other in others.items()},
-    ]
-    resamples = zip(*(pd.DataFrame(columns).to_dict("records") for columns in scores), strict=True)
-    try:
-        return np.array([delta_m(first, second, group.first.main) for first, second in resamples])
-    except InputError:  # a reference that scores 0 on some resample
-        return None
+    gains = []
+    for name, other in others.items():
+        reference = other.scores[name]
+        if not reference.all():
+            return None
+        sign = 1 if group.first.main[name] else -1
+        gains.append(sign * (group_samples.scores[name] - reference) / reference)
+    gain: Values = np.mean(gains, axis=0)
+    return gain
 
 
 def differences(

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Printed
 
 from mtlsi_net.comparison.bootstrap import Resampled, differences, resample, worst_images
@@ -142,9 +143,9 @@ def _print(tables: Sequence[Table], skipped: Sequence[SkippedRun]) -> None:
         listed = any(len(label) > NAME_LETTERS for label in labels)
         if listed:
             cells[""] = [f"{row}" for row in range(1, len(labels) + 1)]
-        printed = Printed(*cells.columns, title=table.title)
+        printed = Printed(*map(escape, cells.columns), title=escape(table.title))
         for row in cells.itertuples(index=False):
-            printed.add_row(*row)
+            printed.add_row(*map(escape, row))  # [a,b] is no markup
         Console().print(printed)
         for row, label in enumerate(labels if listed else (), start=1):
             log.info("%3d  %s", row, label)

@@ -14,7 +14,7 @@ import yaml
 
 from mtlsi_net.comparison.read import Run, SkippedRun, entry
 from mtlsi_net.core.io import flatten
-from mtlsi_net.core.settings import setting_of
+from mtlsi_net.core.settings import key_of, setting_in, setting_of
 
 UNKNOWN = "unknown"
 IDENTIFIED = "identified by digests"
@@ -110,7 +110,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     Null stands for settings that earlier versions did not have.
     """
     flat = flatten(config).items()
-    return {name: value for name, value in flat if value is not None and not setting_of(name).same_row}
+    return {name: value for name, value in flat if value is not None and not setting_in(config, name).same_row}
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[list[Group], list[SkippedRun]]:
@@ -154,7 +154,7 @@ def _overrides(run: Run) -> list[str]:
         words = _arguments(str(run.record.get("command", "")))
     if not isinstance(words, list):
         return []
-    names = {str(word): str(word).lstrip("+~").partition("=")[0] for word in [*trained, *words]}
+    names = {str(word): key_of(str(word)) for word in [*trained, *words]}
     return [word for word, name in names.items() if name != "experiment" and not setting_of(name).same_row]
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -130,7 +131,8 @@ def _data_uri(path: Path, width: int) -> str | None:
 def draw_tables(folder: Path, tables: Sequence[Table]) -> None:
     """Draw ``scores.png`` of the first table, ``scores_2.png`` of the second, ...; remove those of an earlier comparison."""
     for old in folder.glob("scores*.png"):
-        old.unlink()
+        if re.fullmatch(r"scores(_\d+)?\.png", old.name):
+            old.unlink()
     for table in tables:
         ending = f"_{table.number}" if table.number > 1 else ""
         draw_scores(table).savefig(folder / f"scores{ending}.png", dpi=110)

@@ -19,6 +19,7 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import flatten
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import RunFolder, histories
+from mtlsi_net.core.settings import early_stoppings
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, score_name
 
 STAGES = ("val", "dev", "test")
@@ -75,10 +76,13 @@ class Run:
 
     @property
     def training_speed(self) -> float:
-        """Training images a second, validation included; NaN if not recorded, or of a resumed run's last part only."""
+        """Training images a second, validation included; NaN where the recorded seconds may not be those of all steps."""
+        in_parts = self.record.get("resumed") or self.record.get("extends") or len(histories(self.folder)) > 1
+        if in_parts or early_stoppings(self.config):
+            return math.nan
         try:
             images = self.config["trainer"]["max_steps"] * self.config["data"]["batch_size"]
-            return math.nan if len(histories(self.folder)) > 1 else float(images / self.record["seconds"]["fit"])
+            return float(images / self.record["seconds"]["fit"])
         except (KeyError, TypeError, ZeroDivisionError):
             return math.nan
 

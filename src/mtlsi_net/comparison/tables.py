@@ -27,7 +27,7 @@ MAX_PAIRS = 30
 
 DIFFERENCE_HEADS = ("first", "second", "score", "first - second", f"{LEVEL:.0%} interval", "first is")
 
-LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarrow$"}
+LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarrow$", "Δ": r"$\Delta$"}
 """Symbols that pandas does not escape."""
 
 

@@ -100,6 +100,17 @@ def setting_of(key: str) -> Setting:
 EARLY_STOPPING = "callbacks.early_stopping"
 
 
+def key_of(override: str) -> str:
+    """Return the dotted name that an override of a command line changes: ``+data.size=[96,128]`` -> ``data.size``."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def setting_in(config: Mapping[str, Any], key: str) -> Setting:
+    """Return the row of a dotted key of a configuration, in which callbacks of any name may be early stoppings."""
+    stopping = [f"callbacks.{name}" for name in early_stoppings(config)]
+    return setting_of(EARLY_STOPPING if is_among(key, stopping) else key)
+
+
 def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any], *effects: Effect) -> dict[str, tuple[Any, Any]]:
     """Return the settings of some effects that differ between two resolved configurations; ``different`` ones by default.
 
@@ -107,13 +118,12 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any], *effects:
         dotted name -> (old value, new value), None where a configuration has no such setting.
     """
     chosen = effects or (Effect.DIFFERENT,)
-    stopping = tuple(f"callbacks.{name}" for config in (old, new) for name in early_stoppings(config))
-
-    def effect_of(key: str) -> Effect:
-        return setting_of(EARLY_STOPPING if is_among(key, stopping) else key).effect
-
     flat = [
-        {key: value for key, value in flatten(config).items() if effect_of(key) in chosen and value != {}}
+        {
+            key: value
+            for key, value in flatten(config).items()
+            if setting_in(config, key).effect in chosen and value != {}
+        }
         for config in (old, new)
     ]
     pairs = {key: (flat[0].get(key), flat[1].get(key)) for key in sorted({*flat[0], *flat[1]})}
@@ -122,9 +132,9 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any], *effects:
 
 def early_stoppings(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the callbacks in a configuration whose class is an early stopping, by the class's name."""
-    callbacks = config.get("callbacks") or {}
+    callbacks = config.get("callbacks")
     return [
         name
-        for name, node in callbacks.items()
+        for name, node in (callbacks.items() if isinstance(callbacks, Mapping) else ())
         if isinstance(node, Mapping) and str(node.get("_target_")).endswith("EarlyStopping")
     ]

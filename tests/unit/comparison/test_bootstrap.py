@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from helpers.run_folders import make_run
 
-from mtlsi_net.comparison.bootstrap import differences, resample, worst_images
+from mtlsi_net.comparison.bootstrap import Resampled, _resample_gain, differences, resample, worst_images
 from mtlsi_net.comparison.gains import find_gain
-from mtlsi_net.comparison.identity import group_seeds
+from mtlsi_net.comparison.identity import Group, group_seeds
 from mtlsi_net.comparison.read import read_run
+from mtlsi_net.metrics.gain import delta_m
 
 KEY = "semseg/mIoU"
 RNG = np.random.default_rng(1)
@@ -126,6 +127,38 @@ def test_differences_are_paired_by_seed_in_whichever_order_runs_are_given(tmp_pa
     groups, gains, resampled = prepared([*seed_runs(tmp_path / "a", better, 1), *seed_runs(tmp_path / "b", seeds)])
     (difference,) = differences(groups, gains, resampled)
     assert (difference.low, difference.high) == pytest.approx((0.01, 0.01))
+
+
+def test_rows_of_other_seeds_are_not_paired_by_their_order(tmp_path):
+    levels = (0.2, 0.5, 0.8)
+    first, other = (
+        {s: np.full(9, level) for s, level in zip(own, levels, strict=True)} for own in ((0, 1, 2), (3, 4, 5))
+    )
+    groups, gains, resampled = prepared([*seed_runs(tmp_path / "a", first, 1), *seed_runs(tmp_path / "b", other)])
+    (difference,) = differences(groups, gains, resampled)
+    rng = np.random.default_rng(5)
+    means = [np.diff(np.take(levels, rng.integers(0, 3, (2, 3))).mean(1)) for _ in range(4000)]
+    assert (difference.low, difference.high) == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.05)
+
+
+def test_seeds_are_numbers_not_texts(tmp_path):
+    first = {s: RNG.random(9) for s in (2, 10)}
+    better = {s: values + 0.01 for s, values in reversed(first.items())}
+    groups, gains, resampled = prepared([*seed_runs(tmp_path / "a", better, 1), *seed_runs(tmp_path / "b", first)])
+    (difference,) = differences(groups, gains, resampled)
+    assert (difference.low, difference.high) == pytest.approx((0.01, 0.01))
+
+
+def test_gains_of_resamples_are_those_of_the_formula(tmp_path):
+    names = {"semseg/mIoU": True, "depth/rmse": False}
+    scores = [{name: RNG.random(50) + 0.1 for name in names} for _ in range(2)]
+    run = make_run(tmp_path / "a", {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.5}})
+    groups, _ = group_seeds([run])
+    references = {name: Group("r", groups[0].runs) for name in names}
+    done = {groups[0].label: Resampled(("a",), scores[0]), "r": Resampled(("a",), scores[1])}
+    found = _resample_gain(groups[0], references, done)
+    expected = [delta_m(*({n: own[n][i] for n in names} for own in scores), names) for i in range(50)]
+    assert found == pytest.approx(expected)
 
 
 def test_seeds_of_one_mean_share_the_resamples_of_images(tmp_path):

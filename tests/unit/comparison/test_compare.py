@@ -12,6 +12,8 @@ from helpers.run_folders import write_picture, write_run
 
 from mtlsi_net.comparison import compare as command
 from mtlsi_net.comparison.compare import compare
+from mtlsi_net.comparison.gains import PERCENTS
+from mtlsi_net.comparison.tables import LATEX
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.metrics.per_image import ImageSums, write_image_sums
@@ -121,9 +123,10 @@ def test_an_evaluations_line_names_its_training(tmp_path):
 
 def test_the_figure_is_drawn_for_every_table_and_no_other(done, tmp_path):
     (tmp_path / "scores_7.png").write_bytes(b"of an earlier comparison")
+    (tmp_path / "scores_of_mine.png").write_bytes(b"of the user")
     other = write_run(tmp_path / "other", record={"data.parts.image": "f" * 64})
     run_compare(tmp_path, write_run(tmp_path / "one"), other)
-    assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "scores_2.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "scores_2.png", "scores_of_mine.png"}
     image = cv2.imread(str(done.folder / "scores.png"))
     assert image.std() > 10  # not blank
 
@@ -137,6 +140,18 @@ def test_latex_is_escaped_and_our_best_is_bold(done):
     assert r"\emph{MLoRE, ViT-L} &  & 0.5596" in published
     assert "textbf" not in published
     assert text.count(r"\begin{tabular}{lrrrr}") == text.count(r"\bottomrule") == 1
+
+
+def test_latex_knows_the_symbols_of_all_headings():
+    assert LATEX.keys() >= {letter for heading in PERCENTS.values() for letter in heading if not letter.isascii()}
+
+
+def test_brackets_in_names_are_printed(tmp_path, capsys):
+    run = write_run(tmp_path / "a", config={"name": "[old]"}, record={"data.name": "kitchens[v2]"})
+    run_compare(tmp_path / "out", run)
+    printed = capsys.readouterr().out
+    assert "[old]" in printed
+    assert "kitchens[v2], val images" in printed
 
 
 def test_the_page_is_self_contained(done):

@@ -171,6 +171,15 @@ def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
     assert math.isnan(mean(groups[1].values("boundary/odsF")))
 
 
+def test_early_stopping_of_any_name_makes_another_row(tmp_path):
+    stop = {"callbacks.stop": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/skill"}}
+    timer = {"callbacks.timer": {"_target_": "lightning.pytorch.callbacks.Timer"}}
+    runs = [make_run(tmp_path / name, config=config) for name, config in (("a", {}), ("b", stop), ("c", timer))]
+    groups, skipped = group_seeds(runs)
+    assert [group.first.name for group in groups] == [runs[0].name, runs[1].name]
+    assert [item.name for item in skipped] == [runs[2].name]
+
+
 def test_unknown_data_equals_nothing_known(tmp_path):
     folder = make_run(tmp_path / "a").folder.root
     (folder / "run.json").unlink()
@@ -189,4 +198,7 @@ def test_speed_needs_steps_batch_and_time(tmp_path):
     (tmp_path / "a" / "metrics.csv").touch()
     assert math.isnan(speed())  # resumed: the seconds are of the last part
     (tmp_path / "a" / "metrics_1.csv").unlink()
+    assert math.isnan(speed(record={"resumed": [{"step": 90, "changed": {}}]}))
+    assert math.isnan(speed(record={"extends": {"step": 50}}))
+    assert math.isnan(speed(config={"callbacks.stop": {"_target_": "lightning.pytorch.callbacks.EarlyStopping"}}))
     assert math.isnan(speed(record={"seconds": {"fit": 0}}))

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,12 @@ def test_damaged_files_are_named(tmp_path):
     write_image_sums(path, ImageSums(["a", "b"], {"t/m": np.zeros((3, 2))}, {"t/m": "ratio"}))
     with pytest.raises(UserError, match="inconsistent t/m"):
         read_image_sums(path)
+    write_image_sums(path, ImageSums(["a", "b"], {"t/m": np.ones((2, 2))}, {"t/m": "ratio"}))
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes(255 - byte for byte in whole[place : place + 3]) + whole[place + 3 :])
+        with contextlib.suppress(UserError):  # some bytes say nothing
+            read_image_sums(path)
 
 
 def _gather(rank, file, out):
