@@ -115,9 +115,10 @@ def test_negative_loss_weights_are_refused():
 
 
 def checked(*overrides, command="train", config_dir=None):
-    """Check a command line as the command does."""
+    """Check a command line as the command does; ``config_dir``: a folder, or ``pkg://`` and a package."""
     with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
-        path = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir}]"]
+        place = str(config_dir) if "://" in str(config_dir) else f"file://{config_dir}"
+        path = [] if config_dir is None else [f"hydra.searchpath=[{place}]"]
         cfg = compose(command, [*overrides, *path], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         try:
@@ -171,9 +172,13 @@ def test_additions_that_are_read_are_accepted(word):
     checked(word)
 
 
-def test_a_variable_that_a_users_experiment_reads_is_accepted(tmp_path):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\noptim:\n  lr: ${base_lr}\n")
-    checked("experiment=mine", "+base_lr=0.1", config_dir=tmp_path)
-    with pytest.raises(UserError, match=r"\+base_lrr is no setting"):
-        checked("experiment=mine", "+base_lr=0.1", "+base_lrr=0.1", config_dir=tmp_path)
+def test_a_variable_that_a_users_experiment_reads_is_accepted(tmp_path, monkeypatch):
+    package = tmp_path / "my_lab"
+    (package / "experiment").mkdir(parents=True)
+    (package / "experiment" / "mine.yaml").write_text("# @package _global_\noptim:\n  lr: ${base_lr}\n")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for config_dir in (package, "pkg://my_lab"):
+        checked("experiment=mine", "+base_lr=0.1", config_dir=config_dir)
+        with pytest.raises(UserError, match=r"\+base_lrr is no setting"):
+            checked("experiment=mine", "+base_lr=0.1", "+base_lrr=0.1", config_dir=config_dir)

@@ -184,6 +184,9 @@ def test_a_command_that_only_names_a_run_and_its_length_takes_the_runs_words(tmp
     own = [f"ckpt={tmp_path}", "trainer.max_steps=20"]
     assert with_settings_of_run(["-m", *own]) == ["-m", "experiment=rooms_demo", "+data.root=x", *own]
     assert f"with the settings of {tmp_path}: experiment=rooms_demo +data.root=x" in capsys.readouterr().err
+    (mine := tmp_path / "mine").mkdir()
+    about_hydra = [f"--config-dir={mine}", "hydra.verbose=true", *own]
+    assert with_settings_of_run(about_hydra) == [*about_hydra[:2], "experiment=rooms_demo", "+data.root=x", *own]
     for kept in (["ckpt=last"], [*own, "optim.lr=1"], [*own, "experiment=nyud"], ["ckpt=/nowhere"]):
         assert with_settings_of_run(kept) == kept
 

@@ -37,6 +37,9 @@ REFUSED = {
     "export size=96": "is a whole number; give a list of 2 whole numbers of at least 1 or null",
     "demo port=99999": "is out of range; give a whole number of at least 1 and at most 65535 or null",
     "compare bootstrap=1.5": "is a number; give a whole number of at least 0",
+    "bench rounds=0": "is out of range; give a whole number of at least 1",
+    "bench images=0": "is out of range; give a whole number of at least 1",
+    "bench batch_size=0": "is out of range; give a whole number of at least 1",
     "boundary max_dist=x": "is text; give a number or null",
 }
 ACCEPTED = (
@@ -50,6 +53,7 @@ ACCEPTED = (
         "compare runs=[a,b]",
         "export dynamic=true",
         "predict max_megapixels=0.5",
+        "predict size=original",
     ),
 )
 

@@ -12,8 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError, nearest_names
+from mtlsi_net.core.settings import key_of
 
-OWN = "pkg://mtlsi_net.conf"
 OBJECTS = ("callbacks", "logger", "tasks")
 """Groups whose entries are objects, each with a ``_target_``."""
 
@@ -34,7 +34,7 @@ def check_words(command: str, cfg: DictConfig) -> None:
 
 
 def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key_of(word).partition("@")[0]
 
 
 def _check_added(command: str, cfg: DictConfig, job: HydraConf, key: str) -> None:
@@ -80,10 +80,9 @@ def _is_named_by_user(job: HydraConf, name: str) -> bool:
 
 def _files_of_user(job: HydraConf) -> Iterator[str]:
     for source in job.runtime.config_sources:
-        if source.path in ("", OWN) or source.provider in ("hydra", "schema"):
+        if source.provider in ("hydra", "main", "schema"):
             continue
-        scheme, _, place = source.path.rpartition("://")
-        folder = Path(str(resources.files(place))) if scheme == "pkg" else Path(place)
+        folder = Path(str(resources.files(source.path))) if source.schema == "pkg" else Path(source.path)
         for file in folder.rglob("*.yaml"):
             yield file.read_text(errors="replace")
 

@@ -49,7 +49,7 @@ KINDS: Mapping[str, Any] = {
     "runs": str | Sequence[str],
     "scales": float | Sequence[float],
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
-    "size": Size,
+    "size": Size | Literal["original"],
     "split": Literal["val", "train", "test"],
     "tasks": Names,
     "thin": bool | None,

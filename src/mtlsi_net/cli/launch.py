@@ -100,7 +100,9 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # which ranks it ends
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the ranks', on a free port
     results = multiprocessing.get_context("spawn").SimpleQueue()
-    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    share = (
+        {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, ranks.available_cores() // count))}
+    )
     os.environ |= share  # of the cores; it counts before a rank reads torch
     listener = signals.active() or signals.Listener()
     shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), listener.code, results, function, arguments)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.settings import Effect, setting_of
+from mtlsi_net.core.settings import Effect, key_of, setting_of
 
 CONFIG_DIR = "--config-dir"
 
@@ -20,7 +20,7 @@ def with_settings_of_run(words: Sequence[str]) -> list[str]:
     taken over. A run without Hydra's record of them, or ``ckpt=last``, adds nothing.
     """
     ckpt = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("ckpt=")), "last")
-    own = [word for word in words if "=" in word or word.startswith("~")]
+    own = [word for word in words if _sets_something(word)]
     if ckpt in ("last", "null") or any(setting_of(key_of(word)).effect is Effect.DIFFERENT for word in own):
         return list(words)
     record = next((folder / ".hydra" for folder in _run_folders(Path(ckpt)) if (folder / ".hydra").is_dir()), None)
@@ -34,9 +34,9 @@ def with_settings_of_run(words: Sequence[str]) -> list[str]:
     return [*words[:first], *_config_dirs(record, words), *taken, *words[first:]]
 
 
-def key_of(word: str) -> str:
-    """Return the setting that an override names."""
-    return word.lstrip("+~").partition("=")[0]
+def _sets_something(word: str) -> bool:
+    """Return whether a word changes a setting of the run, and not where Hydra looks or what it prints."""
+    return ("=" in word or word[0] == "~") and word[0] != "-" and not key_of(word).startswith("hydra.")
 
 
 def _run_folders(path: Path) -> list[Path]:

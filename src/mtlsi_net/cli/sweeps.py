@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
 from mtlsi_net.core.renamed import CHOICES, OPTIONS
-from mtlsi_net.core.settings import Effect, Setting, setting_of
+from mtlsi_net.core.settings import Effect, Setting, key_of, setting_of
 
 NAME_LENGTH = 200
 """Readable characters of a job folder's name; file systems allow 255."""
@@ -54,7 +54,7 @@ def _former_overrides(overrides: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _setting(override: str) -> Setting:
-    return setting_of(override.lstrip("+~").partition("=")[0])
+    return setting_of(key_of(override))
 
 
 def _names_run(override: str) -> bool:

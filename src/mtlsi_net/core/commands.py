@@ -4,6 +4,8 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
+from mtlsi_net.core.settings import key_of
+
 PHOTOS = "input=IMAGE_OR_FOLDER"
 
 
@@ -25,7 +27,7 @@ def data_words(line: Sequence[str] | None = None) -> list[str]:
 def _data_words(line: Sequence[str]) -> Iterator[str]:
     before = ""
     for word in line:
-        key = word.partition("=")[0].lstrip("+~").partition(".")[0].partition("@")[0]
+        key = key_of(word).partition(".")[0].partition("@")[0]
         if before in ("--config-dir", "-cd"):
             yield from (before, word)
         elif key in ("data", "task_set", "tasks") or word.startswith("--config-dir="):

@@ -1,7 +1,6 @@
 """Parallel map over processes."""
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +11,7 @@ import cv2
 from threadpoolctl import threadpool_limits
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.ranks import available_cores
 from mtlsi_net.core.signals import from_parent_only, held
 
 CHUNK = 8
@@ -28,7 +28,7 @@ def map_in_processes(
     ``workers`` is the number of processes: 0 means one per core, 1 means no extra process. Each takes ``chunk`` items at
     a time. Raises a UserError if a process dies.
     """
-    count = min(workers or os.cpu_count() or 1, (len(items) - 1) // chunk + 1)
+    count = min(workers or available_cores(), (len(items) - 1) // chunk + 1)
     if count <= 1:
         yield from map(job, items)
         return
