@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mtlsi_net.cli.entry import run_command
-from mtlsi_net.core.errors import UserError, choose
+from mtlsi_net.core.errors import choose
 
 
 def bench(cfg: DictConfig) -> None:
@@ -17,8 +17,6 @@ def bench(cfg: DictConfig) -> None:
     """
     from mtlsi_net.benchmarks import boundary, loader, memory, model, prediction, rooms, scaling, scoring, startup
 
-    if cfg.rounds < 1:
-        raise UserError(f"rounds={cfg.rounds} is too small; pass at least 1")
     benchmarks = {
         "loader": loader.bench_loader,
         "boundary": boundary.bench_boundary,

@@ -22,11 +22,6 @@ def test_boundary_bench_leaves_table_plot_and_record(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "boundary.png").width == 960
 
 
-def test_no_rounds_are_refused(tmp_path):
-    with pytest.raises(UserError, match="rounds=0"):
-        bench(compose_config("what=boundary", f"out={tmp_path}", "rounds=0", name="bench"))
-
-
 def test_missing_pictures_are_named(tmp_path):
     with pytest.raises(UserError, match=r"boundary.pred=nowhere\.png is not a file"):
         bench(compose_config("what=boundary", f"out={tmp_path}", "boundary.pred=nowhere.png", name="bench"))

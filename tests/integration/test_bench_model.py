@@ -121,6 +121,10 @@ def test_operations_that_cannot_be_counted_are_left_open(tmp_path):
         (["mtlsi model.widht=32"], r"models, 'mtlsi model.widht=32': .*widht"),
         (["mtlsi 'model.width=32"], "No closing quotation"),
         (["mtlsi data=pascal"], "data must be the same for all models; set it outside models="),
+        (
+            ["mtlsi model/fusion=nothing"],
+            "models, 'mtlsi model/fusion=nothing': .*Could not find 'model/fusion/nothing'",
+        ),
         (["mtlsi backbone.name=resnet18"], "backbone.name must be the same for all models"),
         (["model=external"], "models, 'model=external': model.target must be given"),
         (["external model.target=helpers.peer.Strange +model.options.kind=list"], "returned a list"),
@@ -139,8 +143,6 @@ def test_what_cannot_be_built_ends_in_one_line(tmp_path, models, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("rounds=0", "rounds=0 is too small"),
-        ("batch_size=0", "batch_size=0 is too small"),
         ("precision=16", "precision=16 is not known"),
         ("data=folder", "models, 'mtlsi .*': tasks.semseg.classes must be given"),
         ("data.size=???", "models, 'mtlsi .*': data.size must be given"),

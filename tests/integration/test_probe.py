@@ -27,7 +27,8 @@ def data(tmp_path_factory):
 
 
 def trained(data, folder, *overrides):
-    short = [o for o in short_overrides(data, folder) if "head_dim" not in o or "model=shared_encoder" not in overrides]
+    no_heads = {"model=shared_encoder", "model=single_task"} & set(overrides)
+    short = [o for o in short_overrides(data, folder) if "head_dim" not in o or not no_heads]
     train(compose_config(*short, *overrides))
     return folder / "checkpoints" / "last.ckpt"
 
@@ -192,6 +193,13 @@ def test_gradient_cosines_are_those_of_separate_backward_passes(restored):
     expected = torch.nn.functional.cosine_similarity(rows[0], rows[2], dim=0)
     assert cosines[0, 2] == pytest.approx(expected.item(), abs=1e-4)
     assert norms == pytest.approx([row.norm().item() for row in rows], rel=1e-4)
+
+
+def test_tasks_with_encoders_of_their_own_have_nothing_in_common(data, tmp_path):
+    checkpoint = trained(data, tmp_path / "run", "model=single_task")
+    probed = restore(probe_config(checkpoint, tmp_path / "out"))
+    cosines, norms = probe.gradient_cosines(probed.module, probe._batches(probed, "train_scored", 2))
+    assert cosines == pytest.approx(np.eye(len(norms)), abs=1e-4)
 
 
 def test_distance_to_a_boundary_is_euclidean_and_averaged_over_cells(restored):

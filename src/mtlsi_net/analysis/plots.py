@@ -5,7 +5,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -14,8 +13,6 @@ from mtlsi_net.core.types import Batch
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.models.base import DenseNetwork
 from mtlsi_net.models.recorder import most_focused, record_activations
-
-matplotlib.use("Agg")
 
 TOKENS_SHOWN = 4
 

@@ -156,10 +156,12 @@ def gradient_cosines(module: MultiTaskModule, batches: Sequence[Batch]) -> tuple
         rows = []
         losses = module.weighting.join(final, aux).values()
         for factor, loss in zip(module.weighting.factors, losses, strict=True):
-            gradients: Sequence[Tensor | None] = ()
-            if parameters:
-                gradients = torch.autograd.grad(factor * loss, parameters, retain_graph=True, allow_unused=True)
-            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in gradients if g is not None)]))
+            gradients: Sequence[Tensor] = ()
+            if parameters:  # those of another task's own encoder have gradients of 0
+                gradients = torch.autograd.grad(
+                    factor * loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+            rows.append(torch.cat([torch.zeros(1), *(g.flatten().float().cpu() for g in gradients)]))
         matrix = torch.stack(rows)
         norms.append(matrix.norm(dim=1))
         unit = matrix / matrix.norm(dim=1, keepdim=True)
@@ -210,10 +212,8 @@ def _batches(restored: Restored, split: str, count: int) -> list[Batch]:
         raise UserError(f"{split} has {len(dataset)} images for batches of {size}; request at least one full batch")
     draws = list(loader.sampler)
     samples = [dataset[draws[index * len(dataset) // count]] for index in range(count)]
-    return [
-        restored.data.to_device(loader.collate_fn(samples[i : i + size]), restored.module.device)
-        for i in range(0, count, size)
-    ]
+    cpu = torch.device("cpu")  # only the network's inputs leave it
+    return [restored.data.to_device(loader.collate_fn(samples[i : i + size]), cpu) for i in range(0, count, size)]
 
 
 def _measure_interventions(module: MultiTaskModule, batches: Sequence[Batch], results: dict[str, Any]) -> None:

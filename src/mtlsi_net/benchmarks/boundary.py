@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from mtlsi_net.benchmarks.report import Report, box_plot, quartiles, take_turns
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.parallel import map_in_processes
+from mtlsi_net.core.ranks import available_cores
 from mtlsi_net.engine.boundary_files import Job, count_image, read_prediction, read_reference
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
@@ -20,8 +21,8 @@ SETTINGS = {
 """Both with NYUDv2's maximum distance of a match; the ground truth is used as stored."""
 PUBLISHED = (654, 2498)
 """Numbers of images of the published lists: NYUDv2, PASCAL-Context."""
-COPIES = 48
-"""Copies of the image that all cores score."""
+COPIES = 24
+"""Copies of the image that each core scores."""
 
 
 def bench_boundary(cfg: DictConfig) -> Report:
@@ -58,7 +59,8 @@ def open_pictures(cfg: DictConfig) -> Job:
 
 def throughput(job: Job, preset: Preset) -> float:
     """Return images per second on all cores, including file access, excluding the processes' start."""
-    work = map_in_processes(partial(count_image, preset=preset), [job] * COPIES)
+    count = COPIES * available_cores()
+    work = map_in_processes(partial(count_image, preset=preset), [job] * count, chunk=1)  # larger ones end together
     marks = [time.perf_counter() for _ in work]
-    half = COPIES // 2
-    return half / (marks[-1] - marks[half - 1])
+    half = count // 2
+    return (count - half) / (marks[-1] - marks[half - 1])

@@ -1,5 +1,6 @@
 """Networks that a benchmark compares: overrides of ``conf/train.yaml``, composed and built."""
 
+import re
 import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtlsi_net.core.config import check_complete, check_options
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.settings import key_of
 from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.trainer import build_module
 from mtlsi_net.lit.module import MultiTaskModule
@@ -63,11 +65,11 @@ def _compose(name: str, cfg: DictConfig) -> DictConfig:
     """Return a candidate's configuration of training, with the run's data size, tasks and backbone in it."""
     words = shlex.split(name)
     overrides = [word if "=" in word or word.startswith("~") else f"model={word}" for word in words]
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    keys = [key_of(override) for override in overrides]
     if not keys:
         raise UserError("models contains an empty name; use one of conf/model, e.g. mtlsi")
     for key in keys:
-        if key.partition(".")[0] not in PER_MODEL or (key.startswith("backbone.") and "backbone" not in keys):
+        if re.split(r"[./@]", key)[0] not in PER_MODEL or (key.startswith("backbone.") and "backbone" not in keys):
             raise UserError(
                 f"{key} must be the same for all models; set it outside models=. Models may override {', '.join(PER_MODEL)}"
             )

@@ -45,8 +45,6 @@ def open_device(name: str) -> torch.device:
 
 def step_settings(cfg: DictConfig) -> tuple[torch.dtype | None, torch.device]:
     """Return the type of autocasting (None: none) and the device."""
-    if cfg.batch_size < 1:
-        raise UserError(f"batch_size={cfg.batch_size} is too small; pass at least 1")
     return choose("precision", cfg.precision, PRECISIONS), open_device(cfg.device)
 
 
