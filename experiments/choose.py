@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-SCORES = {
-    "semseg/mIoU": 1,
-    "human_parts/mIoU": 1,
-    "saliency/maxF": 1,
-    "depth/rmse": -1,
-    "normals/mean": -1,
-    "boundary/odsF": 1,
-}
-"""Main score of each task -> 1 if higher is better, else -1."""
+from mtlsi_net.comparison.read import MAIN
+from mtlsi_net.metrics.gain import delta_m
+
+SCORES = {f"{task}/{metric}": higher for task, (metric, higher) in MAIN.items()}
+"""Main score of each task -> whether higher is better."""
 DEFAULT = {"norm": "batch", "lr": "0.001"}
 PATTERNS = {"network": r"(?:model|ablation)=\w+", "norm": r"model\.norm=(\w+)", "lr": r"optim\.lr=([\d.e-]+)"}
 
@@ -35,8 +31,10 @@ def choose(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with settings, gain in per cent, and ``chosen``."""
     table = pd.DataFrame([settings(command) for command in runs["command"]])
     table["lr"] = table["lr"].astype(float)
-    scores = [name for name in SCORES if name in runs]
-    table = pd.concat([table, runs[scores].astype(float).reset_index(drop=True)], axis=1)
+    scores = {name: SCORES[name] for name in SCORES if name in runs}
+    if unknown := [name for name in runs if "/" in name and name not in scores]:
+        raise SystemExit(f"runs.csv has scores that are no main scores: {', '.join(unknown)}")
+    table = pd.concat([table, runs[list(scores)].astype(float).reset_index(drop=True)], axis=1)
     gains = []
     for _, row in table.iterrows():
         default = (table["norm"] == DEFAULT["norm"]) & (table["lr"] == float(DEFAULT["lr"]))
@@ -46,7 +44,7 @@ def choose(runs: pd.DataFrame) -> pd.DataFrame:
                 f"{row['network']} has no run at the default settings {DEFAULT}; run the search to its end"
             )
         reference = references.iloc[0]
-        gains.append(100 * sum(SCORES[name] * (row[name] / reference[name] - 1) for name in scores) / len(scores))
+        gains.append(100 * delta_m(row[list(scores)].to_dict(), reference[list(scores)].to_dict(), scores))
     table["gain"] = gains
     table["chosen"] = table.index.isin(table.groupby("network")["gain"].idxmax())
     return table.sort_values(["network", "norm", "lr"])

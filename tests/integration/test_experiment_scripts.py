@@ -96,6 +96,8 @@ def test_settings_are_chosen_by_the_mean_relative_change_against_each_networks_d
     assert table["gain"].loc["ablation=blocks_011", "batch", 0.0005] == pytest.approx(-15)
     chosen = table[table["chosen"]].index.tolist()
     assert chosen == [("ablation=blocks_011", "batch", 0.001), ("model=plain", "layer", 0.001)]
+    with pytest.raises(SystemExit, match="no main scores: boundary/odsF_partial"):
+        script_.choose(runs.assign(**{"boundary/odsF_partial": 0.5}))
 
 
 def test_nothing_made_from_the_photographs_is_tracked():
