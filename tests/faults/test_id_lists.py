@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.data.nyud import NYUDLayoutReader
 
 
@@ -32,3 +33,24 @@ def root(tmp_path):
 def test_ids_are_those_of_the_files(root, content, ids):
     (root / "gt_sets" / "train.txt").write_bytes(content)
     assert NYUDLayoutReader(root, {}).ids("train") == ids
+
+
+def test_whole_paths_of_images_are_ids(root, tmp_path_factory):
+    """As ``find $PWD/images > train.txt`` writes them, also where the folder was reached by a link."""
+    linked = tmp_path_factory.mktemp("links") / "data"
+    linked.symlink_to(root)
+    for place in (root, linked):
+        lines = [f"{place}/images/{name}.png" for name in ("0001", "living room 2", "a/b")]
+        (root / "gt_sets" / "train.txt").write_text("\n".join(lines))
+        assert NYUDLayoutReader(place, {}).ids("train") == ["0001", "living room 2", "a/b"]
+
+
+@pytest.mark.parametrize("form", ["{other}/0.png", "../images/0001.png", "a/../0001.png", "0001 ../images/x"])
+def test_images_elsewhere_are_refused_since_their_labels_would_be_the_images(root, tmp_path_factory, form):
+    other = tmp_path_factory.mktemp("other")
+    (other / "0.png").touch()
+    (root / "gt_sets" / "train.txt").write_text(form.format(other=other))
+    with pytest.raises(
+        UserError, match=r"train.txt names files outside .*images \(.*; write ids as the images are called"
+    ):
+        NYUDLayoutReader(root, {}).ids("train")

@@ -205,7 +205,9 @@ def test_classes_are_read(root, kind):
     np.testing.assert_array_equal(value(root, "semseg", *options), expected)
 
 
-@pytest.mark.parametrize("form", ["{} {} {}", "{}, {}, {}", "#{:02x}{:02X}{:02x}"])
+@pytest.mark.parametrize(
+    "form", ["{} {} {}", "{}, {}, {}", "{}, {}, {},", "#{:02x}{:02X}{:02x}", "#{:02x}{:02X}{:02x},"]
+)
 def test_colour_masks_are_read_by_their_palette(root, tmp_path, form):
     expected = value(root, "semseg")
     rewrite(root, "semseg", png(lambda stored: COLORS[stored]))
@@ -285,6 +287,8 @@ MASK_FILES = {
     "1 bit": (png(lambda edge: edge > 0), ".png", []),
     "floats": (npy(lambda edge: edge / 255), ".npy", []),
     "16 bits": (png(lambda edge: edge.astype(np.uint16) * 257), ".png", []),
+    "16 bits, big-endian": (npy(lambda edge: (edge.astype(np.uint16) * 257).astype(">u2")), ".npy", []),
+    "16 bits in int32": (npy(lambda edge: edge.astype(np.int32) * 257), ".npy", []),
     "RGB": (png(lambda edge: np.dstack([edge] * 3)), ".png", []),
     "a palette of black and white": (two_colors, ".png", []),
     "a JPEG with compression noise": (lambda path, edge: Image.fromarray(edge).save(path, quality=95), ".jpg", []),
@@ -312,6 +316,12 @@ def test_boundaries_of_0_and_1_are_said_by_verification_training_and_scoring(roo
     assert f"predictions: boundary: {words} binary_max=1" in said
     said, _ = scored(root, root, tmp_path / "s2", caplog, "one_based=true", "data.binary_max=1", "binary_max=1")
     assert "largest stored" not in said
+
+
+def test_the_share_of_an_implausible_mask_is_that_of_its_setting(root, tmp_path):
+    rewrite(root, "boundary", png(lambda edge: (edge > 0).astype(np.uint8)))
+    words = "boundary: the largest stored value is 1, a share of 1/100; if 1 is positive, set data.binary_max=1"
+    assert words in checked(root, tmp_path / "out", "data.binary_max=100")[1]
 
 
 def vectors(stored):

@@ -1,5 +1,8 @@
 """Images of every kind, read alike by training, verification, prediction and Python."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from helpers.samples import loaded
 from PIL import Image, PngImagePlugin
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.nyud import NYUDLayoutReader
 from mtlsi_net.data_tools.findings import Level
 from mtlsi_net.data_tools.verify import verify
 from mtlsi_net.engine.build import build_data, build_tasks
@@ -226,3 +230,31 @@ def test_images_decoded_by_an_earlier_version_are_decoded_anew(tmp_path, monkeyp
     assert not loaded(folder(root, decoded).datasets["val"], 0)["image"].any()
     monkeypatch.undo()
     assert loaded(folder(root, decoded).datasets["val"], 0)["image"].any()
+
+
+def write_header(path, side):
+    """Write a grey PNG that claims ``side`` x ``side`` pixels, of which it holds none."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    length, checksum = struct.pack(">I", 13), struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + length + head + checksum + struct.pack(">I", 99) + b"IDAT")
+
+
+@pytest.mark.parametrize(("side", "words"), {13500: "cannot be read as an image", 14200: "14200x14200 pixels"}.items())
+@pytest.mark.parametrize("kind", ["images", "segmentation"])
+def test_files_of_very_many_pixels_are_broken_and_no_crash(tmp_path, side, words, kind):
+    """Pillow has an error of another kind from 179 megapixels on; our limit is 200."""
+    root = write_miniature(tmp_path / "data")
+    write_header(root / kind / "0002.png", side)
+    result = checked(root, tmp_path / "out")
+    assert result.level == Level.BROKEN
+    assert any(f"{kind}/0002.png" in found.text and words in found.text for found in result.findings)
+    with pytest.raises(UserError, match=words):
+        loaded(folder(root).datasets["train"], 1)
+
+
+def test_a_label_beside_an_image_of_very_many_pixels_is_called_of_another_size(tmp_path):
+    write_header(tmp_path / "a.png", 13500)
+    reader = NYUDLayoutReader(tmp_path, {}, files={"image": [".", ".png"]})
+    assert reader.image_size("a") == (13500, 13500)
+    error = reader._wrong_size(tmp_path / "b.png", "a", (48, 64), (13500, 13500))
+    assert "label of 48x64 pixels for an image of 13500x13500" in str(error)

@@ -60,7 +60,7 @@ def test_a_value_of_the_wrong_kind_in_one_job_leaves_the_other(data, tmp_path):
     done = sweep(data[0], tmp_path, "data.max_train_images=x,2")
     assert done.returncode == 1, done.stderr
     assert (job(tmp_path, 2) / "metrics.json").is_file()
-    assert "data.max_train_images=x is text; give a whole number or null" in done.stdout
+    assert "data.max_train_images=x is text; give a whole number of at least 1 or null" in done.stdout
 
 
 def config(root):

@@ -1,5 +1,7 @@
 """Settings with values of the wrong kind."""
 
+import re
+
 import pytest
 from helpers.commands import run_command
 from helpers.miniature import compose_config, short_overrides
@@ -7,6 +9,7 @@ from helpers.miniature import compose_config, short_overrides
 from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.core.config import instantiate_node
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.values import check_values
 from mtlsi_net.engine.train import train
 
 REFUSED = {
@@ -18,6 +21,9 @@ REFUSED = {
     "data.batch_size=0": "is out of range; give a whole number of at least 1",
     "data.dev_split=1": "is a whole number; give true or false",
     "data.label_share={normals: x}": "data.label_share.normals=x is text; give a number",
+    "data.scale=2": "is out of range; give a number above 0 and at most 1",
+    "data.label_share={normals: 0}": "data.label_share.normals=0 is out of range; give a number above 0 and at most 1",
+    "data.max_train_images=0": "is out of range; give a whole number of at least 1 or null",
     "optim.lr=0.001abc": "is text; give a number",
     "optim.lr=": "is text; give a number",
     "optim.optimizer=adam": "is text; give a node with _target_",
@@ -73,6 +79,45 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key_and_what_it_may_be(text
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data.size=192",
+        "data.size=[0,192]",
+        "data.batch_size=0",
+        "data.num_workers=-1",
+        "data.scale=2",
+        "data.zero_based=1",
+    ],
+)
+def test_the_settings_that_all_data_sets_share_are_checked_for_ones_own_too(text):
+    with pytest.raises(UserError, match=rf"^{re.escape(text)} is .*; give "):
+        check_command("train", compose_config("data=folder", "data.root=x", "data.size=[96,128]", text))
+
+
+def test_options_that_a_class_passes_on_are_those_of_the_next_with_a_constructor_of_its_own():
+    class Base:
+        def __init__(self, size: int, count: int = 1, name: str = "") -> None:
+            """Take all three."""
+
+    class Between(Base):
+        """Takes what its base does."""
+
+    class Own(Between):
+        def __init__(self, size: float, **options: int) -> None:
+            super().__init__(int(size), **options)
+
+    class Last(Own):
+        def __init__(self, size: float) -> None:
+            super().__init__(size)
+
+    check_values({"_target_": "own", "size": 1.5, "count": 2}, "data", {"own": Own}.get)
+    check_values({"_target_": "last", "count": "x"}, "data", {"last": Last}.get)  # an argument that it does not have
+    for option in ({"count": "x"}, {"name": 1}):
+        with pytest.raises(UserError, match=rf"data.{next(iter(option))}="):
+            check_values({"_target_": "own", **option}, "data", {"own": Own}.get)
+
+
 @pytest.mark.parametrize("text", ACCEPTED)
 def test_other_values_pass(text):
     checked(text)
@@ -99,6 +144,7 @@ def test_a_command_ends_in_one_line_and_writes_nothing(tmp_path):
         "optim.lr=-1": "lr=-1 is out of range; give a number of at least 0",
         "optim.warmup_steps=-1": "warmup_steps=-1 is out of range",
         "+optim.optimizer.betas=[2,0.9]": "optim.optimizer: Invalid beta parameter at index 0: 2",
+        "+optim.optimizer.differentiable=true": "optim.optimizer: differentiable=true cannot step",
         "task_weights.weights.depth=-1": "weights.depth=-1.* is out of range",
     }.items(),
 )

@@ -161,15 +161,24 @@ def _problem(value: Any, kinds: set[str], takes_list: bool) -> str:  # noqa: ANN
 
 @cache
 def _annotations(target: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the annotations of a constructor's or function's parameters, as far as they can be evaluated."""
-    function = target.__init__ if inspect.isclass(target) else target
+    """Return the annotations of a constructor's or function's parameters, as far as they can be evaluated.
+
+    What a constructor takes as ``**options`` goes to the next one in the order of base classes.
+    """
+    is_class = inspect.isclass(target)
     try:
         parameters = inspect.signature(target).parameters
-        hints = get_type_hints(function, include_extras=True)
+        hints = get_type_hints(target.__init__ if is_class else target, include_extras=True)
     except (NameError, TypeError, ValueError, AttributeError):
         return {}
-    named = [name for name, one in parameters.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    return {name: hints[name] for name in named if name in hints}
+    kinds = {name: one.kind for name, one in parameters.items()}
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own = {name: hints[name] for name, kind in kinds.items() if kind not in variable and name in hints}
+    if not is_class or inspect.Parameter.VAR_KEYWORD not in kinds.values():
+        return own
+    _, *bases = [owner for owner in target.__mro__ if "__init__" in vars(owner)]
+    passed_on = _annotations(bases[0]) if bases else {}
+    return own | {name: annotation for name, annotation in passed_on.items() if name not in kinds}
 
 
 def _strict(annotation: Any) -> Any:  # noqa: ANN401

@@ -1,27 +1,27 @@
 """Data module that all data sets share: splits, datasets and loaders."""
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.image_sizes import ImageSizes
-from mtlsi_net.core.ranks import ProcessInfo, process_info
+from mtlsi_net.core.ranks import ProcessInfo, available_cores, process_info
 from mtlsi_net.core.types import SUBSET, Batch, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker
 from mtlsi_net.data.decoding import batch_values
+from mtlsi_net.data.digests import SPLITS
 from mtlsi_net.data.loader import ShareLoader, worker_context
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.data.reader import SampleReader
@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 DEV_SHARE = 0.1
 GUIDE = "semseg"
-SPLITS = ("train", "val")
 HEADERS = 8
 """Image files that are opened at once to learn their sizes."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class MultiTaskDataModule(L.LightningDataModule, ABC):
@@ -49,7 +50,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         num_workers: processes of each loader; no more than there are cores.
         seed: of order and augmentation; the same for all processes.
         augment: False trains on the test pipeline (padding only).
-        scale: every sample is reduced by this factor on loading (our choice; 1.0 is the protocol).
+        scale: every sample is reduced by this factor, in (0, 1], on loading (our choice; 1.0 is the protocol).
         dev_split: hold out a fixed part of the training ids, for tuning and for choosing a checkpoint.
         test_split: whether the ids in ``val`` are the data set's test set, so that what is chosen on them is named so.
         max_train_images: train on the first so many images of the list; None: on all.
@@ -93,17 +94,17 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         num_workers: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
         augment: bool = True,
-        scale: PositiveFloat = 1.0,
+        scale: Share = 1.0,
         dev_split: bool = False,
         test_split: bool = False,
-        max_train_images: int | None = None,
-        max_train_scores: int | None = None,
-        max_val_images: int | None = None,
-        estimate_images: int = 64,
+        max_train_images: PositiveInt | None = None,
+        max_train_scores: PositiveInt | None = None,
+        max_val_images: PositiveInt | None = None,
+        estimate_images: PositiveInt = 64,
         eval_batch_size: PositiveInt = 1,
         pad_color: tuple[float, ...] = IMAGENET_MEAN,
         allow_missing: bool = False,
-        label_share: Mapping[str, float] | None = None,
+        label_share: Mapping[str, Share] | None = None,
         cache_dir: str | None = None,
         decoded_dir: str | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
@@ -124,16 +125,6 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         self.max_train_images, self.max_train_scores = max_train_images, max_train_scores
         self.max_val_images, self.test_split = max_val_images, test_split
         self.estimate_images = estimate_images
-        if estimate_images < 1:
-            raise UserError(f"data.estimate_images={estimate_images}; give at least 1")
-        limits = {
-            "max_train_images": max_train_images,
-            "max_train_scores": max_train_scores,
-            "max_val_images": max_val_images,
-        }
-        for key, most in limits.items():
-            if most is not None and most < 1:
-                raise UserError(f"data.{key}={most}; give at least 1, or null for all images")
         self.pad_color = pad_color
         self.allow_missing = allow_missing
         self.label_share = dict(label_share or {})
@@ -143,10 +134,8 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
             raise UserError(f"data.decoded_dir={decoded_dir} lies inside the data set {root}; give a folder outside it")
         self.files = dict(files or {})
         self.targets = dict(targets)
-        for name, share in self.label_share.items():
+        for name in self.label_share:
             choose("label_share: task", name, self.targets)
-            if not 0 < share <= 1:
-                raise UserError(f"data.label_share.{name}={share}; give more than 0 and at most 1")
         guides = {GUIDE: crop_guide} if augment and crop_guide is not None else {}
         self.train_specs = guides | self.targets
         self.datasets: dict[str, MultiTaskDataset] = {}
@@ -202,14 +191,20 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         train_ids, val_ids = self.split_ids(reader)
         train_ids = train_ids[: self.max_train_images]
         reader.check_files([*train_ids, *val_ids])
+        self._check_guide(train_ids)
         log.info("%s: %d training and %d %s images", self.root, len(train_ids), len(val_ids), self.val_stage)
+        hidden = {name: hidden_labels(self.seed, name, share, train_ids) for name, share in self.label_share.items()}
+        for name, without in hidden.items():
+            labelled = len(train_ids) - len(without)
+            log.info("%s: %d of %d training images have their label", name, labelled, len(train_ids))
         pipeline = TestPipeline(self.size, self.targets, self.pad_color)
-        plain = self._training_dataset(reader, train_ids, pipeline)
+        training = partial(MultiTaskDataset, ids=train_ids, seed=self.seed, scale=self.scale, hidden=hidden)
+        plain = training(reader, pipeline=pipeline)
         scored_ids = _evenly(train_ids, self.max_train_scores or len(train_ids))
         self.datasets = {
             "train_plain": plain,
             "train_scored": self.scored_dataset(reader, scored_ids, pipeline, "train"),
-            "train": self._augmented_dataset(train_ids) if self.augment else plain,
+            "train": training(self.reader(self.train_specs), pipeline=self._augmentation()) if self.augment else plain,
             "val": self.scored_dataset(reader, val_ids, pipeline, self.val_stage),
         }
         if self.max_val_images is not None and self.max_val_images < len(val_ids):
@@ -276,20 +271,24 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
         estimated = set(_evenly(list(ids), self.estimate_images))
         return {key: (*own, SUBSET) if key in estimated else own for key, own in groups.items()}
 
-    def _augmented_dataset(self, ids: Sequence[str]) -> MultiTaskDataset:
+    def _check_guide(self, ids: Sequence[str]) -> None:
+        """Raise a UserError if files are missing of a class map that only training crops are chosen by."""
+        for name in self.train_specs.keys() - self.targets.keys():
+            reader = self.reader({name: self.train_specs[name]})
+            if (missing := reader.missing(name, ids)) and not self.allow_missing:
+                raise UserError(
+                    f"{self.root}: files are missing ({name}: {len(missing)}, {reader.describe(missing)}), by which training "
+                    "crops are chosen; restore them, or choose crops without: data.crop_guide=null"
+                )
+
+    def _augmentation(self) -> Pipeline:
         from mtlsi_net.data import augmentation  # imports albumentations: only if something is augmented
 
         make = getattr(augmentation, self.augmentation)
-        pipeline = make(
+        pipeline: Pipeline = make(
             self.size, self.train_specs, guide_task(self.train_specs), self.pad_color, self.extra_augmentations
         )
-        return self._training_dataset(self.reader(self.train_specs), ids, pipeline)
-
-    def _training_dataset(self, reader: SampleReader, ids: Sequence[str], pipeline: Pipeline) -> MultiTaskDataset:
-        hidden = {name: hidden_labels(self.seed, name, share, ids) for name, share in self.label_share.items()}
-        for name, without in hidden.items():
-            log.info("%s: %d of %d training images have their label", name, len(ids) - len(without), len(ids))
-        return MultiTaskDataset(reader, ids, pipeline, seed=self.seed, scale=self.scale, hidden=hidden)
+        return pipeline
 
     def _hold_out(self, ids: list[str]) -> tuple[list[str], list[str]]:
         if self.dev_list is None:
@@ -307,7 +306,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def _loader(
         self, dataset: MultiTaskDataset, own: ProcessInfo, *, shuffle: bool, batch_size: int, parts: int = 1
     ) -> ShareLoader:
-        workers = min(self.num_workers, os.cpu_count() or 1)
+        workers = min(self.num_workers, available_cores())
         sampler = EpochSampler(
             len(dataset), seed=self.seed, shuffle=shuffle, batch_size=batch_size, rank=own.rank, ranks=own.size
         )
@@ -342,7 +341,7 @@ class MultiTaskDataModule(L.LightningDataModule, ABC):
     def micro_batches(self) -> int:
         """Parts in which a process takes its share of a step; a UserError if it does not divide into them."""
         largest = self.share if self.micro_batch is None else self.micro_batch
-        if largest < 1 or (self.share > largest and self.share % largest):
+        if self.share > largest and self.share % largest:
             raise UserError(
                 f"data.micro_batch={largest} does not divide the {self.share} images that a process has in one step "
                 f"(data.batch_size={self.batch_size} in {process_info().size}); use a divisor"

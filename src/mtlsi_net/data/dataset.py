@@ -55,6 +55,18 @@ class MultiTaskDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def spread(self, count: int) -> list[int]:
+        """Return the indices of ``count`` samples, evenly spaced, or of all if they are fewer.
+
+        Where a task's labels are ``hidden`` in all of them, as many with its label are added.
+        """
+        chosen = set(_evenly_spaced(range(len(self)), count))
+        for ids in self.hidden.values():
+            labelled = [index for index in range(len(self)) if self.ids[index] not in ids]
+            if chosen.isdisjoint(labelled):
+                chosen.update(_evenly_spaced(labelled, count))
+        return sorted(chosen)
+
     def labels(self, index: int) -> dict[str, Tensor]:
         """Return the untransformed targets of one sample, (C, H, W), invalid pixels 255."""
         sample = self._read(self.ids[index])
@@ -95,6 +107,11 @@ class MultiTaskDataset(Dataset[Any]):
             if not wait_for_folder(self.reader.files(IMAGE, sample_id)[0].parent):
                 raise
             return self.reader.read(sample_id, without)
+
+
+def _evenly_spaced(indices: Sequence[int], count: int) -> list[int]:
+    places = np.unique(np.linspace(0, len(indices) - 1, count).round().astype(int))
+    return [indices[place] for place in places.tolist()]
 
 
 def wait_for_folder(folder: Path) -> bool:

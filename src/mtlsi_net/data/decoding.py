@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlsi_net.core.types import IGNORE, Batch, TargetSpec
-from mtlsi_net.data.transforms import Array, Floats
-
-MIN_NORMAL_LENGTH = 0.5
+from mtlsi_net.data.transforms import SHORTEST_NORMAL, Array, Floats
 
 MEANING = {"classes": (1.0, 0.0), "binary": (1 / 255, 0.0), "vector": (2 / 255, -1.0), "scalar": (1.0, 0.0)}
 """Kind of target -> factor and offset that make a stored byte its value."""
@@ -67,7 +65,7 @@ def _without_ignored(values: Tensor, spec: TargetSpec) -> Tensor:
 
 _INVALID: dict[str, Callable[[Tensor], Tensor]] = {
     "zero": lambda values: values == 0,
-    "short_vector": lambda values: values.square().sum(dim=1, keepdim=True) < MIN_NORMAL_LENGTH**2,
+    "short_vector": lambda values: values.square().sum(dim=1, keepdim=True) < SHORTEST_NORMAL**2,
     "background_only": lambda values: ~((values > 0) & (values != IGNORE)).flatten(1).any(dim=1).view(-1, 1, 1, 1),
 }
 

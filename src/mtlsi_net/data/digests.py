@@ -14,6 +14,7 @@ from rich.progress import track
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import atomic_file
+from mtlsi_net.core.ranks import available_cores
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 
@@ -80,8 +81,9 @@ def data_files(reader: SampleReader, splits: Sequence[str] = SPLITS) -> dict[str
     parts = {
         LISTS: [path for path in map(reader.list_path, splits) if not path.is_dir()]
     }  # or its files' names are the list
+    ids = listed_ids(reader, splits)
     for name in (IMAGE, *reader.specs):
-        parts[name] = [path for sample_id in listed_ids(reader, splits) for path in reader.files(name, sample_id)]
+        parts[name] = [path for sample_id in ids for path in reader.files(name, sample_id)]
     return {
         part: {Path(os.path.relpath(path, reader.root)).as_posix(): path for path in files}
         for part, files in parts.items()
@@ -99,8 +101,8 @@ def find_digests(
     kept, states = _read(place), _states(files)
     unknown = [name for name, state in states.items() if reread or state not in kept]
     if unknown:
-        log.info("computed sha256 of %d files of %s; cached in %s", len(unknown), root, place)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing and reading release the GIL
+        log.info("computing sha256 of %d files of %s; they are cached in %s", len(unknown), root, place)
+        with ThreadPoolExecutor(available_cores()) as pool:  # hashing and reading release the GIL
             results = pool.map(lambda name: _digest(files[name]), unknown)
             bar = track(results, "sha256", len(unknown), transient=True, disable=not progress)
             kept |= {states[name]: digest for name, digest in zip(unknown, bar, strict=True)}

@@ -87,7 +87,7 @@ def _parse(line: str, where: str) -> tuple[Color, str]:
     """Return colour and name of a line."""
     if match := re.fullmatch(r"\s*#([0-9a-fA-F]{6})\b(.*)", line):
         red, green, blue = bytes.fromhex(match[1])
-        return (red, green, blue), match[2]
+        return (red, green, blue), match[2].lstrip(", \t")
     match = re.fullmatch(r"\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)\b(.*)", line)
     values = [int(match[k]) for k in (1, 2, 3)] if match else [256]
     if match is None or max(values) > 255:

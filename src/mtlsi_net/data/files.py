@@ -12,7 +12,7 @@ from mtlsi_net.core.types import IGNORE, IGNORE_WIDE, TargetSpec
 from mtlsi_net.data.arrays import SUFFIXES, read_array
 from mtlsi_net.data.encoding import NO_CLASS, NYUD, Color, Encoding
 from mtlsi_net.data.pictures import read_colors, read_values
-from mtlsi_net.data.transforms import Array
+from mtlsi_net.data.transforms import SHORTEST_NORMAL, Array
 
 ARRAY_NAMES = {
     "classes": ("labels", "label", "segmentation", "semseg"),
@@ -25,7 +25,6 @@ FARTHEST_METRES = 100
 """Greatest whole number that is taken for metres where no unit is given; greater ones are of another unit."""
 LONGEST_NORMAL = 1.5
 """Greatest length of a stored normal; unit vectors in halves of precision, or averaged, stay below."""
-SHORTEST_NORMAL = 0.5
 NO_NORMAL = np.uint8(128)
 """Stored in all three planes where there is no normal: a vector of length 0.007."""
 PIXEL_IS_SET = 128
@@ -121,7 +120,7 @@ def _whole_numbers(path: Path, encoding: Encoding) -> NDArray[Any]:
         try:
             raw = read_values(path)
         except UserError as error:
-            if "with colours" not in str(error):
+            if "with colours" not in str(error) or encoding.fixed:
                 raise
             setting = f"{encoding.prefix}palette=FILE (one 'R G B' a line, in the order of the classes)"
             raise UserError(f"{error}; or, if the colours are classes, set {setting}") from None
@@ -184,7 +183,7 @@ def _shares(path: Path, encoding: Encoding) -> NDArray[np.uint8]:
             return np.where(values < PIXEL_IS_SET, np.uint8(0), np.uint8(255))
     if values.dtype.kind == "b":
         return values * np.uint8(255)
-    most = encoding.binary_max or (65535 if values.dtype == np.uint16 and values.max(initial=0) > 255 else 255)
+    most = encoding.binary_max or (65535 if values.dtype.kind in "iu" and values.max(initial=0) > 255 else 255)
     if values.dtype.kind == "f":
         most = 1
     if values.dtype.kind not in "iuf" or not (values.min(initial=0) >= 0 and values.max(initial=0) <= most):

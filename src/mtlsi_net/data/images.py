@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 """Suffixes, in lower case, of images that are looked for in a folder; a file passed by name is read whatever its suffix."""
 MAX_MEGAPIXELS = 200.0
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower and another error; ``check_size`` takes its place
 PAPER = (255, 255, 255)
 """Background of transparent pictures."""
 ORIENTATION = 0x0112
@@ -57,19 +58,24 @@ def read_image(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
         if (plain := decode_plain_png(content, BYTES_RGB, max_megapixels)) is not None:
             return plain
         with Image.open(BytesIO(content)) as image:
-            if image.width * image.height > max_megapixels * 1e6:
-                size = f"{image.width}x{image.height} pixels, more than max_megapixels={max_megapixels:g}"
-                raise UserError(
-                    f"{path} has {size}; store it smaller, or raise the limit of predict if you trust the file"
-                )
+            check_size(image, path, max_megapixels)
             return to_rgb(image, str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
     except UnidentifiedImageError:
         reason = "is empty (0 bytes)" if not content else "is not an image in any known format and number type"
         raise UserError(f"{path} {reason}; convert it to 8-bit PNG or JPEG") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error}); replace the file from its source") from None
+
+
+def check_size(image: Image.Image, path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+    """Raise a UserError if a picture, not decoded yet, has more than ``max_megapixels``."""
+    if image.width * image.height > max_megapixels * 1e6:
+        raise UserError(
+            f"{path} has {image.width}x{image.height} pixels, more than max_megapixels={max_megapixels:g}; store it smaller, "
+            "or raise the limit of predict if you trust the file"
+        )
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Pixels:
@@ -119,17 +125,15 @@ def orientation(image: Image.Image) -> int:
 
 
 def stored_size(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a picture's pixels as stored, and its EXIF orientation; an OSError or ValueError if damaged."""
+    """Return (height, width) of a picture's pixels as stored, and its EXIF orientation.
+
+    An OSError or ValueError if the file is damaged; a UserError as ``check_size``, since some formats have to be decoded.
+    """
     with Image.open(path) as image:
+        check_size(image, path)
         turned = orientation(image)
         size = (image.width, image.height) if image.format == "TIFF" and turned >= 5 else (image.height, image.width)
         return size, turned
-
-
-def shown_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of a picture as a viewer shows it; errors as ``stored_size``."""
-    (height, width), turned = stored_size(path)
-    return (width, height) if turned in (5, 6, 7, 8) else (height, width)
 
 
 def decode_plain_png(content: bytes, kind: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels | None:

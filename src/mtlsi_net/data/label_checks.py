@@ -160,7 +160,8 @@ def _implausible_mask(facts: LabelFacts, encoding: Encoding) -> str | None:
     most = facts.high * (encoding.binary_max or 255)
     if most > 1.5 or encoding.binary_max == 1:
         return None
-    return f"the largest stored value is 1, a share of 1/255; if 1 is positive, set {encoding.prefix}binary_max=1"
+    share = f"1/{encoding.binary_max or 255}"
+    return f"the largest stored value is 1, a share of {share}; if 1 is positive, set {encoding.prefix}binary_max=1"
 
 
 def _implausible_normals(facts: LabelFacts, encoding: Encoding) -> str | None:
@@ -173,7 +174,7 @@ def _implausible_normals(facts: LabelFacts, encoding: Encoding) -> str | None:
 
 
 def _implausible_classes(facts: LabelFacts, spec: TargetSpec, names: Sequence[str], encoding: Encoding) -> str | None:
-    """Return whether the first or last class never occurs, which a wrong offset causes."""
+    """Return what to set if the first or last class never occurs, as a wrong offset causes; None otherwise."""
     if not names or encoding.palette is not None:
         return None
     setting = "one_based=true" if not encoding.prefix else f"{encoding.prefix}zero_based=false"

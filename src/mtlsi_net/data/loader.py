@@ -52,12 +52,13 @@ class ShareLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Resume after so many samples; a UserError if they are no whole number of steps of this size."""
-        self._handed, rest = divmod(state["samples"], self._samples_of_part)
+        steps, rest = divmod(state["samples"], self._samples_of_part * self.parts)
         if rest:
             raise UserError(
                 f"the checkpoint stands at sample {state['samples']}, which is no whole number of steps of "
                 f"{self._samples_of_part * self.parts}; resume with the batch size it was trained with"
             )
+        self._handed = steps * self.parts
 
     @property
     def _samples_of_part(self) -> int:

@@ -1,25 +1,22 @@
 """Readers and data modules of NYUv2 and Cityscapes as MTAN prepared them: numbered arrays (docs/protocol/mtan.md)."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlsi_net.core.errors import UserError, shown
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.arrays import read_array
+from mtlsi_net.data.datamodule import HEADERS
 from mtlsi_net.data.encoding import Encoding
 from mtlsi_net.data.nyud import NYUDLayoutDataModule, NYUDLayoutReader
-from mtlsi_net.data.reader import names_in
+from mtlsi_net.data.reader import SampleReader, names_in
 from mtlsi_net.data.transforms import IMAGE, Array
 
 SUFFIX = ".npy"
-HEADERS = 8
-"""Files that are opened at once to learn their images' sizes."""
 
 
 class MtanReader(NYUDLayoutReader):
@@ -146,13 +143,17 @@ class MtanDataModule(NYUDLayoutDataModule):
         super().score_list(split)
         self._check_sizes(self.datasets["val"].reader, self.datasets["val"].ids)
 
-    def _check_sizes(self, reader: Any, ids: Sequence[str]) -> None:  # noqa: ANN401 - of the datasets
+    def _check_sizes(self, reader: SampleReader, ids: Sequence[str]) -> None:
+        if self.scale != 1.0:
+            raise UserError(
+                f"data.scale={self.scale}: all images of this data set keep their size; leave data.scale out"
+            )
         with ThreadPoolExecutor(HEADERS) as pool:
             sizes = list(pool.map(reader.image_size, ids))
         wrong = [sample_id for sample_id, size in zip(ids, sizes, strict=True) if size != self.size]
         if wrong:
             height, width = sizes[ids.index(wrong[0])]
-            names = shown(os.path.relpath(reader.files(IMAGE, sample_id)[0], self.root) for sample_id in wrong)
+            names = reader.describe([reader.files(IMAGE, sample_id)[0] for sample_id in wrong])
             raise UserError(
                 f"{self.root}: {len(wrong)} of {len(ids)} images are not {self.size[0]}x{self.size[1]}, e.g. {height}x{width} "
                 f"({names}); published numbers use {self.size[0]}x{self.size[1]}, for another copy set "

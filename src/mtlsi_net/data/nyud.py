@@ -45,7 +45,7 @@ class NYUDLayoutReader(SampleReader):
         self.layout = dict(self.standard)
         for name, place in (files or {}).items():
             if len(place) != 2 or not str(place[1]).startswith("."):
-                raise UserError(f"data.files.{name}={list(place)}: give [folder, suffix], e.g. [{name}, .png]")
+                raise UserError(f"data.files.{name}={place}: give [folder, suffix], e.g. [{name}, .png]")
             self.layout[name] = (place[0], place[1])
         self.tasks = tuple(name for name in self.layout if name != IMAGE)
         super().__init__(root, specs, allow_missing=allow_missing)

@@ -17,7 +17,7 @@ from mtlsi_net.data.transforms import IMAGE, Array
 
 SALIENT = 128
 """Least grey value of a salient pixel."""
-VOC = Encoding(zero_based=True)
+VOC = Encoding(zero_based=True, fixed=True)
 
 
 class PascalReader(SampleReader):

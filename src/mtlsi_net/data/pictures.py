@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.data.images import BYTES_GRAY, BYTES_RGB, Pixels, decode_plain_png, orientation
+from mtlsi_net.data.images import BYTES_GRAY, BYTES_RGB, Pixels, check_size, decode_plain_png, orientation
 
 COLORED = ("RGB", "RGBA", "P", "RGBX")
 
@@ -23,8 +23,8 @@ def read_values(path: Path, *, shown: bool = False, lossy: bool = False) -> NDAr
     values if all its colours are grey.
 
     Raises:
-        UserError: the file is missing, damaged or no picture, has several channels, transparency or an EXIF orientation,
-            or was compressed with loss and not ``lossy``.
+        UserError: the file is missing, damaged, too large or no picture, has several channels, transparency or an EXIF
+            orientation, or was compressed with loss and not ``lossy``.
     """
     with _opened(path, BYTES_GRAY) as picture:
         if isinstance(picture, np.ndarray):
@@ -62,16 +62,17 @@ def read_colors(path: Path, *, lossy: bool = False) -> Pixels:
 
 @contextmanager
 def _opened(path: Path, plain: bytes) -> Iterator[Image.Image | Pixels]:
-    """Yield a decoded picture, or the pixels of a PNG of the kind ``plain``; a UserError if it cannot be read."""
+    """Yield a decoded picture, or the pixels of a PNG of the kind ``plain``; a UserError if it cannot be read or is too large."""
     try:
         content = path.read_bytes()
         pixels = decode_plain_png(content, plain)
         if pixels is None:
             picture = Image.open(BytesIO(content))
+            check_size(picture, path)
             picture.load()
     except FileNotFoundError:
         raise UserError(f"{path}: file is missing; restore it or remove its id from the split list") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error}); replace the file from its source") from None
     yield picture if pixels is None else pixels
 

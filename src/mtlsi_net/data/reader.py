@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ class SampleReader(ABC):
         return NYUD
 
     def ids(self, split: str) -> list[str]:
-        """Return the ids of ``train`` or ``val``; a UserError if they are missing, unreadable, none, or listed twice."""
+        """Return the ids of ``train`` or ``val``; a UserError if there are none, or unreadable ones, paths, or duplicates."""
         path = self.list_path(split)
         try:
             ids = self._own_ids(read_lines(path))
@@ -76,21 +76,28 @@ class SampleReader(ABC):
             raise UserError(f"{path}: cannot be read ({error}); fix its permissions or replace it") from None
         if not ids:
             raise UserError(f"{path} lists no images; {self.how_to_get}")
+        if outside := [sample_id for sample_id in ids if os.path.isabs(sample_id) or ".." in sample_id.split("/")]:
+            place = self.files(IMAGE, "id")[0].parent
+            raise UserError(
+                f"{path} names files outside {place} ({shown(outside)}); write ids as the images are called in there"
+            )
         if twice := sorted(sample_id for sample_id, count in Counter(ids).items() if count > 1):
             raise UserError(f"{path} lists some ids more than once ({shown(twice)}); remove the duplicates")
         return ids
 
     def _own_ids(self, lines: Sequence[str]) -> list[str]:
-        """Return the ids as files are named, for lines with suffixes, folders, other slashes, or several ids each."""
+        """Return the ids as files are named, for lines with suffixes, folders, paths, other slashes, or several ids each."""
         names = cache(names_in)
 
         def exists(sample_id: str) -> bool:
             path = self.files(IMAGE, sample_id)[0]
             return path.name in names(path.parent)
 
-        folder = os.path.relpath(self.files(IMAGE, "id")[0].parent, self.root)
+        place = self.files(IMAGE, "id")[0].parent
+        folder = os.path.relpath(place, self.root)
+        starts = ("./", f"{place.absolute()}/", f"{self.root.resolve() / folder}/")
         ids: list[str] = []
-        for line in (text.removeprefix("./") for text in lines):
+        for line in (reduce(str.removeprefix, starts, text) for text in lines):
             inside = line.replace("\\", "/").removeprefix(f"{folder}/")
             forms = (line, inside, os.path.splitext(inside)[0])
             found = next((form for form in forms if exists(form)), None)
@@ -110,11 +117,17 @@ class SampleReader(ABC):
         return [i for i in ids if any(path.name not in names(path.parent) for path in self.files(name, i))]
 
     def check_files(self, ids: Sequence[str]) -> None:
-        """Raise a UserError that counts and names missing files, unless every image has its file and one for each task."""
+        """Raise a UserError that counts and names the missing files of images and tasks.
+
+        With ``allow_missing`` labels may be missing: the images without one are counted in a warning for each task.
+        """
         missing = {name: files for name in (IMAGE, *self.specs) if (files := self.missing(name, ids))}
         if self.allow_missing:
             for name in missing.keys() - {IMAGE}:
-                log.warning("%s: %d of %d images have no %s label", self.root, len(missing.pop(name)), len(ids), name)
+                del missing[name]
+                log.warning(
+                    "%s: %d of %d images have no %s label", self.root, len(self.lacking(name, ids)), len(ids), name
+                )
         if not missing:
             return
         described = "; ".join(f"{name}: {len(files)}, {self.describe(files)}" for name, files in missing.items())
@@ -133,11 +146,14 @@ class SampleReader(ABC):
         return self.decoded.get(IMAGE, [path], lambda: read_image(path))
 
     def image_size(self, sample_id: str) -> tuple[int, int]:
-        """Return the image's height and width as stored, where possible from its header alone; errors as in ``read_image``."""
+        """Return the image's height and width as stored, whatever its EXIF orientation, where possible from its header alone.
+
+        Errors as in ``read_image``.
+        """
         try:
             with Image.open(self.files(IMAGE, sample_id)[0]) as image:
                 return image.height, image.width
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError):
             height, width = self.read_image(sample_id).shape[:2]
             return height, width
 
@@ -160,7 +176,7 @@ class SampleReader(ABC):
         image, error = self.files(IMAGE, sample_id)[0], wrong_size(path, have, size)
         try:
             stored, orientation = stored_size(image)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, UserError):
             return error
         if orientation not in TURNS or tuple(have[:2]) != stored:
             return error

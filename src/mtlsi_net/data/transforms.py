@@ -27,6 +27,8 @@ Specs = Mapping[str, TargetSpec]
 IMAGE, VALID, PAD_COLOR = "image", "_valid", "_pad_color"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 CROP_MAX_SHARE = 0.75
+SHORTEST_NORMAL = 0.5
+"""Vectors below this length are no normals."""
 
 BYTES = np.arange(256, dtype=np.float32)
 
@@ -86,7 +88,7 @@ def _unit(vectors: Array) -> Array:
     if vectors.dtype == np.uint8:
         return vectors
     lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
-    return np.where(lengths < 0.5, np.float32(0), vectors / np.maximum(lengths, np.float32(0.5)))
+    return np.where(lengths < SHORTEST_NORMAL, np.float32(0), vectors / np.maximum(lengths, SHORTEST_NORMAL))
 
 
 def reduce(sample: Sample, factor: float, specs: Specs) -> Sample:

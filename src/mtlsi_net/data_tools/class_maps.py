@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.types import MOST_CLASSES
 from mtlsi_net.data.arrays import SUFFIXES, read_array
 
 LABELS = 894
 """Names in the official file."""
-MOST_CLASSES = 1000
 
 FROM_40_TO_13 = (
     *(12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5),

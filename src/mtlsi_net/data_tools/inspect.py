@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import io
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.data.images import TURNS, shown_size, stored_size
+from mtlsi_net.data.images import TURNS, stored_size
 from mtlsi_net.data.label_checks import LabelFacts, describe_label
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
@@ -42,8 +42,9 @@ def inspect_sample(reader: SampleReader, sample_id: str) -> ImageFacts:
     """Read all files of one sample; errors are collected, not raised."""
     facts = ImageFacts(sample_id)
     (image_path,) = reader.files(IMAGE, sample_id)
-    with suppress(OSError, SyntaxError, ValueError):  # the reader reports the reason
-        facts.size, facts.turned = shown_size(image_path), stored_size(image_path)[1] in TURNS
+    with suppress(OSError, SyntaxError, ValueError, UserError):  # the reader reports the reason
+        (height, width), orientation = stored_size(image_path)
+        facts.size, facts.turned = (width, height) if orientation >= 5 else (height, width), orientation in TURNS
     try:
         image = reader.read_image(sample_id)
         facts.size, facts.brightest = (image.shape[0], image.shape[1]), int(image.max())

@@ -57,7 +57,7 @@ class NyuMat:
         crop: cut to the pixels of the copy behind published numbers.
 
     Raises:
-        UserError: no or unknown classes, or a mapping that cannot be read.
+        UserError: no or unknown classes, or a mapping that cannot be read or has no classes to replace.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class NyuMat:
         known = (len(FROM_40_TO_13), max(FROM_40_TO_13), LABELS)
         if not classes or not set(classes) <= set(known) or len(set(classes)) != len(classes):
             raise UserError(f"source.classes={list(classes)}: give one or several of {', '.join(map(str, known))}")
+        if class_map is not None and len(FROM_40_TO_13) not in classes:
+            raise UserError("source.class_map replaces the 40 classes; add 40 to source.classes")
         self.maps: dict[str, ClassMap] = {}
         for count in classes:
             own = count == len(FROM_40_TO_13) and class_map is not None

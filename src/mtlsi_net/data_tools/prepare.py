@@ -97,6 +97,7 @@ def _claim(out: Path, source: NyuMat, labelled: LabelledFile) -> dict[str, Any]:
 
 
 def _write_images(out: Path, source: NyuMat, labelled: LabelledFile, progress: bool) -> None:
+    """Write the files of all images that lack one, and remove incomplete files of an interrupted run."""
     folders = ("images", "depth", "normals", "edge", *source.maps)
     for folder in folders:
         (out / folder).mkdir(exist_ok=True)
@@ -112,6 +113,8 @@ def _write_images(out: Path, source: NyuMat, labelled: LabelledFile, progress: b
         files = source.label_files(sample)
         for name, path in paths(number).items():
             _write(path, files[name])
+    for leftover in (path for folder in folders for path in (out / folder).glob("*.tmp")):  # of a killed process
+        leftover.unlink(missing_ok=True)
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:

@@ -19,10 +19,8 @@ def segment_boundaries(segments: NDArray[np.integer]) -> NDArray[np.uint8]:
     """
     closed = _closed(segments)
     boundary = np.zeros(segments.shape, bool)
-    for axis in (0, 1):
-        first, second = (np.take(closed, range(k, closed.shape[axis] + k - 1), axis) for k in (0, 1))
-        differs = (first != second) & (first > 0) & (second > 0)
-        boundary[tuple(slice(side) for side in differs.shape)] |= differs
+    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        boundary[here] |= (closed[here] != closed[there]) & (closed[here] > 0) & (closed[there] > 0)
     return np.where(boundary, np.uint8(255), np.uint8(0))
 
 

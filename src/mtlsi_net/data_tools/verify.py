@@ -55,7 +55,6 @@ RECIPES = {
     "data=folder": "experiment=folder_small",
 }
 """Words of this command -> those with which one trains on the data."""
-LABEL_TITLE = "Labels as read: class numbers from 0, metres, components of normals, 0 and 1"
 LINES_SHOWN = 20
 CLASSES_SHOWN = 60
 DARK = 32
@@ -139,9 +138,9 @@ def _open(module: MultiTaskDataModule, official: Official | None) -> tuple[Sampl
         )
     present, findings = {}, []
     for name, spec in whole.specs.items():
-        absent = whole.missing(name, ids)
-        if len({path.stem for path in absent}) == len(ids):
-            text = f"{name}: no labels ({whole.describe(absent[:1])}, ...); train without it: ~tasks.{name}"
+        if len(whole.lacking(name, ids)) == len(ids):
+            example = whole.describe(whole.missing(name, ids)[:1])
+            text = f"{name}: no labels ({example}, ...); train without it: ~tasks.{name}"
             findings.append(Finding(Level.DIFFERS, text))
         else:
             present[name] = spec

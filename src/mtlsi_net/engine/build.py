@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.progress import track
@@ -88,10 +87,10 @@ def fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[s
 
 def _fit_priors(data: "MultiTaskDataModule", tasks: Mapping[str, Task]) -> dict[str, Tensor]:
     labelled = data.datasets["train_plain"]
-    chosen = np.unique(np.linspace(0, len(labelled) - 1, MAX_PRIOR_IMAGES).round().astype(int))
+    chosen = labelled.spread(MAX_PRIOR_IMAGES)
 
     def statistics(index: int) -> tuple[dict[str, Tensor], dict[str, LabelFacts]]:
-        labels = labelled.labels(int(index))
+        labels = labelled.labels(index)
         facts = {name: describe_values(labels[name].numpy(), task.target) for name, task in tasks.items()}
         return {name: task.statistics(labels[name][None]) for name, task in tasks.items()}, facts
 

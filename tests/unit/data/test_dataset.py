@@ -11,6 +11,7 @@ from helpers.samples import loaded
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.dataset import MultiTaskDataset
 from mtlsi_net.data.sampling import Draw
 from mtlsi_net.engine.build import build_data, build_tasks
 
@@ -145,10 +146,44 @@ def test_a_share_of_one_tasks_labels_trains_and_all_of_them_score(augment, tmp_p
     ("share", "message"),
     [
         ("{normal: 0.5}", "label_share: task=normal is not known; did you mean 'normals'"),
-        ("{normals: 0}", "data.label_share.normals=0; give more than 0 and at most 1"),
-        ("{normals: 5}", "data.label_share.normals=5; give"),
+        ("{normals: 0}", "data.label_share.normals=0 is out of range; give a number above 0 and at most 1"),
+        ("{normals: 5}", "data.label_share.normals=5 is out of range; give"),
     ],
 )
 def test_impossible_shares_are_refused(share, message, tmp_path):
     with pytest.raises(UserError, match=message):
         build("nyud", SETS["nyud"](tmp_path / "data"), f"data.label_share={share}")
+
+
+def test_how_many_labels_are_used_is_said_once(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        build("nyud", SETS["nyud"](tmp_path / "data"), "data.label_share={normals: 0.5}")
+    assert caplog.text.count("normals: 2 of 4 training images have their label") == 1
+
+
+def test_a_spread_of_samples_has_one_with_a_label_of_each_task():
+    ids = [f"{number:02d}" for number in range(40)]
+    few = {"depth": frozenset(ids) - {"07", "08"}, "semseg": frozenset(ids[1:])}
+    plain, hiding = (MultiTaskDataset(None, ids, None, seed=0, scale=1.0, hidden=hidden) for hidden in ({}, few))
+    assert plain.spread(4) == [0, 13, 26, 39]
+    assert hiding.spread(4) == [0, 7, 8, 13, 26, 39]
+    assert plain.spread(500) == hiding.spread(500) == list(range(40))
+
+
+def test_a_missing_class_map_that_only_crops_are_chosen_by_stops_a_run_before_it_starts(tmp_path):
+    root = SETS["nyud"](tmp_path / "data")
+    for sample_id in ("0002", "0005"):  # of training and of validation, which needs none
+        (root / "segmentation" / f"{sample_id}.png").unlink()
+    words = r"semseg: 1, segmentation/0002.png\), by which training crops are chosen; .*data.crop_guide=null"
+    with pytest.raises(UserError, match=words):
+        build("nyud", root, "~tasks.semseg")
+    build("nyud", root, "~tasks.semseg", "data.crop_guide=null")
+    build("nyud", root, "~tasks.semseg", "data.augment=false")
+
+
+def test_the_warning_of_missing_labels_counts_images_and_not_files(tmp_path, caplog):
+    root = SETS["pascal"](tmp_path / "data")
+    (root / "normals_distill" / "2008_000001.png").unlink()
+    (root / "pascal-context" / "trainval" / "2008_000001.mat").unlink()
+    build("pascal", root, "data.allow_missing=true")
+    assert "1 of 8 images have no normals label" in caplog.text

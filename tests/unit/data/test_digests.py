@@ -177,3 +177,11 @@ def test_a_run_does_not_fail_for_its_record(tmp_path, caplog):
     record = describe_scores(cfg, module, tasks, {})
     assert record["data"]["manifest_sha256"] is None
     assert "val.txt is missing" in caplog.text
+
+
+def test_each_split_list_is_read_once_whatever_the_number_of_tasks(tmp_path, monkeypatch):
+    reader = reader_of("nyud", write_miniature(tmp_path / "data"))
+    ids, read = reader.ids, []
+    monkeypatch.setattr(reader, "ids", lambda split: read.append(split) or ids(split))
+    data_files(reader)
+    assert read == ["train", "val"]

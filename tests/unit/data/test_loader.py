@@ -1,13 +1,16 @@
 import multiprocessing
 
+import pytest
 import torch
 from helpers.miniature import compose_config, write_miniature
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.build import build_data, build_tasks
 
 
-def build(root, workers):
-    cfg = compose_config("data=nyud", f"data.root={root}", "data.size=[64,64]", f"data.num_workers={workers}")
+def build(root, workers, *overrides):
+    options = (f"data.root={root}", "data.size=[64,64]", f"data.num_workers={workers}", *overrides)
+    cfg = compose_config("data=nyud", *options)
     return build_data(cfg, build_tasks(cfg))
 
 
@@ -30,3 +33,15 @@ def test_without_a_server_workers_start_as_python_does(tmp_path, monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     data = build(write_miniature(tmp_path / "data"), workers=1)
     assert data.train_dataloader().multiprocessing_context is None
+
+
+def test_a_checkpoint_within_a_step_of_another_batch_size_is_refused(tmp_path):
+    options = ("data.batch_size=4", "data.micro_batch=1")
+    loader = build(write_miniature(tmp_path / "data"), 0, *options).train_dataloader()
+    assert loader.parts == 4
+    loader.load_state_dict({"samples": 8})
+    assert loader.state_dict() == {"samples": 8}
+    with pytest.raises(
+        UserError, match=r"stands at sample 6, which is no whole number of steps of 4; resume with the batch"
+    ):
+        loader.load_state_dict({"samples": 6})

@@ -172,3 +172,10 @@ def test_missing_splits_are_said(root, change, message):
     change(root)
     with pytest.raises(UserError, match=message):
         module(root).setup()
+
+
+def test_a_smaller_scale_is_refused_since_all_images_keep_their_size(root):
+    with pytest.raises(
+        UserError, match=r"data.scale=0.5: all images of this data set keep their size; leave data.scale"
+    ):
+        module(root, scale=0.5).setup()

@@ -311,3 +311,12 @@ def test_real_photographs_have_the_stated_labels(real_data):
             on_person = targets["semseg"][inside][(parts > 0) & (parts != 255)] == 15
             assert on_person.float().mean() > 0.9 or not len(on_person)
     assert people == 8
+
+
+@pytest.mark.parametrize("stored", [np.full(SIZE, 21, np.uint8), np.full((*SIZE, 3), (0, 9, 255), np.uint8)])
+def test_a_wrong_class_map_names_no_setting_that_this_data_set_does_not_have(root, stored):
+    Image.fromarray(stored).save(root / "semseg" / "VOC12" / "2008_000001.png")
+    with pytest.raises(UserError, match=r"VOC12/2008_000001.png: (class value 21|.* with colours)") as error:
+        label(root, "semseg", "2008_000001")
+    assert "zero_based" not in str(error.value)
+    assert "palette" not in str(error.value)

@@ -153,6 +153,14 @@ def test_cameras_stand_inside_the_room_clear_of_furniture():
         assert len(scene.piece.lights) >= 2
 
 
+def test_a_room_without_a_free_place_is_seen_from_a_corner_through_the_images_middle(monkeypatch):
+    monkeypatch.setattr("mtlsi_net.data.rooms.cameras._sample", lambda *_: None)
+    rng = np.random.default_rng(0)
+    scene = sample_scene(rng)
+    camera = choose_camera(rng, scene, scene.geometry(), 48, 64)
+    assert (camera.cx, camera.cy) == (31.5, 23.5)
+
+
 # --- labels
 
 
@@ -342,6 +350,23 @@ def test_foreign_data_is_never_mixed_with_rooms(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match="was not generated; choose another root"):
         generate_rooms(tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize("made", [(), ("images",)], ids=["no folder", "one folder"])
+def test_a_run_broken_off_among_its_folders_continues(tmp_path, made, monkeypatch):
+    root, mkdir = tmp_path / "rooms", Path.mkdir
+
+    def interrupt(path, *rest, **options):
+        if path.parent == root and path.name not in made:
+            raise KeyboardInterrupt
+        mkdir(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "mkdir", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate_rooms(root, **SMALL)
+    monkeypatch.undo()
+    generate_rooms(root, workers=1, **SMALL)
+    assert (root / "cameras.json").is_file()
 
 
 def test_unwritable_root_is_named(tmp_path):

@@ -96,6 +96,11 @@ def test_a_users_mapping_replaces_the_40_classes(tmp_path):
     assert np.array_equal(files["segmentation"], np.where(chairs, 7, 0))
 
 
+def test_a_mapping_without_the_40_classes_that_it_replaces_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"source.class_map replaces the 40 classes; add 40 to source.classes"):
+        NyuMat(classes=[13], class_map=tmp_path / "map.txt")
+
+
 @pytest.mark.parametrize("classes", [[], [41], [40, 40]])
 def test_unknown_classes_are_refused(classes):
     with pytest.raises(UserError, match="give one or several of 40, 13, 894"):

@@ -74,11 +74,13 @@ def test_an_interrupted_command_continues(file, tmp_path, monkeypatch, caplog):
     first = {path: when for path, when in state(out).items() if path.stem == "0001"}
     assert len(first) == 6
     monkeypatch.setattr(prepare_module, "_write", write)
+    (out / "depth" / "0002.0f.tmp").touch()  # of a process that was killed while it wrote
     with caplog.at_level("INFO"):
         run(file, out)
     assert "1 of 3 images are there already" in caplog.text
     assert first.items() <= state(out).items()
     assert len(state(out)) == 18
+    assert not list(out.rglob("*.tmp"))
     assert json.loads((out / "prepared.json").read_text())["complete"]
 
 

@@ -334,3 +334,12 @@ def test_what_differs_from_mtans_copy_and_what_is_broken_is_listed(tmp_path):
     assert any("train/image/2.npy: file is missing" in text for text in errors)
     assert any("val/label/1.npy: expected whole numbers of classes, found -0.5" in text for text in errors)
     assert "depth: reaches 50.00 m, but official depths are below 11 m; check the unit" in texts(broken, Level.DIFFERS)
+
+
+def test_a_task_without_any_files_is_left_out_although_both_splits_count_from_0(tmp_path):
+    root = write_mtan(tmp_path / "data")
+    for split in ("train", "val"):
+        shutil.rmtree(root / split / "depth")
+    result = run("nyuv2_mtan", root, tmp_path / "out")
+    assert result.level == Level.DIFFERS
+    assert "depth: no labels (train/depth/0.npy, ...); train without it: ~tasks.depth" in texts(result, Level.DIFFERS)

@@ -131,5 +131,6 @@ def choose_camera(rng: np.random.Generator, scene: Scene, geometry: Geometry, he
         # So full that no place was free: stand in a corner at eye level, above most furniture.
         corner = np.array([WALL_MARGIN, WALL_MARGIN, 1.7])
         forward = np.array([*scene.room[:2] / 2, 0.8]) - corner
-        best = Camera(corner, _axes(forward, 0.0), 0.7 * width, 0.7 * width, width / 2, height / 2, height, width)
+        cx, cy = (width - 1) / 2, (height - 1) / 2
+        best = Camera(corner, _axes(forward, 0.0), 0.7 * width, 0.7 * width, cx, cy, height, width)
     return best

@@ -99,7 +99,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _claim(root: Path, request: dict[str, int]) -> None:
-    """Create the folders and record the request; a UserError if the folder was made for another one."""
+    """Record the request and create the folders; a UserError if the root was made for another one."""
     path = root / REQUEST
     if path.exists():
         try:
@@ -115,13 +115,14 @@ def _claim(root: Path, request: dict[str, int]) -> None:
             raise UserError(
                 f"{path}: the rooms were made with other settings ({', '.join(differ)}); delete the folder or choose another root"
             )
-        return
-    taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
-    if taken:
-        raise UserError(f"{root}: holds {taken[0]}/ but no {REQUEST}, so it was not generated; choose another root")
+    else:
+        taken = [name for name in (*FOLDERS, "gt_sets") if (root / name).exists()]
+        if taken:
+            raise UserError(f"{root}: holds {taken[0]}/ but no {REQUEST}, so it was not generated; choose another root")
+        root.mkdir(exist_ok=True)
+        _write_json(path, request)  # before the folders: what is interrupted in between can be resumed
     for name in (*FOLDERS, "gt_sets"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    _write_json(path, request)
+        (root / name).mkdir(exist_ok=True)
 
 
 def _id(index: int) -> str:

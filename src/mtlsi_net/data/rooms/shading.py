@@ -24,9 +24,9 @@ HIGHLIGHT = 3.0
 SOFTENING = 0.1
 """Square metres added to squared distances: lamps are no points."""
 ALIKE = 0.9
-"""Light is averaged over pixels with normals of at least this cosine,"""
+"""Light is averaged over pixels whose normals' cosine is above this,"""
 FLUSH_METRES = 0.02
-"""and at most this far off each other's tangent plane."""
+"""and that are nearer to the tangent plane than this."""
 FARTHEST = 50.0
 
 
