@@ -49,9 +49,11 @@ class NormStatistics(L.Callback):
 
     MOMENTUM = 0.02
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:  # noqa: ANN401
-        """Set the share of this step's batch."""
-        share = max(self.MOMENTUM, 1 / (1 + trainer.global_step))
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *hook: Any) -> None:  # noqa: ANN401
+        """Set the share of this batch, one of perhaps several of its step."""
+        each = trainer.accumulate_grad_batches
+        batches = trainer.global_step * each + hook[-1] % each  # before this one
+        share = max(self.MOMENTUM, 1 / (1 + batches))
         for part in pl_module.modules():
             if isinstance(part, _BatchNorm):
                 part.momentum = share

@@ -17,6 +17,7 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.ranks import process_info
 from mtlsi_net.core.timm_library import timm
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.models.layers.checkpointing import keep_statistics_once, keeps_statistics_once
 from mtlsi_net.models.size import unreached_parameters
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
 
 
 def check_trainer(cfg: DictConfig) -> None:
-    """Raise a UserError for a setting of ``trainer`` that concerns processes and does not work."""
+    """Raise a UserError for a setting of ``trainer`` that does not work."""
+    _check_values(cfg)
     if cfg.get("max_time") is not None:  # Lightning's would end as if the run was finished
         raise UserError(
             f"trainer.max_time={cfg.max_time}: set max_time instead, which saves and ends with exit code 75"
@@ -62,6 +64,22 @@ def check_trainer(cfg: DictConfig) -> None:
     if cfg.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             f"trainer.accelerator={cfg.accelerator}, but torch sees no GPU: set trainer=cpu or trainer=ddp_cpu"
+        )
+
+
+def _check_values(cfg: DictConfig) -> None:
+    if cfg.get("limit_val_batches") == 0:
+        raise UserError("trainer.limit_val_batches=0 leaves nothing to score: give at least 1, or null for all images")
+    if str(cfg.get("precision")) in ("bf16-true", "16-true"):
+        kind = str(cfg.precision).replace("true", "mixed")
+        raise UserError(f"trainer.precision={cfg.precision}: weights stay in 32 bits here; set it to {kind} or 32-true")
+    if str(cfg.get("devices")) in ("0", "[]"):
+        raise UserError(f"trainer.devices={cfg.devices}: give at least 1, or auto; trainer=cpu takes no GPU")
+    interval = cfg.get("val_check_interval")
+    if isinstance(interval, float) and cfg.get("check_val_every_n_epoch", 1) is None:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: give a whole number of steps; a share of an epoch needs "
+            "trainer.check_val_every_n_epoch=1"
         )
 
 
@@ -131,7 +149,10 @@ class SyncBatchNorm(TorchSyncBatchNorm):
                 "trainer.sync_batchnorm=true needs GPUs: set it to false (statistics are then each process's own), or "
                 "train without batch norm"
             )
+        recomputed = keeps_statistics_once(model)
         converted: nn.Module = timm.layers.convert_sync_batchnorm(model)
+        if recomputed:  # new layers lack the hooks of those that they replace
+            keep_statistics_once(converted)
         return converted
 
     def revert(self, model: nn.Module) -> nn.Module:

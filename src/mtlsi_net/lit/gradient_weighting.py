@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mtlsi_net.core.errors import UserError, choose
-from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.lit.weighting import Weighting
 
 INSTALL = "pip install 'mtlsi-net[balancing]'"
 METHODS = ("AlignedMTL", "CAGrad", "DualProj", "FairGrad", "IMTLG", "MGDA", "PCGrad", "UPGrad")
 """torchjd's methods that give each task a weight from the tasks' inner products alone and remember nothing."""
 
 
-class GradientWeights(FixedWeights):
+class GradientWeights(Weighting):
     """Weights from the inner products of the tasks' gradients at the parameters that more than one task reaches.
 
     Any step sum w g of the methods here (PCGrad's projections too) is that of the loss sum w L, so it is this loss that

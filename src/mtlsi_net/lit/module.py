@@ -1,5 +1,6 @@
 """One LightningModule for every network and every set of tasks."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,16 +9,16 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from mtlsi_net.core.errors import choose
+from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.licences import licences_of
 from mtlsi_net.core.types import Batch, Prediction, count_labels
 from mtlsi_net.lit.non_finite import NonFiniteGuard
 from mtlsi_net.lit.optim import Recipe
-from mtlsi_net.lit.weighting import FixedWeights
+from mtlsi_net.lit.weighting import Weighting
 from mtlsi_net.metrics.gain import skill_over_constant
 from mtlsi_net.metrics.per_image import ImageSums
-from mtlsi_net.models.layers.resizing import resize_bilinear
+from mtlsi_net.models.layers.resizing import enlarge
 from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
 
@@ -41,7 +42,7 @@ class MultiTaskModule(L.LightningModule):
         self,
         network: nn.Module,
         tasks: Mapping[str, Task],
-        weighting: FixedWeights,
+        weighting: Weighting,
         recipe: Recipe,
         priors: Mapping[str, Tensor],
         config: Mapping[str, Any],
@@ -103,9 +104,10 @@ class MultiTaskModule(L.LightningModule):
 
         final = {name: loss_of(name, prediction.final[name]) for name in self.tasks}
         scales = prediction.aux if self.weighting.aux else []
+        strides = getattr(self.network, "aux_strides", ())
         aux_losses: dict[str, Tensor] = {}
         for name, output in (item for outputs in scales for item in outputs.items()):
-            full = resize_bilinear(output.float(), targets[name].shape[-2:])
+            full = enlarge(output.float(), targets[name].shape[-2:], strides)
             loss = loss_of(name, full)
             aux_losses[name] = aux_losses[name] + loss if name in aux_losses else loss
         return final, aux_losses
@@ -156,11 +158,16 @@ class MultiTaskModule(L.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of types
         """Return optimiser and per-step schedule."""
         self.weighting.check_trainer(str(self.trainer.precision), self.trainer.world_size)
-        max_steps = int(self.trainer.estimated_stepping_batches)
+        max_steps = self.trainer.estimated_stepping_batches
+        if max_steps == math.inf:
+            raise UserError(
+                "trainer.max_steps=-1 and trainer.max_epochs=-1 leave the learning rate's schedule without an end: set one"
+            )
+        self.recipe.check_network(self.network)
         more = self.weighting.parameter_groups()
         # Fused optimisers undo float16's scaling inside their step, after the gradient's norm is clipped.
         fused = self.trainer.precision != "16-mixed"
-        optimizer, schedule = self.recipe.build(self.network, max_steps, more, fused=fused)
+        optimizer, schedule = self.recipe.build(self.network, int(max_steps), more, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
@@ -269,8 +276,10 @@ class MultiTaskModule(L.LightningModule):
         checkpoint["licences"] = licences_of(self.config) | self.inherited_terms
         checkpoint["validated_on"] = None if self.validated_on is None else self.validated_on.record()
         checkpoint["config"], checkpoint["priors"] = self.config, {k: v.cpu() for k, v in self.priors.items()}
+        checkpoint["skipped_steps"] = self.guard.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the terms of the weights that training once started from."""
+        """Take over the terms of the weights that training once started from, and the number of skipped steps."""
+        self.guard.skipped = checkpoint.get("skipped_steps", 0)  # checkpoints of earlier versions have none
         terms = checkpoint.get("licences") or {}
         self.inherited_terms = {part: text for part, text in terms.items() if part == "init_from"}

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtlsi_net.core.errors import InputError
+from mtlsi_net.models.encoder import Encoder
 
 NOT_DECAYED = ("bias", "scale", "logits", "task_embedding", "position_bias")
 ENCODER_PREFIX = "encoder."
@@ -64,9 +65,22 @@ class Recipe:
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay={self.ema_decay} is out of range; give at least 0 and less than 1, or null")
 
+    def check_network(self, network: nn.Module) -> None:
+        """Check that the network has the parts whose learning rates shall differ.
+
+        Raises:
+            InputError: it has no encoder.
+        """
+        if (self.layer_decay, self.decoder_lr_factor) != (1, 1) and not hasattr(network, "encoder"):
+            raise InputError(
+                f"optim.layer_decay={self.layer_decay} or optim.decoder_lr_factor={self.decoder_lr_factor} cannot work: "
+                f"{type(network).__name__} has no encoder to tell from a decoder; set both to 1"
+            )
+
     def parameter_groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Return groups of equal learning rate and decay; one single group where nothing differs."""
         depths, top = _encoder_depths(network)
+        embeddings = _encoder_embeddings(network)
         grouped: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
         for name, parameter in network.named_parameters():
             if not parameter.requires_grad:
@@ -74,7 +88,8 @@ class Recipe:
             inside = name.startswith(ENCODER_PREFIX)
             depth = depths.get(name.removeprefix(ENCODER_PREFIX), top)
             lr = self.lr * (self.layer_decay ** (top - depth) if inside else self.decoder_lr_factor)
-            decay = self.weight_decay if self.decay_all or _is_matrix(name, parameter) else 0.0
+            decayed = self.decay_all or (_is_matrix(name, parameter) and name not in embeddings)
+            decay = self.weight_decay if decayed else 0.0
             grouped[lr, decay].append(parameter)
         return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in grouped.items()]
 
@@ -83,12 +98,19 @@ class Recipe:
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """Return the optimiser of the network and ``more_groups``, and the schedule to be stepped after every step.
 
-        ``fused`` updates all parameters by one kernel, where the optimiser and the parameters' device have one.
+        ``fused`` updates all parameters by one kernel, where the optimiser and the parameters' device have one, unless the
+        optimiser's own settings say how it steps.
+
+        Raises:
+            InputError: they say so in a way that cannot train.
         """
         groups = [*self.parameter_groups(network), *more_groups]
         own = inspect.signature(self.optimizer).parameters
         devices = {parameter.device.type for parameter in network.parameters()}
-        can = "fused" in own and devices <= FUSED_ON
+        chosen: Mapping[str, object] = getattr(self.optimizer, "keywords", {})
+        if chosen.get("differentiable"):
+            raise InputError("differentiable=true cannot step a network's weights; leave it out")
+        can = "fused" in own and devices <= FUSED_ON and not {"fused", "foreach"} & chosen.keys()
         optimizer = self.optimizer(groups, fused=True) if fused and can else self.optimizer(groups)
         power, warmup, halve_at = self.power, self.warmup_steps, self.halve_at
 
@@ -111,3 +133,8 @@ def _encoder_depths(network: nn.Module) -> tuple[dict[str, int], int]:
     if encoder is None:
         return {}, 0
     return encoder.parameter_depths(), encoder.num_layers
+
+
+def _encoder_embeddings(network: nn.Module) -> set[str]:
+    encoder = getattr(network, "encoder", None)
+    return {ENCODER_PREFIX + name for name in encoder.embeddings()} if isinstance(encoder, Encoder) else set()

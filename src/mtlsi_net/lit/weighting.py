@@ -12,8 +12,8 @@ EPSILON = 1e-8
 """Added to a loss before its logarithm (MTMamba)."""
 
 
-class FixedWeights(nn.Module):
-    """Weighted sum of the tasks' losses; what every other method starts from.
+class Weighting(nn.Module):
+    """Interface of all methods, and the losses' sum under constant factors, which adaptive methods replace.
 
     Args:
         tasks: names of the trained tasks; the order of all (T,) tensors here.
@@ -71,7 +71,11 @@ class FixedWeights(nn.Module):
         """Raise a UserError where a method cannot work with this precision or number of processes."""
 
 
-class UncertaintyWeights(FixedWeights):
+class FixedWeights(Weighting):
+    """The sum of the tasks' losses under constant factors."""
+
+
+class UncertaintyWeights(Weighting):
     """Learned log-variances s (Kendall et al., CVPR 2018): sum of (exp(-s) L + s) / 2.
 
     That is the paper's form for regression, taken for all tasks: its form for classification, exp(-s) L + s / 2, is the
@@ -98,14 +102,14 @@ class UncertaintyWeights(FixedWeights):
         return [{"params": [self.log_variances], "lr": self.lr, "weight_decay": 0.0}]
 
 
-class DynamicWeightAverage(FixedWeights):
+class DynamicWeightAverage(Weighting):
     """Weights by how slowly losses fall (DWA; Liu et al., CVPR 2019): T softmax(L(k-1) / L(k-2) / temperature).
 
     L(k) is a loss's mean over window k; the first two windows have weights of 1. A task that had no loss at all in a
     window counts as standing still (our choice).
 
     Args:
-        tasks, weights, aux: see ``FixedWeights``.
+        tasks, weights, aux: see ``Weighting``.
         temperature: > 0; the paper's 2; larger is more even.
         window: > 0, optimiser steps averaged over. The paper takes an epoch; the default is one of NYUDv2 at batch 4 (our
             choice, so that the weights do not depend on the data set's size).
@@ -148,7 +152,7 @@ class DynamicWeightAverage(FixedWeights):
         self.total_loss.copy_(torch.where(ends, 0.0, self.total_loss))
 
 
-class LossProduct(FixedWeights):
+class LossProduct(Weighting):
     """The product of losses, as sum of log(L + 1e-8): MTMamba's scheme.
 
     Constant factors change nothing but the value. A loss of exactly 0 comes from a batch without labels of its task and
@@ -160,7 +164,7 @@ class LossProduct(FixedWeights):
         return (losses + EPSILON).log().sum()
 
 
-class Famo(FixedWeights):
+class Famo(Weighting):
     """Fast adaptive multitask optimisation (FAMO; Liu et al., NeurIPS 2023): all losses fall at the same rate.
 
     The step minimises c sum z log L with z = softmax(logits) and c = 1 / sum(z / L) constant. After it, the logits go

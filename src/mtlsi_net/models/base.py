@@ -11,6 +11,7 @@ from mtlsi_net.models.encoder import Encoder
 from mtlsi_net.models.heads import OutputLayers
 from mtlsi_net.models.layers.checkpointing import keep_statistics_once, recompute_parts
 from mtlsi_net.models.layers.masking import valid_at
+from mtlsi_net.models.layers.resizing import top_left
 from mtlsi_net.models.layers.subset import PerTaskStage, keep_parameters
 from mtlsi_net.models.layers.task_layers import NORMS
 from mtlsi_net.models.layers.windows import WindowAttention
@@ -25,9 +26,11 @@ class Network(nn.Module):
 
     Attributes:
         task_names: in the order of the predictions.
+        aux_strides: that ``Prediction.aux`` may have; maps of other strides are taken to end where the image does.
     """
 
     task_names: tuple[str, ...]
+    aux_strides: Sequence[int] = ()
 
     def check_size(self, size: Sequence[int]) -> None:
         """Raise an InputError if the network does not support images of (H, W); by default every size is supported."""
@@ -63,7 +66,8 @@ class DenseNetwork(Network):
         width: C, channels after the encoder.
         stride: of the coarsest grid; it divides the padded image size.
         working_stride: of the grid on which tasks interact; None: ``stride``.
-        norm: of all decoder features, ``layer`` or ``batch``.
+        norm: of the decoder's features, ``layer`` or ``batch``; norms of the encoder's maps, of detail and of tokens are over
+            channels either way.
         mask_padding: leave padded positions out of the decoder's attention, means and convolutions.
 
     Subclasses also take factories of their stages: ``neck``, called with specs, width, stride; ``preliminary``, called with
@@ -117,6 +121,7 @@ class DenseNetwork(Network):
             InputError: a window is larger than the whole working grid.
         """
         self.encoder.check_size(size)
+        self.canvas.check_size(size)
         height, width = (-(-side // self.decoder_stride) for side in size)
         for module in self.modules():
             if isinstance(module, WindowAttention) and module.window > max(height, width):
@@ -185,10 +190,4 @@ class SharedMapNetwork(DenseNetwork):
 def crop(outputs: Mapping[str, Tensor], size: Sequence[int], stride: int = 1) -> dict[str, Tensor]:
     """Return the part of every output (B, K, h, w) of ``stride`` that an image of (H, W), at the top left, reaches."""
     height, width = -(-size[0] // stride), -(-size[1] // stride)
-    return {name: _top_left(output, height, width) for name, output in outputs.items()}
-
-
-def _top_left(output: Tensor, height: int, width: int) -> Tensor:
-    if output.shape[-2:] == (height, width):  # the gradient of a slice is a copy, even of a whole map
-        return output
-    return output[..., :height, :width]
+    return {name: top_left(output, height, width) for name, output in outputs.items()}

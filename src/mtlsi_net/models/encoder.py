@@ -44,6 +44,10 @@ class Encoder(nn.Module):
     def check_size(self, size: Sequence[int]) -> None:
         """Raise an InputError if the encoder cannot process images of (H, W); by default it can."""
 
+    def embeddings(self) -> set[str]:
+        """Return the names of parameters that ``decay_all=false`` spares, beside biases and norms; none by default."""
+        return set()
+
 
 class TimmEncoder(Encoder):
     """A timm backbone by name.
@@ -59,7 +63,7 @@ class TimmEncoder(Encoder):
         weights_package: installed package with the weights, see ``packaged_weights``, instead of a download.
         image_size: (height, width) that position embeddings are made for; other sizes work too, by interpolation.
             None keeps the pretraining size.
-        drop_path_rate: stochastic depth, 0..1.
+        drop_path_rate: stochastic depth, 0..1, whatever the family's own default.
         statistics: input mean and std: ``imagenet``, ``pretrained_cfg`` (timm's record), or ``auto``: ImageNet's for
             augreg ViTs (timm records 0.5; the published numbers of this field use ImageNet's), else timm's.
         trainable: ``all``, ``none``, or the number of last blocks that learn. Frozen blocks stay in eval mode.
@@ -109,6 +113,11 @@ class TimmEncoder(Encoder):
         """Return parameter name -> depth: 0 embeddings or stem, ``num_layers`` the last block, for layer-wise decay."""
         depths: dict[str, int] = timm.models.group_parameters(self.body, self.body.group_matcher(), reverse=True)
         return {f"body.{name}": depth for name, depth in depths.items()}
+
+    def embeddings(self) -> set[str]:
+        """Return the names of parameters that timm does not decay: position embeddings, class tokens, tables of biases."""
+        names: set[str] = getattr(self.body, "no_weight_decay", set)()
+        return {f"body.{name}" for name in names}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return four maps (B, C_i, ceil(H / stride_i), ceil(W / stride_i)).
@@ -236,19 +245,23 @@ def _load(
     return body
 
 
-def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float, **options: Any) -> Any:  # noqa: ANN401
-    """Create the model for any input size; the option for this differs between model families."""
+def _create(name: str, image_size: tuple[int, int] | None, drop_path_rate: float | None, **options: Any) -> Any:  # noqa: ANN401
+    """Create the model for any input size; the option for this differs between model families.
+
+    A ``drop_path_rate`` of 0 is passed too, as some families drop paths by default; None: the family takes no rate.
+    """
     size = {} if image_size is None else {"img_size": tuple(image_size)}
-    if drop_path_rate > 0:
-        options["drop_path_rate"] = drop_path_rate
+    rate = {} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}
     any_size: list[dict[str, Any]] = [{"dynamic_img_size": True, **size}, {"strict_img_size": False, **size}, {}]
     for extra in any_size:
         try:
-            return timm.create_model(name, **extra, **options)
+            return timm.create_model(name, **extra, **rate, **options)
         except TypeError as error:
             message = str(error)
-            if "drop_path_rate" in message:
+            if "drop_path_rate" in message and drop_path_rate:
                 raise InputError(f"backbone {name} has no stochastic depth; set drop_path_rate=0") from None
+            if "drop_path_rate" in message and rate:
+                return _create(name, image_size, None, **options)
             if "unexpected keyword argument" not in message or not any(key in message for key in extra):
                 raise
     raise AssertionError("unreachable: the last attempt passes no size option")  # pragma: no cover

@@ -19,6 +19,7 @@ from mtlsi_net.models.layers.linear_attention import (
     PerTaskContext,
     SharedContext,
     contexts_of_sources,
+    identity,
     normalised_query,
     position_weights,
 )
@@ -158,13 +159,15 @@ class SharedContextAttention(nn.Module):
 
 
 class SoftmaxContextAttention(SharedContextAttention):
-    """The quadratic reference: softmax attention of every query to all T * N positions; ``phi`` is not used."""
+    """The quadratic reference: softmax attention of every query to all T * N positions, without a feature map."""
 
     def __init__(self, tasks: int, width: int, head_dim: int, scales: Sequence[int], **options: str) -> None:
         super().__init__(tasks, width, head_dim, scales, **options)
         if not isinstance(self.context, SharedContext):
             raise InputError("softmax attention reads all tasks' positions; set context=sum")
-        self.phi = lambda x, heads: x  # noqa: ARG005
+        if (phi := options.get("phi", "relu")) != "relu":
+            raise InputError(f"phi={phi} has no effect on softmax attention; leave it out")
+        self.phi = identity
 
     def read(self, queries: Sequence[Tensor], k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """Return the projected attention output, (B, T, C, h, w)."""
@@ -215,7 +218,7 @@ class MultiScaleQueryFusion(nn.Module):
         head_dim: d, a divisor of C, 32 or more.
         scales: odd kernel sizes of the queries [paper: several; which is our choice].
         depth: number of blocks [our choice, as all below].
-        phi: feature map of queries and keys: ``relu``, ``elu1`` or ``focused``.
+        phi: feature map of queries and keys: ``relu``, ``elu1`` or ``focused``; none but the default with softmax.
         context: what a task reads: ``sum``, the mean of all tasks' contexts [paper: one shared matrix]; ``own``, only
             its own; ``concat``, one context of keys and values made from all tasks' features together; ``mixed``, a
             learned mean of the tasks' contexts.

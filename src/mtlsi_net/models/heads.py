@@ -81,13 +81,19 @@ class UpsampleHead(Recomputed, PerTaskStage):
         return {name: masked_resize(y, size, fine) for name, y in self.output(x).items()}
 
 
-class Shortcut(nn.Module):
-    """A prediction to be added, from normalised features."""
+class NormedOutput(nn.Module):
+    """Predictions from normalised features.
 
-    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer) -> None:
+    Args:
+        bias: False for predictions that are added to others.
+    """
+
+    def __init__(
+        self, task_channels: Mapping[str, int], width: int, norm: NormLayer = ChannelNorm, *, bias: bool = True
+    ) -> None:
         super().__init__()
         self.norm = norm(width, len(task_channels))
-        self.output = OutputLayers(task_channels, width, bias=False)
+        self.output = OutputLayers(task_channels, width, bias=bias)
 
     def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
@@ -113,7 +119,7 @@ class PlainHead(Recomputed, PerTaskStage):
         super().__init__()
         self.refine = ConvNormAct(len(task_channels), width, width, norm=norm)
         self.output = OutputLayers(task_channels, width)
-        self.shortcut = Shortcut(task_channels, width, norm) if shortcut else None
+        self.shortcut = NormedOutput(task_channels, width, norm, bias=False) if shortcut else None
 
     def forward(self, x_BTChw: Tensor, valid: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:
         """Map (B, T, C, h, w) to task -> (B, K, *size); ``valid`` is (B, 1, h, w) or None."""

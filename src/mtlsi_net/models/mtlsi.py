@@ -42,9 +42,9 @@ class MTLSINet(DenseNetwork):
         distiller: see ``fusion``.
         readback: as ``fusion``, and with task_channels; reads tokens and features at the working grid.
         refinement: called with specs, tasks, width, stride, norm; its ``width`` and ``factor`` are those of its result.
-        decoder: as ``fusion``, with the width of the refined features, and ``token_width`` if it differs.
+        decoder: as ``fusion``, with the width of the refined features, and ``token_width``.
         head: called with task_channels, width (of the refined features), norm; ``model=mtlsi`` sets its ``shortcut``, too.
-        norm: of all decoder features, ``layer`` (over channels at each position) or ``batch``.
+        norm: ``layer`` (over channels at each position) or ``batch``, see ``DenseNetwork``.
         activations: task -> function from raw outputs to values, for feedback into features.
         mask_padding: leave padded positions out of context, tokens, windows and convolutions.
 
@@ -87,7 +87,7 @@ class MTLSINet(DenseNetwork):
         )
         layer, tasks = self.norm_layer, len(task_channels)
         sizes = {"tasks": tasks, "head_dim": head_dim, "norm": layer}
-        self.neck = levels
+        self.neck, self.aux_strides = levels, levels.level_strides
         self.preliminary = preliminary(
             task_channels=task_channels,
             width=width,
@@ -101,7 +101,7 @@ class MTLSINet(DenseNetwork):
         self.refinement = refinement(specs=encoder.specs, tasks=tasks, width=width, stride=stride, norm=layer)
         fine = self.refinement.width
         self.decoder_stride = stride // self.refinement.factor
-        self.decoder = decoder(width=fine, **sizes, **({} if fine == width else {"token_width": width}))
+        self.decoder = decoder(width=fine, token_width=width, **sizes)
         self.head = head(task_channels=task_channels, width=fine, norm=layer)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
@@ -111,14 +111,17 @@ class MTLSINet(DenseNetwork):
         """
         canvas, pixels = self.canvas(image, valid)
         maps = self.encoder(canvas)
-        features, aux = self.preliminary(self.neck(maps, pixels), pixels)
-        positions = valid_at(pixels, features)
-        features = self.fusion(features, positions)
-        tokens = self.distiller(features, positions)
+        levels = self.neck(maps, pixels)
+        features, aux = self.preliminary(levels, pixels)
+        coarse = valid_at(pixels, features)
+        features = self.fusion(features, coarse)
+        tokens = self.distiller(features, coarse)
         features, read = self.readback(features, tokens)
         features = self.refinement(features, canvas, maps, pixels)
-        positions = valid_at(pixels, features)
-        features = self.decoder(features, tokens, positions)
-        final = self.head(features, positions, (canvas.shape[-2], canvas.shape[-1]))
-        size, strides = image.shape[-2:], [*self.neck.level_strides[: len(aux)], self.stride]
-        return Prediction(crop(final, size), [crop(y, size, s) for y, s in zip([*aux, *read], strides, strict=False)])
+        fine = valid_at(pixels, features)
+        features = self.decoder(features, tokens, fine)
+        final = self.head(features, fine, (canvas.shape[-2], canvas.shape[-1]))
+
+        size, strides = image.shape[-2:], self.neck.level_strides[: len(aux)]  # the finest levels are supervised
+        early = [crop(outputs, size, stride) for outputs, stride in zip(aux, strides, strict=True)]
+        return Prediction(crop(final, size), [*early, *(crop(outputs, size, self.stride) for outputs in read)])

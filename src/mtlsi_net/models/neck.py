@@ -112,16 +112,15 @@ class CoarseToFineNeck(LevelNeck):
         if levels < 1:
             raise InputError(f"levels={levels} is too small; give at least 1")
         last = len(specs) - 1
-        self.sources = [*range(len(specs)), *[last] * (levels - len(specs))]
-        self.of_level = [max(0, i - (len(self.sources) - levels)) for i in range(len(self.sources))]
-        strides = [stride * 2**level for level in self.of_level]
-        super().__init__([specs[i] for i in self.sources], strides, [width] * len(strides))
-        self.level_strides = [stride * 2**level for level in range(levels)]
+        finest = max(1, len(specs) - levels + 1)  # number of maps that the finest level reads
+        coarser = [min(finest + i, last) for i in range(levels - 1)]  # the map of every other level
+        sources, level_strides = [*range(finest), *coarser], [stride * 2**level for level in range(levels)]
+        strides = [*[stride] * finest, *level_strides[1:]]
+        super().__init__([specs[i] for i in sources], strides, [width] * len(sources))
+        self.sources, self.finest, self.level_strides = sources, finest, level_strides
 
     def forward(self, maps: Sequence[Tensor], valid: Tensor | None) -> list[Tensor]:
         """Return a (B, C, h_i, w_i) for each level; ``valid`` is (B, 1, H, W), per pixel, or None."""
-        levels: list[Tensor] = []
         read = super().forward([maps[i] for i in self.sources], valid)
-        for level, x in zip(self.of_level, read, strict=True):
-            levels[level:] = [levels[level] + x] if level < len(levels) else [x]
-        return levels
+        finest, coarser = read[: self.finest], read[self.finest :]
+        return [sum(finest[1:], start=finest[0]), *coarser]

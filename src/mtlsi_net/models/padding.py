@@ -1,5 +1,6 @@
 """Input preparation before the encoder: normalisation, padding, and the map of valid pixels."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -9,6 +10,11 @@ from torch import Tensor, nn
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import FeatureSpec
 from mtlsi_net.models.layers.masking import pad_to_multiple
+
+log = logging.getLogger(__name__)
+
+MUCH = 0.1
+"""Share of an image's pixels above which padding is told."""
 
 
 class Canvas(nn.Module):
@@ -39,6 +45,18 @@ class Canvas(nn.Module):
         self.stride = stride
         self.multiple = math.lcm(stride, *(spec.stride for spec in specs))
         self.mask_padding = mask_padding
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Warn if images of (H, W) get much padding, which costs time and memory."""
+        padded = [-(-side // self.multiple) * self.multiple for side in size]
+        extra = math.prod(padded) / math.prod(size) - 1
+        if extra > MUCH:
+            near = [max(1, round(side / self.multiple)) * self.multiple for side in size]
+            log.warning(
+                "images of %dx%d are padded to %dx%d, %d %% more pixels: the strides of encoder and decoder divide only "
+                "multiples of %d; a size without padding is %dx%d",
+                *(*size, *padded, round(100 * extra), self.multiple, *near),
+            )
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the encoder's input (B, 3, H', W') and its valid pixels (B, 1, H', W').

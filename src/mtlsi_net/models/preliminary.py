@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsi_net.core.errors import InputError, choose
-from mtlsi_net.models.heads import OutputLayers
+from mtlsi_net.models.heads import NormedOutput, OutputLayers
 from mtlsi_net.models.layers.checkpointing import Recomputed
 from mtlsi_net.models.layers.masking import masked_resize, valid_at, zero_invalid
 from mtlsi_net.models.layers.subset import CrossTaskLayer, PerTaskStage, TaskLayer, keep_parameters
 from mtlsi_net.models.layers.task_layers import ChannelNorm, ConvFeedForward, NormLayer, Unchanged
 
 Activation = Callable[[Tensor], Tensor]
-"""Raw outputs (B, K, h, w) to values of about 1, differentiable: softmax, sigmoid, unit vectors, ..."""
+"""Raw outputs (B, K, h, w) to the values that they stand for, differentiable: probabilities, unit vectors, metres, ..."""
 
 
 class TaskConvs(Recomputed, TaskLayer, PerTaskStage):
@@ -129,9 +129,7 @@ class PreliminaryDecoders(nn.Module):
         }
         tasks = len(task_channels)
         self.coarser = nn.ModuleList(TaskConvs(tasks, width, depth, norm) for _ in range(levels - 1))  # finest first
-        self.coarser_outputs = nn.ModuleList(
-            PreliminaryOutput(task_channels, width, norm) for _ in range(supervised - 1)
-        )
+        self.coarser_outputs = nn.ModuleList(NormedOutput(task_channels, width, norm) for _ in range(supervised - 1))
         self.decoders = TaskConvs(tasks, width, depth, norm)
         self.norm = norm(width, tasks)
         self.output = OutputLayers(task_channels, width)
@@ -153,17 +151,3 @@ class PreliminaryDecoders(nn.Module):
         predictions = self.output(self.norm(features))
         others = [output(y) for output, y in zip(self.coarser_outputs, coarse, strict=False)]
         return self.feedback(features, predictions), [predictions, *others]
-
-
-class PreliminaryOutput(nn.Module):
-    """Predictions from the features of a coarse level."""
-
-    def __init__(self, task_channels: Mapping[str, int], width: int, norm: NormLayer) -> None:
-        super().__init__()
-        self.norm = norm(width, len(task_channels))
-        self.output = OutputLayers(task_channels, width)
-
-    def forward(self, x_BTChw: Tensor) -> dict[str, Tensor]:
-        """Map (B, T, C, h, w) to task -> (B, K, h, w)."""
-        predictions: dict[str, Tensor] = self.output(self.norm(x_BTChw))
-        return predictions

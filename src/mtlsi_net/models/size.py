@@ -84,19 +84,34 @@ def unreached_parameters(network: nn.Module, image_size: tuple[int, int], aux: b
 
     ``aux``: preliminary predictions have losses.
     """
-    on_meta = _on_meta(network)
-    trained = {name: on_meta[name] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    on_meta = {f"network.{name}": tensor for name, tensor in _on_meta(network).items()}
     try:
-        with torch.enable_grad():
-            prediction = functional_call(network, on_meta, (torch.empty(2, 3, *image_size, device="meta"),))
-        reached = [*prediction.final.values(), *prediction.regularisers.values()]
-        reached += [output for outputs in prediction.aux for output in outputs.values()] if aux else []
-        total = torch.stack([output.float().sum() for output in reached]).sum()
-        gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+        found: list[str] = functional_call(
+            _Backward(network, aux), on_meta, (torch.empty(2, 3, *image_size, device="meta"),)
+        )
     except Exception as error:  # as above
         log.debug("%s on the meta device (%s)", type(error).__name__, brief(error))
         return None
-    return [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
+    return found
+
+
+class _Backward(nn.Module):
+    """Forward and backward pass in one call: what is recomputed on the way back meets the same tensors."""
+
+    def __init__(self, network: nn.Module, aux: bool) -> None:
+        super().__init__()
+        self.network, self.aux = network, aux
+
+    def forward(self, image: torch.Tensor) -> list[str]:
+        """Return the names of the trainable parameters without gradient."""
+        trained = {name: tensor for name, tensor in self.network.named_parameters() if tensor.requires_grad}
+        with torch.enable_grad():
+            prediction = self.network(image)
+            reached = [*prediction.final.values(), *prediction.regularisers.values()]
+            reached += [output for outputs in prediction.aux for output in outputs.values()] if self.aux else []
+            total = torch.stack([output.float().sum() for output in reached]).sum()
+            gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+        return [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
 
 
 def _millions(module: nn.Module) -> float:

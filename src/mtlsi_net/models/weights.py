@@ -1,6 +1,5 @@
 """Reader of weights files."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,37 @@ def read_file(setting: str, path: Path) -> Any:  # noqa: ANN401 - whatever was s
     """
     if not path.is_file():
         raise InputError(f"{setting}={path} does not exist; give a .safetensors or .pth file")
+    if path.suffix != ".safetensors":
+        return read_torch_file(path, "weights file")
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        return dict(load_file(path))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"weights file {path} cannot be read ({brief(error)}); is it complete?") from None
+
+
+def read_torch_file(path: Path, what: str, *, mmap: bool = False) -> Any:  # noqa: ANN401 - whatever was saved
+    """Return the content of a file of ``torch.save``, on the CPU; nothing in it is executed. Errors call it ``what``.
+
+    Raises:
+        InputError: the file is damaged, or another kind of file.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # torch reads the bytes of any file as instructions, which fail in any way
+        why = f" ({brief(error)}); is it complete?"
+        if not _may_be_saved(path):
+            why = ": it is no checkpoint, but another kind of file; give one that torch.save wrote"
+        raise InputError(f"{what} {path} cannot be read{why}") from None
+
+
+def _may_be_saved(path: Path) -> bool:
+    """Return whether a file begins as what ``torch.save`` writes, a zip archive or a pickle, or has no beginning."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError:
+        return True
+    return start in (b"", b"PK") or start[:1] == b"\x80"
 
 
 def tensors_of(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401 - whatever was saved

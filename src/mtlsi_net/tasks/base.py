@@ -127,7 +127,9 @@ class Task(ABC):
 
     @abstractmethod
     def prior(self, statistics: Tensor) -> Tensor:
-        """Return the best constant raw output (channels,) float32, from summed ``statistics``: the head's initial bias.
+        """Return a good constant raw output (channels,) float32, from summed ``statistics``: the head's initial bias.
+
+        By which measure no other constant is better, each task says.
 
         Raises:
             InputError: the statistics contain no valid pixel.

@@ -1,6 +1,5 @@
 """Semantic segmentation scored in other classes than the network was trained on."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,11 @@ from torchmetrics import Metric
 
 from mtlsi_net.core.errors import InputError, nearest_names
 from mtlsi_net.core.types import Batch
-from mtlsi_net.tasks.base import RAREST
-from mtlsi_net.tasks.losses import cross_entropy_loss
 from mtlsi_net.tasks.semseg import SemsegTask
 
 
 class MappedSemsegTask(SemsegTask):
-    """The task ``scored`` for a network with the classes of ``trained``.
+    """The task ``scored`` for a network with the classes of ``trained``; it scores and draws, and is not trained.
 
     The probability of a class is the sum of those of the network's classes that stand for it; network classes that stand for
     none are left out. Labels of classes that none stands for are unlabelled, and mIoU leaves these classes out (our choice).
@@ -34,7 +31,9 @@ class MappedSemsegTask(SemsegTask):
     def __init__(
         self, trained: SemsegTask, scored: SemsegTask, mapping: Mapping[str, str | None] | None = None
     ) -> None:
-        self.__dict__ |= copy.copy(scored).__dict__  # names, colours, target and rules
+        ignored = [scored.class_names[index] for index in scored.ignored]
+        super().__init__(scored.class_names, ignore_classes=ignored, mtan_batch=scored.mtan_batch)
+        self.target = scored.target
         mapping = dict(mapping or {})
         for name, other in mapping.items():
             _check(name, trained.class_names, "the network was trained on")
@@ -43,7 +42,6 @@ class MappedSemsegTask(SemsegTask):
         own = {name: mapping.get(name, name if name in scored.class_names else None) for name in trained.class_names}
         self.mapping = own
         self.channels = trained.channels
-        self.class_weights = self.weight = None  # of a loss that is not trained
         self.members = [[k for k, name in enumerate(own) if own[name] == target] for target in scored.class_names]
         averaged = range(len(scored.class_names)) if scored.scored is None else scored.scored
         self.scored = [index for index in averaged if self.members[index]]
@@ -61,10 +59,6 @@ class MappedSemsegTask(SemsegTask):
         planes = [output[:, members].logsumexp(dim=1) if members else none for members in self.members]
         return torch.stack(planes, dim=1)
 
-    def loss(self, output: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
-        """Return the mean cross-entropy over valid pixels of classes that the network has."""
-        return cross_entropy_loss(self.logits(output.float()), self.known(target), labelled)
-
     def known(self, target: Tensor) -> Tensor:
         """Return a target (B, 1, H, W) with labels of lost classes as 255."""
         lost = torch.tensor([index for index, members in enumerate(self.members) if not members], device=target.device)
@@ -79,21 +73,9 @@ class MappedSemsegTask(SemsegTask):
         """Return the rules of the scored task, and how classes are mapped."""
         return super().variant() | {"class_map": self.mapping}
 
-    def activate(self, output: Tensor) -> Tensor:
-        """Return probabilities of the scored classes."""
-        return super().activate(self.logits(output))
-
     def postprocess(self, output: Tensor) -> Tensor:
         """Return the most probable scored class, (B, 1, H, W) int64."""
         return super().postprocess(self.logits(output))
-
-    def prior(self, statistics: Tensor) -> Tensor:
-        """Return log frequencies of the network's classes, those of a scored class shared out evenly."""
-        frequencies = self._log_frequencies(statistics).exp()
-        prior = torch.full((self.channels,), RAREST)
-        for frequency, members in zip(frequencies, self.members, strict=True):
-            prior[members] = frequency / max(1, len(members))
-        return prior.log()
 
 
 def _check(name: str, known: tuple[str, ...], whose: str) -> None:

@@ -1,6 +1,5 @@
 """Metrics of several tasks at once, updated with post-processed values and labels."""
 
-import os
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mtlsi_net.core.ranks import available_cores
 from mtlsi_net.core.types import Batch, cut_batch
 from mtlsi_net.metrics.base import PooledMetric
 from mtlsi_net.metrics.per_image import ImageRecord, ImageSums, join
@@ -60,7 +60,7 @@ class TaskMetrics:
             self._pending.append(
                 (sample_id, self._pool.submit(self._score, image_values, cut_batch(batch, slice(index, index + 1))))
             )
-        self._collect(most_pending=len(batch["id"]) + (os.cpu_count() or 1))  # bounds the memory of pending images
+        self._collect(most_pending=len(batch["id"]) + available_cores())  # bounds the memory of pending images
 
     def _score(self, values: Mapping[str, Tensor], batch: Batch) -> "TaskMetrics":
         image_metrics = TaskMetrics(self.tasks, self.device, self.estimate)

@@ -76,7 +76,8 @@ def test_a_checkpoint_of_weights_beside_lightnings_average_has_others_than_were_
     )
 
 
-def test_batch_norms_statistics_are_means_over_many_batches():
+@pytest.mark.parametrize("each", [1, 2])
+def test_batch_norms_statistics_are_means_over_many_batches(each):
     class Normed(Toy):
         def __init__(self):
             super().__init__()
@@ -89,7 +90,8 @@ def test_batch_norms_statistics_are_means_over_many_batches():
     batches = means[:, None] + torch.tensor([-1.0, 1.0])  # of two values, with these means
     trainer = L.Trainer(
         accelerator="cpu",
-        max_steps=len(means),
+        max_steps=len(means) // each,
+        accumulate_grad_batches=each,
         callbacks=[NormStatistics()],
         **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False),
     )

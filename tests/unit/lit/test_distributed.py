@@ -31,11 +31,21 @@ def trainer_config(*overrides):
         (["trainer.strategy=fsdp"], "strategy=fsdp"),
         (["+trainer.max_time='00:01:00:00'"], "set max_time instead"),
         (["+trainer.accumulate_grad_batches=2"], "data.micro_batch"),
+        (["+trainer.limit_val_batches=0"], "limit_val_batches=0 leaves nothing to score"),
+        (["+trainer.limit_val_batches=0.0"], "leaves nothing to score"),
+        (["trainer.precision=bf16-true"], "precision=bf16-true: .* set it to bf16-mixed or 32-true"),
+        (["trainer.precision=16-true"], "set it to 16-mixed"),
+        (["trainer.devices=0"], "devices=0: give at least 1"),
+        (["trainer.val_check_interval=0.5"], "val_check_interval=0.5: give a whole number .*check_val_every_n_epoch=1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(overrides, message):
     with pytest.raises(UserError, match=message):
         distributed.check_trainer(trainer_config(*overrides))
+
+
+def test_a_share_of_an_epoch_between_validations_is_accepted_where_epochs_count():
+    distributed.check_trainer(trainer_config("trainer.val_check_interval=0.5", "trainer.check_val_every_n_epoch=1"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
@@ -84,8 +94,9 @@ def test_several_processes_look_for_unused_parameters_only_where_there_are_any(m
 
 @pytest.mark.parametrize("model", ["mtlsi", "mlore"])
 @pytest.mark.parametrize("aux", [True, False])
-def test_parameters_that_no_loss_reaches_are_those_without_a_gradient(model, aux):
-    cfg = compose_config(f"model={model}", "backbone=tiny", "data=nyud")
+@pytest.mark.parametrize("recomputed", ["true", "false"])
+def test_parameters_that_no_loss_reaches_are_those_without_a_gradient(model, aux, recomputed):
+    cfg = compose_config(f"model={model}", "backbone=tiny", "data=nyud", f"activation_checkpointing={recomputed}")
     tasks = build_tasks(cfg)
     network = build_network(cfg, tasks)
     network.train()
@@ -143,6 +154,22 @@ def test_synchronised_batch_norm_keeps_what_timm_put_into_its_layers():
     for ours, theirs in zip(converted(image), before, strict=True):
         assert torch.equal(ours, theirs)
     assert distributed.SyncBatchNorm().revert(converted) is converted
+
+
+def test_recomputed_batches_are_counted_once_after_the_conversion_too():
+    overrides = (
+        "model.width=32",
+        "model.head_dim=32",
+        "model.norm=batch",
+        "backbone=resnet18",
+        "backbone.pretrained=false",
+    )
+    cfg = compose_config("data=nyud", "model=mtlsi", *overrides, "activation_checkpointing=true")
+    network = synchronised(build_network(cfg, build_tasks(cfg)), 2, "cuda")  # runs as plain batch norm without a group
+    prediction = network.train()(torch.rand(2, 3, *SIZE))
+    sum(y.square().mean() for outputs in (prediction.final, *prediction.aux) for y in outputs.values()).backward()
+    norms = [part for part in network.modules() if isinstance(part, nn.SyncBatchNorm)]
+    assert {int(norm.num_batches_tracked) for norm in norms} == {1}
 
 
 def test_a_network_without_batch_norm_needs_none():

@@ -2,7 +2,9 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Prediction, TargetSpec
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.weighting import FixedWeights
@@ -54,6 +56,45 @@ def test_losses_of_all_scales_of_preliminary_predictions_add_up():
     assert loss == pytest.approx(2 * (1 + 0.5 * (4 + 9)))
     assert logged["train/depth/aux_loss"] == pytest.approx(13)
     assert total(prediction, aux=0.0)[0] == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("strides", "aligned"), [([4, 8], True), ([], False), ([16], False)])
+def test_a_preliminary_map_whose_cells_reach_beyond_the_image_is_compared_with_the_labels_that_it_covers(
+    strides, aligned
+):
+    centres = (8 * torch.arange(4.0) + 3.5).expand(1, 1, 3, 4)  # of cells of 8 pixels, on an image of 20 x 28
+    labels = torch.arange(28.0).expand(1, 1, 20, 28)
+    network = Constant(None)
+    network.aux_strides = strides
+    module = MultiTaskModule(network, {"depth": Square()}, FixedWeights(["depth"]), None, {}, {})
+    _, aux = module.losses(Prediction({"depth": labels}, [{"depth": centres}]), {"depth": labels})
+    left = sum((3.5 - x) ** 2 for x in range(4)) / 28  # before the first centre, where a map is constant
+    if aligned:
+        assert float(aux["depth"]) == pytest.approx(left)
+    else:
+        squeezed = F.interpolate(centres, (20, 28), mode="bilinear")
+        assert float(aux["depth"]) == pytest.approx(float((squeezed - labels).square().mean())) != left
+
+
+@pytest.mark.parametrize("steps", [{"max_steps": -1}, {"max_steps": -1, "max_time": {"hours": 1}}])
+def test_a_training_without_an_end_is_refused_in_one_line(steps):
+    module = MultiTaskModule(nn.Linear(1, 1), {}, FixedWeights([]), None, {}, {})
+    module.trainer = L.Trainer(accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, **steps)
+    with pytest.raises(UserError, match=r"max_steps=-1 and trainer.max_epochs=-1 leave .* without an end"):
+        module.configure_optimizers()
+
+
+def test_the_number_of_skipped_steps_outlives_a_resumption():
+    def fresh():
+        return MultiTaskModule(nn.Linear(1, 1), {}, FixedWeights([]), None, {}, {}, non_finite="skip")
+
+    before, after, checkpoint = fresh(), fresh(), {}
+    before.guard.skipped = 3
+    before.on_save_checkpoint(checkpoint)
+    after.on_load_checkpoint(checkpoint)
+    assert after.guard.skipped == 3
+    after.on_load_checkpoint({})
+    assert after.guard.skipped == 0
 
 
 def test_regularisers_are_added_as_they_are_and_logged():

@@ -9,7 +9,10 @@ from torch import nn
 
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.lit.optim import Recipe, poly_factor
+from mtlsi_net.models.baselines.shared_encoder import SharedEncoderNet
+from mtlsi_net.models.baselines.single_task import SingleTaskNet
 from mtlsi_net.models.distiller import SemanticTokenDistiller
+from mtlsi_net.models.encoder import TimmEncoder
 from mtlsi_net.models.fusion import MultiScaleQueryFusion
 from mtlsi_net.models.semantic_decoder import SemanticDecoder
 
@@ -124,6 +127,42 @@ def test_norms_and_embeddings_with_a_task_axis_are_not_decayed():
         "decoder.blocks.0.gate.weigh.weight",
     ):
         assert id(by_name[name]) in decayed, name
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("vit_tiny_patch16_224", ("pos_embed", "cls_token")),
+        ("swin_tiny_patch4_window7_224", ("relative_position_bias_table",)),
+    ],
+)
+@pytest.mark.parametrize("network_class", [SharedEncoderNet, SingleTaskNet])
+def test_embeddings_of_the_encoder_are_not_decayed(network_class, name, spared):
+    network = network_class(TimmEncoder(name, pretrained=False), {"semseg": 3, "depth": 1}, width=32)
+    groups = recipe(decay_all=False).parameter_groups(network)
+    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    by_name = [(name, id(p) in decayed) for name, p in network.named_parameters() if name.startswith("encoder.")]
+    assert not any(is_decayed for name, is_decayed in by_name if name.endswith(spared))
+    assert any(name.endswith(spared) for name, _ in by_name)
+    assert all(is_decayed for name, is_decayed in by_name if name.endswith("qkv.weight"))
+
+
+@pytest.mark.parametrize("factors", [{"layer_decay": 0.5}, {"decoder_lr_factor": 10.0}])
+def test_learning_rates_of_parts_that_a_network_does_not_have_are_refused(factors):
+    recipe(**factors).check_network(TwoBlocks())
+    recipe().check_network(nn.Linear(1, 1))
+    with pytest.raises(InputError, match=r"Linear has no encoder to tell from a decoder; set both to 1"):
+        recipe(**factors).check_network(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("way", [{"fused": False}, {"foreach": True}, {"foreach": False}])
+def test_how_the_optimiser_steps_is_left_to_its_own_settings(way):
+    made = Recipe(partial(torch.optim.AdamW, **way), lr=0.1, weight_decay=0.1)
+    built, _ = made.build(TwoBlocks(), 10, fused=True)
+    assert not built.param_groups[0]["fused"]
+    assert way.items() <= built.param_groups[0].items()
+    with pytest.raises(InputError, match="differentiable=true cannot step"):
+        Recipe(partial(torch.optim.AdamW, differentiable=True), lr=0.1, weight_decay=0.1).build(TwoBlocks(), 10)
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adamax])

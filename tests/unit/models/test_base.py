@@ -51,6 +51,7 @@ def test_any_image_size_gives_outputs_of_that_size(network_class, size):
     for i, stride in enumerate(AUX_STRIDES[network_class]):
         grid = -(-size[0] // stride), -(-size[1] // stride)
         expected |= {f"{name}.aux.{i}": (1, channels, *grid) for name, channels in CHANNELS.items()}
+        assert stride in make(network_class).aux_strides
     assert {key: y.shape for key, y in everything(prediction).items()} == expected
     assert all(y.isfinite().all() for y in everything(prediction).values())
 

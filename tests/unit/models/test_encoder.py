@@ -138,19 +138,16 @@ def test_unknown_ways_to_freeze_are_refused(trainable):
 
 
 def test_drop_path_reaches_the_blocks():
-    def rates(rate):
-        return [
-            m.drop_prob
-            for m in scratch("vit_tiny_patch16_224", drop_path_rate=rate).modules()
-            if hasattr(m, "drop_prob")
-        ]
+    def rates(rate, name="vit_tiny_patch16_224"):
+        return [m.drop_prob for m in scratch(name, drop_path_rate=rate).modules() if hasattr(m, "drop_prob")]
 
-    assert rates(0.0) == []
+    assert rates(0.0) == rates(0.0, "swin_tiny_patch4_window7_224") == []  # timm's own default for Swin is 0.1
     assert max(rates(0.2)) == pytest.approx(0.2)
     with pytest.raises(UserError, match=r"drop_path_rate=1\.5"):
         scratch("resnet18", drop_path_rate=1.5)
     with pytest.raises(UserError, match="no stochastic depth"):
         scratch("hrnet_w18_small", drop_path_rate=0.1)
+    assert module._create("hrnet_w18_small", None, 0.0) is not None
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
+import pickle
+
 import pytest
 import torch
 from helpers.modules import without_gradient
 
+from mtlsi_net.core.errors import UserError
 from mtlsi_net.models.fusion import MultiScaleQueryFusion, SharedContextAttention
 from mtlsi_net.models.layers.linear_attention import (
     EPS,
@@ -143,6 +146,14 @@ def test_gradients_reach_every_parameter():
     block = MultiScaleQueryFusion(T, WIDTH, HEAD, depth=2)
     block(torch.randn(B, T, WIDTH, 5, 6), None).square().sum().backward()
     assert without_gradient(block) == []
+
+
+def test_softmax_attention_has_no_feature_map_and_can_be_pickled():
+    fusion = pickle.loads(pickle.dumps(MultiScaleQueryFusion(T, WIDTH, HEAD, attention="softmax")))
+    x = torch.randn(1, T, WIDTH, 2, 3)
+    assert torch.equal(fusion.blocks[0].attention.phi(x, HEADS), x)
+    with pytest.raises(UserError, match="phi=elu1 has no effect on softmax attention"):
+        MultiScaleQueryFusion(T, WIDTH, HEAD, attention="softmax", phi="elu1")
 
 
 def test_every_task_hears_of_every_other():

@@ -370,6 +370,14 @@ def test_an_unknown_norm_is_refused():
         MTLSINet(PatchEncoder(), CHANNELS, width=64, norm="bach")
 
 
+def test_predictions_of_more_levels_than_there_are_do_not_get_lost(monkeypatch):
+    net = MTLSINet(PatchEncoder(), CHANNELS, width=64)
+    honest = net.preliminary.forward
+    monkeypatch.setattr(net.preliminary, "forward", lambda *x: (honest(*x)[0], honest(*x)[1] * 4))
+    with pytest.raises(ValueError, match="shorter than"):
+        net(torch.rand(1, 3, 64, 96))
+
+
 def test_a_window_larger_than_the_map_is_refused():
     net = MTLSINet(PatchEncoder(), CHANNELS, width=64)
     net.check_size((32, 20))

@@ -131,7 +131,7 @@ class BridgeNetVariant(DenseNetwork):
     ) -> None:
         super().__init__(encoder, task_channels, width, COARSEST * stride, norm=norm, mask_padding=mask_padding)
         layer, tasks = self.norm_layer, len(task_channels)
-        self.early_stride = FACTORS[-1] * stride
+        self.aux_strides = [FACTORS[-1] * stride]
         self.neck = LevelNeck(encoder.specs, [factor * stride for factor in FACTORS], [width] * len(FACTORS))
         self.preliminary = preliminary(task_channels=task_channels, width=width, activations=activations, norm=layer)
         self.propagate = PatternPropagation(tasks, width, heads, COARSEST // FACTORS[-1], layer)
@@ -153,5 +153,5 @@ class BridgeNetVariant(DenseNetwork):
             features = refine(features, extract(level, features, positions), positions)
         final = self.head(features, positions, canvas_size)
         return Prediction(
-            crop(final, image.shape[-2:]), [crop(early, image.shape[-2:], self.early_stride) for early in aux]
+            crop(final, image.shape[-2:]), [crop(early, image.shape[-2:], self.aux_strides[0]) for early in aux]
         )

@@ -188,7 +188,7 @@ class InvPTNet(DenseNetwork):
         )
         self.gather = ConvNormAct(tasks, sum(widths), widths[-1], norm=layer)
         self.head = PlainHead(task_channels, widths[-1], layer)
-        self.strides = strides
+        self.aux_strides = strides[:1]
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Prediction:
         """Return raw outputs: final (B, K, H, W), aux (B, K, h, w) at the first stage's stride."""
@@ -202,4 +202,4 @@ class InvPTNet(DenseNetwork):
             features, message = stage(features, level, message, positions)
             gathered.append(masked_resize(features, finest, positions))
         final = self.head(self.gather(torch.cat(gathered, 2), positions), positions, canvas_size)
-        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.strides[0])])
+        return Prediction(crop(final, image.shape[-2:]), [crop(aux, image.shape[-2:], self.aux_strides[0])])

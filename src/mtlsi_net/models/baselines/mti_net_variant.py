@@ -153,7 +153,7 @@ class MTINetVariant(DenseNetwork):
         strides = [stride * 2**i for i in range(SCALES)]
         super().__init__(encoder, task_channels, width, strides[-1], norm=norm, mask_padding=mask_padding)
         layer, tasks = self.norm_layer, len(task_channels)
-        self.strides = strides
+        self.aux_strides = strides
         self.neck = LevelNeck(encoder.specs, strides, [width] * SCALES)
         inputs = [width, *[2 * width] * (SCALES - 1)]
         self.initial = nn.ModuleList(InitialDecoders(task_channels, width, k, layer) for k in inputs)
@@ -171,7 +171,7 @@ class MTINetVariant(DenseNetwork):
         coarser: list[Tensor] = []
         distilled, aux = [], []
         for level, stride, initial, propagate, distil in zip(
-            reversed(levels), reversed(self.strides), self.initial, self.propagate, self.distil, strict=True
+            reversed(levels), reversed(self.aux_strides), self.initial, self.propagate, self.distil, strict=True
         ):
             positions = valid_at(pixels, level)
             features, predictions = initial(level, coarser, positions)

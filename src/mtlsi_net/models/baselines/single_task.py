@@ -50,6 +50,11 @@ class EncoderPerTask(Encoder, TaskLayer):
         depths = cast("TimmEncoder", self.copies[0]).parameter_depths()
         return {f"copies.{i}.{name}": depth for i in range(len(self.copies)) for name, depth in depths.items()}
 
+    def embeddings(self) -> set[str]:
+        """Return the names of every copy's embeddings."""
+        names = cast("TimmEncoder", self.copies[0]).embeddings()
+        return {f"copies.{i}.{name}" for i in range(len(self.copies)) for name in names}
+
     def checkpoint_activations(self) -> None:
         """Enable activation checkpointing in every copy."""
         for encoder in self.copies:

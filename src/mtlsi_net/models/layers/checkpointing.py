@@ -1,6 +1,5 @@
 """Activation checkpointing: modules whose activations are recomputed in the backward pass instead of stored."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -35,8 +34,12 @@ def keep_statistics_once(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, _BatchNorm) and part.track_running_stats:
             part.register_forward_pre_hook(_hold)
-            release = partial(_release, momentum=part.momentum)
-            part.register_forward_hook(release, always_call=True)  # recomputation may stop inside the layer
+            part.register_forward_hook(_release, always_call=True)  # recomputation may stop inside the layer
+
+
+def keeps_statistics_once(module: nn.Module) -> bool:
+    """Return whether ``keep_statistics_once`` was called; a BatchNorm layer that replaces another one needs it again."""
+    return any(_hold in part._forward_pre_hooks.values() for part in module.modules())
 
 
 def _repeats(norm: nn.Module) -> bool:
@@ -47,11 +50,11 @@ def _repeats(norm: nn.Module) -> bool:
 
 def _hold(norm: _BatchNorm, _: object) -> None:
     if _repeats(norm):
-        norm.momentum = 0.0
+        norm.__dict__["held_momentum"], norm.momentum = norm.momentum, 0.0  # today's, which callbacks change
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked -= 1
 
 
-def _release(norm: _BatchNorm, *_: object, momentum: float | None) -> None:
+def _release(norm: _BatchNorm, *_: object) -> None:
     if _repeats(norm):
-        norm.momentum = momentum
+        norm.momentum = norm.__dict__.pop("held_momentum")

@@ -43,6 +43,11 @@ def focused(x: Tensor, heads: int) -> Tensor:
     return (sharp * (length / sharp_length.clamp(min=TINY))).reshape(x.shape).to(x.dtype)
 
 
+def identity(x: Tensor, heads: int) -> Tensor:  # noqa: ARG001
+    """Return x: softmax attention takes queries and keys as they are."""
+    return x
+
+
 FEATURE_MAPS: dict[str, FeatureMap] = {"relu": relu, "elu1": elu1, "focused": focused}
 
 # -- sums over positions ----------------------------------------------------------------------------------------------

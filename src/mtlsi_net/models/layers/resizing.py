@@ -29,6 +29,30 @@ def resize_bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
     return rows @ (x @ columns.T)
 
 
+def enlarge(x: Tensor, size: Sequence[int], strides: Sequence[int] = ()) -> Tensor:
+    """Return a map (B, C, h, w) that covers an image from its top left, resized to the image's (H, W).
+
+    The last cells may reach beyond the image, which the resized map does not show.
+
+    Args:
+        x: the map.
+        size: (H, W).
+        strides: that it may have, in pixels; if none fits, it covers the image and nothing else.
+    """
+    height, width = x.shape[-2:]
+    for stride in strides:  # two fit only a map of one cell, for which they give the same
+        if (height, width) == (-(-size[0] // stride), -(-size[1] // stride)):
+            return top_left(resize_bilinear(x, (height * stride, width * stride)), size[0], size[1])
+    return resize_bilinear(x, size)
+
+
+def top_left(x: Tensor, height: int, width: int) -> Tensor:
+    """Return the part (..., height, width) at the top left; the map itself if that is all of it."""
+    if x.shape[-2:] == (height, width):  # the gradient of a slice is a copy, even of a whole map
+        return x
+    return x[..., :height, :width]
+
+
 def _weights(old: int, new: int, dtype: torch.dtype) -> Tensor:
     """Return the matrix (new, old) that interpolates ``old`` values linearly; not kept, as it may be a fake tensor."""
     return F.interpolate(torch.eye(old, dtype=dtype, device="cpu")[None], new, mode="linear", align_corners=False)[

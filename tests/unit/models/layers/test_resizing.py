@@ -4,7 +4,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from mtlsi_net.models.layers import resizing
-from mtlsi_net.models.layers.resizing import resize_bilinear
+from mtlsi_net.models.layers.resizing import enlarge, resize_bilinear
 
 SIZES = [
     ((3, 4), (96, 128)),
@@ -50,3 +50,9 @@ def test_fake_tensors_leave_nothing_behind():
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         resize_bilinear(mode.from_tensor(x), (22, 26))
     assert type(resize_bilinear(x, (22, 26))) is torch.Tensor
+
+
+@pytest.mark.parametrize(("strides", "size"), [([8, 16], (48, 64)), ([5], (48, 64)), ([], (45, 61))])
+def test_a_map_without_cells_beyond_the_image_is_only_resized(strides, size):
+    x = torch.rand(1, 2, 6, 8, requires_grad=True)
+    assert torch.equal(enlarge(x, size, strides), resize_bilinear(x, size))
