@@ -10,6 +10,7 @@ from helpers.miniature import compose_config, short_overrides, write_miniature
 
 from mtlsi_net.core.io import read_history
 from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.data import datamodule
 from mtlsi_net.engine.job import run_job
 from mtlsi_net.lit.checkpoint_io import damage
 
@@ -48,7 +49,7 @@ def assert_saved(folder, done, step, code=75, name="SIGTERM"):
 
 @pytest.mark.parametrize("workers", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
 def test_during_a_step_with_data_workers(data, tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(datamodule, "available_cores", lambda: 4)
     folder, done = signalled(data, tmp_path, "third step", signal.SIGTERM, f"data.num_workers={workers}")
     assert_saved(folder, done, step=3)
 

@@ -16,6 +16,7 @@ from scipy import io
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Reference
 from mtlsi_net.data.official import shipped_ids
+from mtlsi_net.engine.boundary_files import check_ids
 from mtlsi_net.engine.score_boundaries import score_folders
 from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 
@@ -82,6 +83,7 @@ def test_what_it_leaves(folders):
     assert summary["odsF"] == result.value == result.scores["odsF"]
     assert summary["preset"] == "plain"
     assert "commit" in summary["run"]
+    assert summary["run"]["seed"] is None
     with (result.folder / "counts.csv").open() as file:
         counts = np.array([[float(cell) for cell in row] for row in list(csv.reader(file))[1:]])
     assert counts.shape == (99, 5)
@@ -183,6 +185,11 @@ def test_ids_choose_the_images(folders, tmp_path):
     (tmp_path / "ids.txt").write_text("a\nb\n")
     (pred / "c.png").unlink()
     assert score(pred, gt, "plain", f"ids={tmp_path}/ids.txt").scores["images"] == 2
+
+
+def test_ids_with_spaces_are_whole_lines(tmp_path):
+    (tmp_path / "ids.txt").write_text("living room 1\nliving room 2.png\n1\n3 4\n")
+    check_ids(["living room 1", "living room 2", "1", "3", "4"], tmp_path / "ids.txt")
 
 
 CASES = {

@@ -133,6 +133,42 @@ def test_a_graph_that_computes_something_else_is_removed(checkpoint, traced, tmp
     assert not (tmp_path / "m.pt2").exists()
 
 
+def fails_if_dynamic(program, path, names, facts):  # noqa: ARG001 - the signature of what writes a graph
+    path.write_text("a part of it")
+    path.with_name(f"{path.name}.data").write_text("weights")
+    if facts["batch"] == "any":
+        raise IndexError("no such operator")
+
+
+def traced_as_asked(model, *, dynamic, size):  # noqa: ARG001 - the signature of _trace
+    return None, {"batch": "any" if dynamic else 1, "height": size[0], "width": size[1]}
+
+
+def test_what_fails_to_convert_is_exported_at_one_size_or_removed(checkpoint, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(exporting, "_trace", traced_as_asked)
+    monkeypatch.setattr(exporting, "_check", lambda *_: None)
+    monkeypatch.setitem(exporting._FORMATS, "torch_export", (fails_if_dynamic, None))
+    options = ("format=torch_export", "tasks=[depth]", "size=[128,192]")
+    with pytest.raises(UserError, match=r"m\.pt2 was not written: .*\(no such operator\); dynamic=false exports"):
+        exported(checkpoint, tmp_path / "m.pt2", "dynamic=true", *options)
+    assert not list(tmp_path.iterdir())
+    exported(checkpoint, tmp_path / "m.pt2", *options)
+    assert "cannot be exported with dynamic sizes (no such operator); exporting 128x192 only" in caplog.text
+    assert (tmp_path / "m.pt2").is_file()
+
+
+def test_an_unchecked_graph_does_not_stay(checkpoint, tmp_path, monkeypatch):
+    def no_session(*_):
+        raise RuntimeError("no session")
+
+    monkeypatch.setattr(exporting, "_trace", traced_as_asked)
+    monkeypatch.setattr(exporting, "_check", no_session)
+    monkeypatch.setitem(exporting._FORMATS, "torch_export", (fails_if_dynamic, None))
+    with pytest.raises(UserError, match=r"m\.pt2 was not written: .*\(no session\)"):
+        exported(checkpoint, tmp_path / "m.pt2", "format=torch_export", "dynamic=false", "tasks=[depth]")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_backbones_that_take_one_size_alone(checkpoint, tmp_path, monkeypatch, caplog):
     trace = exporting._trace
@@ -178,8 +214,11 @@ def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
     for size in ("[0,5]", "512", "[1,2,3]"):
         with pytest.raises(UserError, match=r"size=.*pass \[height, width\]"):
             exported(checkpoint, tmp_path / "m", f"size={size}", "format=torch_export")
-    for own in (checkpoint, checkpoint.parent.parent):
-        with pytest.raises(UserError, match="the folder of a trained model"):
+    for own, words in (
+        (checkpoint, "is the model itself"),
+        (checkpoint.parent.parent, "is the folder of a trained run"),
+    ):
+        with pytest.raises(UserError, match=words):
             exported(checkpoint, own, "format=safetensors")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # noqa: ARG005
     with pytest.raises(UserError, match=r"format=onnx needs onnx; install it with pip install"):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from helpers.killing import start, wait_for
@@ -16,7 +17,7 @@ from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.dataset import MultiTaskDataset
 from mtlsi_net.engine.job import run_job
 from mtlsi_net.engine.resume import choose_folder
-from mtlsi_net.engine.train import train
+from mtlsi_net.engine.train import prepare_folder, train
 from mtlsi_net.lit.interruption import Interrupted, requeue, seconds
 
 
@@ -48,6 +49,22 @@ def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
     assert "holds an earlier run, whose last checkpoint is now earlier.ckpt" in caplog.text
     assert not folder.metrics.exists()
     assert run_job(job(data, folder.root, "seed=1")) == pytest.approx(train(job(data, tmp_path / "b", "seed=1")).skill)
+
+
+def test_an_old_folder_keeps_the_newest_whole_checkpoint_and_no_results(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create(folder.checkpoints)
+    folder.last.write_bytes(b"PK damaged")
+    with zipfile.ZipFile(folder.previous, "w") as archive:
+        archive.writestr("whole", "content")
+    whole, best = folder.previous.read_bytes(), folder.checkpoints / "best.ckpt"
+    results = (folder.record, folder.metrics, folder.per_image, folder.table, folder.classes, folder.history, best)
+    for path in results:
+        path.write_text("the earlier run's")
+    prepare_folder(folder, None)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["earlier.ckpt"]
+    assert folder.earlier.read_bytes() == whole
+    assert not [path for path in results if path.exists()]
 
 
 def test_a_time_limit_has_one_form():
@@ -96,8 +113,17 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
     assert choose_folder(job(data, tmp_path / "new", out, f"ckpt={runs[0].last}")) == place / "a"
     with pytest.raises(UserError, match=r"seed=0.*; this command sets .*seed=5.*newest unfinished run of"):
         choose_folder(job(data, tmp_path / "new", out, "ckpt=last", "seed=5"))
-    with pytest.raises(UserError, match="neither a run folder nor a checkpoint in one"):
-        choose_folder(job(data, tmp_path / "new", out, f"ckpt={tmp_path / 'nothing'}"))
+    for wrong in (tmp_path / "nothing", runs[0].checkpoints / "lsat.ckpt", runs[0].previous):
+        with pytest.raises(UserError, match=rf"ckpt={wrong} is neither a run folder nor a checkpoint in one"):
+            choose_folder(job(data, tmp_path / "new", out, f"ckpt={wrong}"))
+        if wrong.parent == runs[0].checkpoints:
+            with pytest.raises(UserError, match="neither a run folder nor a checkpoint in one"):
+                run_job(job(data, runs[0].root, out, f"ckpt={wrong}"))
+    runs[0].last.rename(runs[0].previous)  # as a crash may leave them
+    assert choose_folder(job(data, tmp_path / "new", out, f"ckpt={runs[0].last}")) == place / "a"
+    with monkeypatch.context() as patch:
+        patch.chdir(runs[0].checkpoints)
+        assert choose_folder(job(data, tmp_path / "new", out, "ckpt=previous.ckpt")) == place / "a"
 
     plain = job(data, tmp_path / "new", out)
     assert choose_folder(plain) is None
@@ -105,7 +131,7 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
     assert choose_folder(plain) == place / "b"
 
 
-def test_a_run_is_not_taken_from_the_process_that_trains_it(tmp_path):
+def test_a_run_is_not_taken_from_the_process_that_trains_it(data, tmp_path):
     folder = RunFolder(tmp_path)
     code = (
         "import sys; from pathlib import Path; from mtlsi_net.core.run_folder import RunFolder\n"
@@ -114,8 +140,10 @@ def test_a_run_is_not_taken_from_the_process_that_trains_it(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     assert folder.is_occupied()
-    with pytest.raises(UserError, match="another process is training in"), folder.occupied():
-        pass
+    folder.config.write_text("its settings")
+    with pytest.raises(UserError, match="another process is training in"):
+        train(job(data, folder.root, "seed=1"))
+    assert folder.config.read_text() == "its settings"
     process.kill()
     process.wait()
     assert not folder.is_occupied()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,21 @@ from helpers.commands import run_command
 from helpers.documents import DOCUMENTS
 from helpers.miniature import compose_config
 from helpers.saved import predicted
+from omegaconf import OmegaConf
 from PIL import Image
 
 import mtlsi_net
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.drawing import MARGIN
 from mtlsi_net.engine.evaluate import evaluate, restore
+from mtlsi_net.engine.extend import check_resumable
 from mtlsi_net.engine.score import score
+from mtlsi_net.engine.score_boundaries import score_folders
 from mtlsi_net.inference.attention_maps import draw_maps
 from mtlsi_net.inference.model import Model
-from mtlsi_net.inference.predict import predict
+from mtlsi_net.inference.predict import load_model, predict
 from mtlsi_net.inference.video import Video
+from mtlsi_net.models.weights import read_weights
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "data.num_workers=0")
 
@@ -192,7 +197,7 @@ def test_bad_images_are_skipped_and_told_at_the_end(trained, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").glob("*_*")) == [
         *("a_depth.npy", "a_depth.png", "z_depth.npy", "z_depth.png")
     ]
-    assert "tasks depth only: " in done.stdout
+    assert "tasks depth only" in done.stdout
 
 
 def test_what_cannot_be_begun(trained, tmp_path):
@@ -211,6 +216,71 @@ def test_what_cannot_be_begun(trained, tmp_path):
         run(trained, tmp_path / "x.png", tmp_path / "out", "device=cuda:77")
     with pytest.raises(UserError, match="precision=8 is not known"):
         run(trained, tmp_path / "x.png", tmp_path / "out", "precision=8")
+
+
+def test_the_command_takes_the_size_of_the_original(trained, tmp_path):
+    Image.new("RGB", (300, 200), (90, 40, 200)).save(tmp_path / "x.png")
+    words = (f"ckpt={trained.checkpoint}", "input=x.png", "out=out", "size=original", "tasks=[depth]", "progress=false")
+    done = run_command("mtlsi_net.predict", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["seen"] == {"processed as in evaluation": 1}
+
+
+def test_a_misspelt_task_is_told_before_the_network_runs(trained, tmp_path, monkeypatch):
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Model, "raw", None)
+    with pytest.raises(UserError, match=r"tasks=dept is not known; did you mean 'depth'"):
+        run(trained, tmp_path / "x.png", tmp_path / "out", "tasks=[dept]")
+    assert list(
+        load_model(compose_config(f"ckpt={trained.checkpoint}", "input=x", "tasks=[depth]", name="predict")).tasks
+    )
+
+
+def test_no_command_writes_among_the_files_of_a_trained_run(trained, tmp_path):
+    """The fixture checks that nothing has changed."""
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    place, checkpoint = f"paths.run_dir={trained.run.root}", f"ckpt={trained.checkpoint}"
+    with pytest.raises(UserError, match=r"out=.*/run is the folder of a trained run.*choose another folder"):
+        run(trained, tmp_path / "x.png", trained.run.root)
+    with pytest.raises(UserError, match=r"paths\.run_dir=.*/run is the folder of a trained run"):
+        evaluate(compose_config(checkpoint, place, *QUIET, name="evaluate"))
+    with pytest.raises(UserError, match=r"paths\.run_dir=.*/run is the folder of a trained run"):
+        score(compose_config("data=nyud", f"data.root={trained.data}", f"pred={tmp_path}", place, name="score"))
+    words = (f"pred={tmp_path}", f"gt={tmp_path}", "preset=plain", f"out={trained.run.root}")
+    with pytest.raises(UserError, match=r"out=.*/run is the folder of a trained run"):
+        score_folders(compose_config(*words, name="boundary"))
+
+
+def test_results_are_not_written_around_the_input(trained, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "photos" / "x.png")
+    for out in (tmp_path / "photos", tmp_path):
+        with pytest.raises(UserError, match=f"out={out} holds the input; choose another folder"):
+            run(trained, tmp_path / "photos", out)
+
+
+def untrained(*overrides):
+    """Return a small model as an ablation makes it."""
+    cfg = compose_config("experiment=rooms_demo", "model.width=32", *overrides)
+    parts = (OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "backbone", "tasks"))
+    return Model(*parts, size=[64, 96])
+
+
+def test_maps_show_gates_alone_where_a_network_has_no_tokens(image, tmp_path):
+    own = untrained("ablation=grid_tokens", "model.head_dim=32")
+    draw_maps(own, own.predict(image), tmp_path / "maps.png")
+    assert np.asarray(Image.open(tmp_path / "maps.png")).std() > 0
+
+
+def test_maps_of_a_network_without_both_are_refused_before_the_first_image(tmp_path, monkeypatch):
+    own = untrained("model=shared_encoder")
+    own.save_pretrained(tmp_path / "saved")
+    Image.new("RGB", (30, 20)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Model, "raw", None)
+    words = (f"ckpt={tmp_path / 'saved'}", f"input={tmp_path / 'x.png'}", f"out={tmp_path / 'out'}", "maps=true")
+    with pytest.raises(UserError, match=r"maps=true: .* has no semantic tokens and no gates; omit maps=true"):
+        predict(compose_config(*words, "progress=false", name="predict"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_results_among_the_images_are_no_images(trained, tmp_path):
@@ -333,6 +403,17 @@ def test_files_that_are_no_model(trained, tmp_path):
     (tmp_path / "random.ckpt").write_bytes(np.random.default_rng(0).bytes(5000))
     with pytest.raises(UserError, match=r"random\.ckpt cannot be read"):
         mtlsi_net.load(tmp_path / "random.ckpt")
+    texts = {
+        b"hello world\n": "it is no checkpoint",
+        b"\x80\x02h\x07.": "complete",
+        b"\x80": "complete",
+        b"": "complete",
+    }
+    for content, words in texts.items():  # torch raises a KeyError, KeyError, IndexError and EOFError
+        (tmp_path / "text.ckpt").write_bytes(content)
+        for read in (mtlsi_net.load, partial(read_weights, "weights_file"), check_resumable):
+            with pytest.raises(UserError, match=rf"text\.ckpt cannot be read.*{words}"):
+                read(tmp_path / "text.ckpt")
     torch.save({"model": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match=r"other\.ckpt was not written by this suite"):
         mtlsi_net.load(tmp_path / "other.ckpt")
@@ -392,6 +473,7 @@ def test_the_documented_commands(trained, tmp_path, monkeypatch, words):
         Image.effect_mandelbrot((90, 70), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(path)
     write_clip("clip.mp4", frames=2)
     words = re.sub(r"outputs/\S+?/<time>", str(trained.run.root), words).replace("/path/to/labels", str(trained.data))
+    words = words.replace("data/rooms_small/images", "photos")
     done = predict(compose_config("out=out", *words.split(), "progress=false", "device=cpu", name="predict"))
     assert len(done.names) == 1
     (out,) = re.findall(r"\bout=(\w+)", words) or ["out"]

@@ -229,6 +229,32 @@ def test_a_better_earlier_checkpoint_is_reported_as_best(data, tmp_path, monkeyp
     assert result.skill == -3
 
 
+@pytest.mark.parametrize("fate", ["written on a GPU", "deleted"])
+def test_a_best_checkpoint_of_another_device_is_scored_and_a_deleted_one_is_not(
+    data, tmp_path, monkeypatch, caplog, fate
+):
+    from mtlsi_net.engine import train as training
+    from mtlsi_net.lit.module import MultiTaskModule
+
+    best, honest = tmp_path / "checkpoints" / "best_on_test.ckpt", training.score
+
+    def score(run):
+        saved = torch.load(best, weights_only=True)
+        best.unlink()
+        if fate != "deleted":
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+                torch.save(saved, best)
+        return honest(run)
+
+    monkeypatch.setattr(MultiTaskModule, "skill", lambda self, *_, **__: -float(self.global_step))
+    monkeypatch.setattr(training, "score", score)
+    result = short_run(data, tmp_path, "trainer.val_check_interval=1")
+    metrics = json.loads(result.folder.metrics.read_text())
+    assert metrics.get("best", {}).get("step") == (None if fate == "deleted" else 1)
+    assert ("best_on_test.ckpt is gone" in caplog.text) == (fate == "deleted")
+
+
 def test_a_non_finite_loss_names_task_and_images_and_keeps_the_checkpoint(data, tmp_path, monkeypatch):
     from mtlsi_net.tasks.depth import DepthTask
 
@@ -279,12 +305,14 @@ def test_bad_settings_end_in_one_line(data, tmp_path, override, message):
 
 
 def test_bad_checkpoints_are_refused(tmp_path):
-    damaged, foreign = tmp_path / "damaged.ckpt", tmp_path / "foreign.ckpt"
+    damaged, foreign, text = (tmp_path / f"{name}.ckpt" for name in ("damaged", "foreign", "text"))
+    text.write_text("hello world")
     damaged.write_bytes(b"PK not a checkpoint")
     torch.save({"state_dict": {}}, foreign)
     for path, message in [
         (tmp_path / "none.ckpt", "does not exist"),
         (damaged, "cannot be read"),
+        (text, "is no checkpoint"),
         (foreign, "not written by this suite"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from mtlsi_net.benchmarks.report import Report, box_plot, quartiles, take_turns
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.core.parallel import map_in_processes
-from mtlsi_net.core.ranks import available_cores
 from mtlsi_net.engine.boundary_files import Job, count_image, read_prediction, read_reference
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset

@@ -17,7 +17,7 @@ from mtlsi_net.cli.run_settings import with_settings_of_run
 from mtlsi_net.cli.words import hydra_words
 from mtlsi_net.core import signals
 from mtlsi_net.core.errors import INTERRUPTED, UserError, find_user_error
-from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.machine import keep_freed_memory
 from mtlsi_net.core.ranks import defer_secondary_errors, is_broken_connection, is_rank_zero, process_info
 from mtlsi_net.core.renamed import CHOICES, OPTIONS, current_metric
 

@@ -23,6 +23,7 @@ from mtlsi_net.cli.entry import user_errors
 from mtlsi_net.core import ranks, signals
 from mtlsi_net.core.config import check_complete, resolved
 from mtlsi_net.core.errors import INTERRUPTED, UserError
+from mtlsi_net.core.machine import available_cores
 
 if TYPE_CHECKING:  # a single process reads torch only once its configuration is known to be right
     from torch.multiprocessing.spawn import ProcessContext
@@ -100,9 +101,7 @@ def _run_ranks(function: Callable[..., float], arguments: tuple[Any, ...], count
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # which ranks it ends
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the ranks', on a free port
     results = multiprocessing.get_context("spawn").SimpleQueue()
-    share = (
-        {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, ranks.available_cores() // count))}
-    )
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, available_cores() // count))}
     os.environ |= share  # of the cores; it counts before a rank reads torch
     listener = signals.active() or signals.Listener()
     shared = (count, store.port, list(sys.orig_argv), _hydra_settings(), listener.code, results, function, arguments)

@@ -11,7 +11,7 @@ import cv2
 from threadpoolctl import threadpool_limits
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.ranks import available_cores
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.core.signals import from_parent_only, held
 
 CHUNK = 8

@@ -1,4 +1,4 @@
-"""Ranks of a distributed run: detection of this process's rank and cores, and communication before torch.distributed is up."""
+"""Ranks of a distributed run: detection of this process's rank, and communication before torch.distributed is set up."""
 
 import logging
 import os
@@ -27,11 +27,6 @@ GRACE = 5.0
 BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "TCPStore", "recvValue")
 
 T = TypeVar("T")
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use: a job on a cluster often has a part of its node."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

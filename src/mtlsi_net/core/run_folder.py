@@ -1,10 +1,12 @@
 """Layout, lock and metric history of a run folder."""
 
 import fcntl
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import read_history, write_history
@@ -40,6 +42,20 @@ class RunFolder:
         self.last = self.checkpoints / LAST  # the newest, with all that training needs to resume
         self.previous = self.checkpoints / PREVIOUS  # the one before, until training has finished
         self.earlier = self.checkpoints / "earlier.ckpt"  # the last of a run that was in this folder before
+
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> Self | None:
+        """Return the run folder that a checkpoint lies in; None if the file lies elsewhere."""
+        place = path.absolute().parent  # not resolved: it may be a link to another disk
+        folder = cls(place.parent)
+        return folder if place == folder.checkpoints else None
+
+    def refuse_trained(self, setting: str) -> None:
+        """Raise a UserError that names the ``setting`` if a run has trained here, whose files a command would overwrite."""
+        if any(self.checkpoints.glob("*.ckpt")):
+            raise UserError(
+                f"{setting}={self.root} is the folder of a trained run, whose files stay as they are; choose another folder"
+            )
 
     def has_checkpoint(self) -> bool:
         """Return whether the run can be resumed, unless its checkpoints are damaged."""
@@ -98,6 +114,15 @@ class RunFolder:
                 return False
         except (UserError, OSError):
             return True
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is none, or another content."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):  # unfinished, or damaged
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def histories(folder: RunFolder) -> list[Path]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.image_sizes import ImageSizes
-from mtlsi_net.core.ranks import ProcessInfo, available_cores, process_info
+from mtlsi_net.core.machine import available_cores
+from mtlsi_net.core.ranks import ProcessInfo, process_info
 from mtlsi_net.core.types import SUBSET, Batch, TargetSpec
 from mtlsi_net.data.cache import DecodedCache
 from mtlsi_net.data.dataset import MultiTaskDataset, Pipeline, collate, prepare_worker

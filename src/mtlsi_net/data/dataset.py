@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.machine import keep_freed_memory
 from mtlsi_net.core.signals import from_parent_only
 from mtlsi_net.core.types import Batch, TargetSpec
 from mtlsi_net.data.decoding import label_values, padding, target_values

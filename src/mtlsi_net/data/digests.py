@@ -14,7 +14,7 @@ from rich.progress import track
 
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import atomic_file
-from mtlsi_net.core.ranks import available_cores
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.data.reader import SampleReader
 from mtlsi_net.data.transforms import IMAGE
 

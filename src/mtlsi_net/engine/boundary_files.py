@@ -14,6 +14,7 @@ from mtlsi_net.data.files import read_pixels
 from mtlsi_net.data.official import OFFICIAL
 from mtlsi_net.data.pascal_labels import load_mat, read_label_map
 from mtlsi_net.data.reader import names_in, read_lines
+from mtlsi_net.metrics.boundary.arrays import SMALLEST
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset
 from mtlsi_net.metrics.boundary.scores import Counts
@@ -23,8 +24,6 @@ Job = tuple[Path, list[Path]]
 
 FEW = 8
 """Ground truths that are looked at to tell maps of segments from boundaries."""
-SMALLEST = 3
-"""Pixels on a side below which non-maximum suppression has no neighbours to look at."""
 
 
 def predictions_in(folder: Path) -> dict[str, Path]:
@@ -102,9 +101,9 @@ def check_ids(predictions: Collection[str], path: Path) -> None:
         raise UserError(f"ids={path} cannot be read ({error}); give a text file with one id a line") from None
     ids: set[str] = set()
     for line in lines:
-        stem, several = line.removesuffix(".png"), line.split()
-        ids |= {stem} if line not in predictions and stem in predictions else set()
-        ids |= set() if stem in ids else set(several) if not set(several).isdisjoint(predictions) else {line}
+        whole = next((name for name in (line, line.removesuffix(".png")) if name in predictions), None)
+        several = set(line.split())
+        ids |= {whole} if whole else {line} if several.isdisjoint(predictions) else several
     if not ids:
         raise UserError(f"ids={path} lists no image; give a text file with one id a line")
     remedy = "make predictions and list agree"

@@ -1,11 +1,9 @@
 """Loader of a trained network from its checkpoint file alone."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -13,15 +11,15 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.renamed import modernize
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.trust import check_targets
-from mtlsi_net.models.weights import brief
+from mtlsi_net.models.weights import brief, read_torch_file
 
-EXPORTED = (".onnx", ".pt2")
+ONNX, PROGRAM = ".onnx", ".pt2"
 """Suffixes of exported graphs."""
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return a checkpoint: the file itself, or the last one of a run folder; a UserError if that has none."""
-    if path.suffix in EXPORTED and path.is_file():
+    if path.suffix in (ONNX, PROGRAM) and path.is_file():
         raise UserError(
             f"{path} is an exported graph, which only predict, demo and load take; give the run, checkpoint or saved model "
             "that it was made from"
@@ -46,10 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; a run keeps its own in <run folder>/checkpoints/")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"checkpoint {path} cannot be read ({brief(error)}); is it complete?") from None
+    checkpoint: dict[str, Any] = read_torch_file(path, "checkpoint")
     missing = {"config", "priors", "state_dict"} - set(checkpoint if isinstance(checkpoint, dict) else ())
     if missing:
         raise UserError(f"checkpoint {path} was not written by this suite (no {', '.join(sorted(missing))})")

@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from mtlsi_net.tasks.base import Confusion
 
-matplotlib.use("Agg")
-
 INCHES_PER_CLASS = 0.22
 SMALLEST, LARGEST = 4.0, 14.0
 """Sides of the matrix in inches."""

@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint from its file alone, or of a network from outside."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.ranks import is_rank_zero
-from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.core.run_folder import RunFolder, read_object
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors, open_data
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
@@ -24,7 +23,14 @@ from mtlsi_net.engine.other_data import Match, data_differences, match_tasks, re
 from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import print_classes, publish, write_classes, write_confusions
-from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_scored_module, build_trainer, open_run
+from mtlsi_net.engine.trainer import (
+    Evaluator,
+    RunResult,
+    build_module,
+    build_scored_module,
+    build_trainer,
+    open_scoring,
+)
 from mtlsi_net.engine.trust import trusting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.metrics.per_image import write_image_sums
@@ -77,7 +83,7 @@ def restore(cfg: DictConfig, *, only_scored: bool = False) -> Restored:
     )
     if other:
         run.tasks = {name: cfg.tasks[name] for name in match.tasks}
-    folder, config = open_run(run)
+    folder, config = open_scoring(run)
     tasks = _without(match.tasks, list(cfg.get("without", [])))
     data = _scored_data(run, tasks, cfg.split) if other or cfg.get("split", "val") != "val" else build_data(run, tasks)
     if other:
@@ -154,7 +160,7 @@ def assemble_external(cfg: DictConfig) -> Restored:
     if "_target_" not in cfg.data:
         raise UserError("model=external needs data=nyud, data=pascal or another data set")
     check_complete(cfg)
-    folder, config = open_run(cfg)
+    folder, config = open_scoring(cfg)
     tasks = build_tasks(cfg)
     network = build_network(cfg, tasks)
     data = build_data(cfg, tasks)
@@ -166,7 +172,7 @@ def assemble_external(cfg: DictConfig) -> Restored:
 
 
 def evaluate(cfg: DictConfig) -> RunResult:
-    """Score a network on the validation images; leave scores, pictures and a record in ``cfg.paths.run_dir``.
+    """Score a network on the images of ``cfg.split``; leave scores, pictures and a record in ``cfg.paths.run_dir``.
 
     ``cfg.ckpt`` names the checkpoint; without one ``cfg.model`` is a network from outside.
     """
@@ -200,11 +206,6 @@ def evaluate(cfg: DictConfig) -> RunResult:
 
 def training_record(checkpoint: Path) -> dict[str, Any]:
     """Return command and commit of the training that left a checkpoint in its run folder; empty if they are not known."""
-    folder = RunFolder(checkpoint.parent.parent)
-    if folder.checkpoints != checkpoint.parent:  # a file elsewhere: that folder's record is not of its training
-        return {}
-    try:
-        record = json.loads(folder.record.read_text())
-    except (OSError, ValueError):  # unfinished, or damaged
-        return {}
-    return {key: record[key] for key in ("command", "commit") if key in record} if isinstance(record, dict) else {}
+    folder = RunFolder.of_checkpoint(checkpoint)
+    record = {} if folder is None else read_object(folder.record)
+    return {key: record[key] for key in ("command", "commit") if key in record}

@@ -4,10 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import LAST, PREVIOUS, RunFolder, histories
+from mtlsi_net.models.weights import read_torch_file
 
 
 def check_resumable(checkpoint: Path) -> int:
@@ -16,7 +15,7 @@ def check_resumable(checkpoint: Path) -> int:
     Raises:
         UserError: it holds weights only.
     """
-    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    saved: dict[str, Any] = read_torch_file(checkpoint, "checkpoint", mmap=True)
     if "optimizer_states" not in saved:
         raise UserError(
             f"{checkpoint} holds weights only and cannot be resumed or extended: give {LAST}, or start a new run from it with "

@@ -11,7 +11,7 @@ from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.renamed import current_metric
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.engine.resume import differences, extended_run, is_path, refusal
+from mtlsi_net.engine.resume import differences, extended_run, is_path, named_run, refusal
 from mtlsi_net.engine.train import train
 from mtlsi_net.lit.checkpoint_io import damage
 
@@ -65,9 +65,10 @@ def _holds(folder: RunFolder, path: Path) -> bool:
 
 def _candidates(cfg: DictConfig, source: RunFolder) -> list[Path]:
     """Return the checkpoints to train on from, the preferred one first."""
-    chosen = Path(cfg.ckpt) if is_path(cfg.get("ckpt")) else None
-    if chosen is not None and chosen.is_file() and _holds(source, chosen):
-        return [chosen]
+    if is_path(cfg.get("ckpt")) and _holds(source, chosen := Path(cfg.ckpt)):
+        named_run(chosen)  # refuses a file that does not exist
+        if chosen.is_file():
+            return [chosen]
     return [source.last, source.previous]
 
 

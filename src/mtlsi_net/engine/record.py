@@ -36,10 +36,10 @@ PACKAGES = (
 )
 
 
-def describe_run(seed: int, durations: Mapping[str, float], command: str | None = None) -> dict[str, Any]:
+def describe_run(seed: int | None, durations: Mapping[str, float], command: str | None = None) -> dict[str, Any]:
     """Return what a result must carry to be repeated: command, commit, seed, versions, hardware, durations in seconds.
 
-    ``command`` replaces this process's own.
+    ``seed`` is None where nothing was drawn, or nothing is known of it. ``command`` replaces this process's own.
     """
     return {
         "command": command or shlex.join(["python", *sys.orig_argv[1:]]),
@@ -60,11 +60,17 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """Return the checkout's commit, with ``+changes`` if tracked files differ from it; None outside a checkout."""
-    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    own = Path(__file__)
     try:
-        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10)
+        # A repository around a .venv does not track what is installed there
+        _git("ls-files", "--error-unmatch", own.name, folder=own.parent)
+        return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes", folder=own.parent)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(*words: str, folder: Path) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 
 

@@ -24,7 +24,7 @@ def publish(rows: Mapping[str, Scores], tasks: Mapping[str, Task], title: str, f
         table.add_column(heading, justify="right")
     for row in cells:
         table.add_row(*row)
-    Console().print(table)
+    _print(table)
     lines = [headings, ["---", *["---:"] * len(keys)], *cells]
     write_text(folder.table, "".join(f"| {' | '.join(line)} |\n" for line in lines))
 
@@ -64,4 +64,9 @@ def print_classes(scores: ClassScores) -> None:
         table.add_column("labelled pixels", justify="right")
         for name, values in classes.items():
             table.add_row(name, f"{values['IoU']:.4g}", f"{values['pixels']:.0f}")
-        Console().print(table)
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    """Print a table; brackets and colons in names are no markup."""
+    Console(markup=False, emoji=False).print(table)

@@ -30,7 +30,7 @@ def choose_folder(cfg: DictConfig) -> Path | None:
     if not resumes(cfg):
         return None
     if is_path(cfg.ckpt):
-        return _choose_named(cfg, RunFolder(_named(Path(cfg.ckpt))))
+        return _choose_named(cfg, named_run(Path(cfg.ckpt)))
     own = RunFolder(Path(cfg.paths.run_dir))
     if own.has_checkpoint() or own.metrics.is_file():
         return own.root
@@ -89,7 +89,7 @@ def extended_run(cfg: DictConfig) -> RunFolder | None:
     """
     if not is_path(cfg.get("ckpt")):
         return None
-    run = RunFolder(_named(Path(cfg.ckpt)))
+    run = named_run(Path(cfg.ckpt))
     if not differences(cfg, run):
         return None
     if differences(cfg, run, Effect.DIFFERENT):
@@ -97,15 +97,23 @@ def extended_run(cfg: DictConfig) -> RunFolder | None:
     return run
 
 
-def _named(path: Path) -> Path:
-    """Return the run folder of ``ckpt=path``: itself, its folder of checkpoints, or a checkpoint in it."""
-    root = path.parent.parent if not path.is_dir() else path.parent if path.name == "checkpoints" else path
-    run = RunFolder(root)
-    if not (path.is_file() and path.parent == run.checkpoints) and not run.has_checkpoint():
+def named_run(path: Path) -> RunFolder:
+    """Return the run of ``ckpt=path``: its folder, its folder of checkpoints, or a checkpoint in it.
+
+    ``last.ckpt`` may be missing where ``previous.ckpt`` is there, as a crash may leave them.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    folder = path.is_dir()
+    root = path.parent if path.name == "checkpoints" else path
+    run = RunFolder(root) if folder else RunFolder.of_checkpoint(path)
+    any_serves = folder or path.name == LAST
+    if run is None or not (path.is_file() or (any_serves and run.has_checkpoint())):
         raise UserError(
             f"ckpt={path} is neither a run folder nor a checkpoint in one (<run folder>/checkpoints/{LAST})"
         )
-    return root
+    return run
 
 
 def _is_unfinished(folder: RunFolder) -> bool:

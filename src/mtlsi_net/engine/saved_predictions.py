@@ -1,13 +1,13 @@
 """Reader of saved predictions, from any method: folders, file names and formats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.types import TargetSpec
 from mtlsi_net.data.decoding import decode
 from mtlsi_net.data.encoding import Encoding
@@ -38,11 +38,15 @@ PREDICTIONS = Encoding(zero_based=True, prefix="")
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """Where one task's predictions lie: ``<folder>/<id><ending><suffix>``."""
+    """Where one task's predictions lie: ``<folder>/<id><ending><suffix>``.
+
+    ``owners``: name of a prediction -> ids of the images that it may belong to, see ``owners_of_names``.
+    """
 
     folder: Path
     ending: str
     suffixes: Sequence[str]
+    owners: Mapping[str, Sequence[str]]
     names: Callable[[Path], frozenset[str]] = field(default_factory=lambda: cache(names_in), compare=False, repr=False)
 
     @property
@@ -51,21 +55,42 @@ class PredictionFiles:
         return str(self.folder / f"<id>{self.ending}{'|'.join(self.suffixes)}")
 
     def path(self, sample_id: str) -> Path | None:
-        """Return the prediction of one image; None if there is none.
+        """Return the prediction of one image; None if there is none, a UserError if it may be that of another image.
 
         That of ``a/1`` lies in a subfolder ``a``, or is called ``a_1``, or ``1``, as ``predict`` names its results.
         """
-        names = dict.fromkeys((sample_id, sample_id.replace("/", "_"), Path(sample_id).name))
-        paths = (self.folder / f"{name}{self.ending}{suffix}" for name in names for suffix in self.suffixes)
-        return next((path for path in paths if path.name in self.names(path.parent)), None)
+        for name in _short_names(sample_id):
+            for suffix in self.suffixes:
+                path = self.folder / f"{name}{self.ending}{suffix}"
+                if path.name not in self.names(path.parent):
+                    continue
+                if name != sample_id and len(self.owners.get(name, ())) > 1:
+                    raise UserError(
+                        f"{path} may be the prediction of several images ({shown(self.owners[name])}); give each its own, "
+                        f"e.g. {self.folder / f'{sample_id}{self.ending}{suffix}'}"
+                    )
+                return path
+        return None
 
     def others(self, ids: Sequence[str]) -> list[str]:
         """Return the names of files that look like predictions, but of none of ``ids``."""
         endings = tuple(f"{self.ending}{suffix}" for suffix in self.suffixes)
-        known = {
-            f"{stem}{ending}" for i in ids for stem in (i, i.replace("/", "_"), Path(i).name) for ending in endings
-        }
+        known = {f"{stem}{ending}" for i in ids for stem in _short_names(i) for ending in endings}
         return sorted(name for name in self.names(self.folder) if name.endswith(endings) and name not in known)
+
+
+def _short_names(sample_id: str) -> list[str]:
+    """Return what an image's predictions may be called, the id first, without repetitions."""
+    return list(dict.fromkeys((sample_id, sample_id.replace("/", "_"), Path(sample_id).name)))
+
+
+def owners_of_names(ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return name -> the images that predictions of this name may belong to."""
+    owners: dict[str, list[str]] = {}
+    for sample_id in ids:
+        for name in _short_names(sample_id):
+            owners.setdefault(name, []).append(sample_id)
+    return owners
 
 
 def names_of(task: str) -> tuple[str, ...]:
@@ -78,10 +103,10 @@ def find_predictions(root: Path, task: str, spec: TargetSpec, ids: Sequence[str]
 
     Either in a folder of their own, ``<name>/<id>.png``, or with all others, ``<id>_<name>.png``; a UserError if both.
     """
-    names, suffixes = names_of(task), SUFFIXES[spec.kind]
-    own = [PredictionFiles(root / n, "", suffixes) for n in names if (root / n).is_dir()]
-    shared = [PredictionFiles(root, f"_{name}", suffixes) for name in names]
-    found = own + [files for files in shared if any(files.path(sample_id) for sample_id in ids)]
+    names, suffixes, owners = names_of(task), SUFFIXES[spec.kind], owners_of_names(ids)
+    own = [PredictionFiles(root / n, "", suffixes, owners) for n in names if (root / n).is_dir()]
+    together = [PredictionFiles(root, f"_{name}", suffixes, owners) for name in names]
+    found = own + [files for files in together if any(files.path(sample_id) for sample_id in ids)]
     if len(found) > 1:
         places = " and ".join(files.pattern for files in found)
         raise UserError(f"{root} holds predictions of {task} twice ({places}); move one of them away")

@@ -1,7 +1,6 @@
 """Scoring of saved predictions, from any method, against a data set's labels."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from mtlsi_net.core.commands import compare_line
 from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.core.types import Batch
 from mtlsi_net.data.datamodule import MultiTaskDataModule
@@ -30,7 +30,7 @@ from mtlsi_net.engine.build import build_tasks, open_data
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import print_classes, publish, write_classes, write_confusions
 from mtlsi_net.engine.saved_predictions import PredictionFiles, find_predictions, names_of, read_prediction
-from mtlsi_net.engine.trainer import open_run
+from mtlsi_net.engine.trainer import open_scoring
 from mtlsi_net.metrics.per_image import write_image_sums
 from mtlsi_net.tasks.base import Task
 from mtlsi_net.tasks.metrics import Scores, TaskMetrics
@@ -94,12 +94,12 @@ def score(cfg: DictConfig) -> ScoreResult:
         raise UserError(
             f"data.scale={cfg.data.scale}: saved predictions are scored at the labels' own size; set it to 1"
         )
-    folder, _ = open_run(cfg)
+    folder, _ = open_scoring(cfg)
     predictions = _find(cfg)
     missing = _check_missing(predictions, allowed=cfg.allow_missing)
     metrics = TaskMetrics(predictions.tasks, keep_images=True)  # scores on threads of its own
     count = len(predictions.labels.ids)
-    read = _read_ahead(predictions, count, cfg.workers or os.cpu_count() or 1)
+    read = _read_ahead(predictions, count, cfg.workers or available_cores())
     check = _EncodingCheck(predictions)
     for values, batch in track(read, "scoring", count, transient=True, disable=not cfg.progress):
         check.add(values, batch)

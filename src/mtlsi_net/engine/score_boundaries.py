@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -18,14 +17,13 @@ from mtlsi_net.core.config import check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_csv, write_json
 from mtlsi_net.core.parallel import map_in_processes
+from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.core.types import SCORE_GROUPS, score_name
 from mtlsi_net.data.official import OFFICIAL, shipped_ids
 from mtlsi_net.engine import boundary_files
 from mtlsi_net.engine.record import describe_run
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts, Tally, f_measure, precision_recall
-
-matplotlib.use("Agg")
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +52,7 @@ def score_folders(cfg: DictConfig) -> BoundaryResult:
         UserError: folders, ids or pictures that do not fit together.
     """
     check_complete(cfg)
+    RunFolder(Path(cfg.out)).refuse_trained("out")
     preset = make_preset(cfg.preset, {key: OmegaConf.to_object(cfg)[key] for key in CHANGES})  # type: ignore[index, call-overload] # a mapping
     predictions = boundary_files.predictions_in(Path(cfg.pred))
     if cfg.ids is not None:
@@ -110,7 +109,7 @@ def _write(
         "rules": {**asdict(preset), "thresholds": len(preset.thresholds)},
         "pred": str(cfg.pred),
         "gt": str(cfg.gt),
-        "run": describe_run(0, {}),
+        "run": describe_run(None, {}),
     }
     write_json(folder / "summary.json", summary)
 
@@ -153,7 +152,7 @@ def _print(result: BoundaryResult, preset: Preset, cfg: DictConfig) -> None:
             keys = ("odsF", "threshold", "precision", "recall", "oisF", "AP")
             values = (f"{result.scores[score_name(key, group)]:.4f}" for key in keys)
             table.add_row(name, f"{result.scores[score_name('images', group)]:.0f}", *values)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths may hold brackets
     console.print(table)
     text = f"everything is in {result.folder}: open {result.folder / CURVE}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)

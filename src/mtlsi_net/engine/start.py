@@ -36,10 +36,8 @@ class Start:
     def network_config(self, cfg: DictConfig) -> DictConfig:
         """Return the configuration without pretrained weights that others would replace at once."""
         backbone = (cfg.get("backbone") or {}).get("name")
-        replaced = self.resume is not None or (
-            self.weights is not None and self.weights.backbone == backbone is not None
-        )
-        if not replaced:
+        same = self.weights is not None and backbone is not None and self.weights.backbone == backbone
+        if self.resume is None and not same:
             return cfg
         plain = cfg.copy()
         without_downloads(plain)

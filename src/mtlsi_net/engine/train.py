@@ -33,9 +33,17 @@ from mtlsi_net.engine.pictures import predict_samples, write_grid
 from mtlsi_net.engine.record import describe_scores
 from mtlsi_net.engine.report import publish, write_classes, write_confusions
 from mtlsi_net.engine.start import Start, plan_start
-from mtlsi_net.engine.trainer import Evaluator, RunResult, build_module, build_training, check_recipe, open_run
+from mtlsi_net.engine.trainer import (
+    Evaluator,
+    RunResult,
+    build_module,
+    build_training,
+    check_recipe,
+    open_run,
+    write_config,
+)
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
-from mtlsi_net.lit.checkpoint_io import checkpoint_step
+from mtlsi_net.lit.checkpoint_io import checkpoint_step, damage
 from mtlsi_net.lit.interruption import interruptible, stop_waiting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.origin import Origin
@@ -92,6 +100,7 @@ def train(
     how = f"resume with {'the same command' if command else resume_command(folder)}"
     with folder.occupied() if is_rank_zero() else nullcontext(), interruptible(lambda: folder.kept(how)):
         clock = Clock()
+        write_config(folder, config)  # not before: the folder may be that of a run in progress
         prepare_folder(folder, resume, parent)
         run = build(cfg, folder, config, how, start)
         clock.next("fit")
@@ -165,9 +174,8 @@ def score(run: Training) -> tuple[dict[str, Any], float]:
         write_confusions(module.confusions, run.folder, pictures=run.cfg.pictures > 0)
         write_image_sums(run.folder.per_image, module.image_sums[stage])
     results["constant"] = module.constant_scores
-    results["best"] = _score_best(
-        run, evaluator, module.skill(stage, estimate=True) if estimated is None else estimated
-    )
+    best = _score_best(run, evaluator, module.skill(stage, estimate=True) if estimated is None else estimated)
+    results |= {} if best is None else {"best": best}
     average = next((c for c in _callbacks(run.trainer) if isinstance(c, ExponentialAverage)), None)
     if average is not None:
         with average.swapped_in(module.network):
@@ -216,10 +224,13 @@ def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | N
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return
-    if folder.last.is_file():
-        os.replace(folder.last, folder.earlier)
+    there = (path for path in (folder.last, folder.previous) if path.is_file())
+    if (kept := next((path for path in there if damage(path) is None), None)) is not None:
+        os.replace(kept, folder.earlier)
         log.warning("%s holds an earlier run, whose last checkpoint is now %s", folder.root, folder.earlier.name)
-    for path in (folder.wandb_id, folder.previous, folder.metrics, *histories(folder)):  # the earlier run's
+    results = (folder.record, folder.metrics, folder.per_image, folder.table, folder.classes, folder.wandb_id)
+    checkpoints = (folder.last, folder.previous, *folder.checkpoints.glob("best*.ckpt"))
+    for path in (*results, *histories(folder), *checkpoints):  # the earlier run's, which the new one may not replace
         path.unlink(missing_ok=True)
 
 
@@ -269,14 +280,21 @@ def _skill_as_in_validations(run: Training, evaluator: Evaluator) -> float | Non
     return skill
 
 
-def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[str, Any]:
-    """Score this run's best checkpoint; where no earlier one beats the last weights, these are saved as the best."""
+def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[str, Any] | None:
+    """Return the scores of this run's best checkpoint; None, with a warning, if it was deleted.
+
+    Where no earlier one beats the last weights, these are saved as the best.
+    """
     stage, trainer = run.data.val_stage, run.trainer
     keeper = next(c for c in _callbacks(trainer) if isinstance(c, ModelCheckpoint) and c.monitor == f"{stage}/skill")
     if keeper.best_model_score is None or last_skill >= float(keeper.best_model_score):
         trainer.save_checkpoint(run.folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
         return {stage: run.module.scores[stage], "step": trainer.global_step}
-    saved = torch.load(keeper.best_model_path, weights_only=True)
+    try:
+        saved = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        log.warning("%s is gone: metrics.json has no scores of the best weights", keeper.best_model_path)
+        return None
     if saved["global_step"] == trainer.global_step:  # the last weights, whose skill was rounded up for the callback
         return {stage: run.module.scores[stage], "step": trainer.global_step}
     if saved["global_step"] in run.module.complete_scores:

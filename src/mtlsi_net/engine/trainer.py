@@ -1,7 +1,6 @@
 """Factory of the Lightning trainer: module, callbacks, loggers and run folder of a configuration."""
 
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,7 +65,7 @@ class RunResult:
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run folder with the resolved configuration in it, and that configuration, its options checked.
+    """Return the run folder, created, and the resolved configuration, its options checked.
 
     Raises:
         UserError: an option that its class does not have, a trainer that cannot work, or a folder that cannot be written.
@@ -78,10 +77,26 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
     check_options(config)
     folder = RunFolder(Path(cfg.paths.run_dir))
     folder.create()
-    if ranks.is_rank_zero():
-        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(config)))
     quieten_lightning()
     return folder, config
+
+
+def open_scoring(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
+    """Return what ``open_run`` does, for a command that trains nothing; the configuration is in the folder.
+
+    Raises:
+        UserError: as ``open_run``, or the folder is that of a trained run.
+    """
+    RunFolder(Path(cfg.paths.run_dir)).refuse_trained("paths.run_dir")
+    folder, config = open_run(cfg)
+    write_config(folder, config)
+    return folder, config
+
+
+def write_config(folder: RunFolder, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration into the run folder; the first process does."""
+    if ranks.is_rank_zero():
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
 
 def check_recipe(cfg: DictConfig) -> None:
@@ -224,11 +239,12 @@ def _validates_by_epochs(trainer: DictConfig) -> bool:
 def _check_validates(trainer: DictConfig, name: str) -> None:
     """Raise a UserError if training ends before a validation, when alone the callback ``name`` acts."""
     interval = trainer.get("val_check_interval")
-    steps = math.inf if trainer.get("max_steps", -1) == -1 else trainer.max_steps
-    never = not _validates_by_epochs(trainer) and (interval is None or interval > steps)
+    steps = trainer.get("max_steps", -1)
+    never = not _validates_by_epochs(trainer) and (interval is None or (steps != -1 and interval > steps))
     if never or trainer.get("limit_val_batches", 1) == 0:
+        these = "this run has" if steps == -1 else f"these {steps} steps have"
         raise UserError(
-            f"callbacks.{name} needs validations, but these {steps} steps have none: set trainer.val_check_interval (now "
+            f"callbacks.{name} needs validations, but {these} none: set trainer.val_check_interval (now "
             f"{'null' if interval is None else interval}) to fewer steps"
         )
 
@@ -263,12 +279,16 @@ EXPECTED_WARNINGS = (
 )
 
 
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return not any(noise in record.getMessage() for noise in NOISE)
+
+
 def quieten_lightning() -> None:
     """Let every line be logged once (Hydra's handler prints it too) and drop tips and warnings that ask for nothing."""
     logging.getLogger("lightning").handlers.clear()
     logging.getLogger("lightning.pytorch").handlers.clear()
     talkative = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
     for name in ("lightning.fabric.utilities.rank_zero", *(f"lightning.pytorch.{part}" for part in talkative)):
-        logging.getLogger(name).addFilter(lambda record: not any(noise in record.getMessage() for noise in NOISE))
+        logging.getLogger(name).addFilter(_is_worth_saying)  # once, however often it is added
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -18,7 +18,9 @@ from mtlsi_net.inference.result import Result
 from mtlsi_net.inference.tta import predict_tta
 from mtlsi_net.inference.views import Viewing
 from mtlsi_net.models.base import DenseNetwork
+from mtlsi_net.models.distiller import SemanticTokenDistiller
 from mtlsi_net.models.recorder import Activations, most_focused, record_activations
+from mtlsi_net.models.semantic_decoder import Gate
 from mtlsi_net.tasks.base import valid_window
 from mtlsi_net.tasks.colors import Legend, color_scalars, scalar_legend
 
@@ -26,8 +28,15 @@ TOKENS_SHOWN = 3
 CELL = 320
 
 
+def check_maps(model: Model) -> None:
+    """Raise a UserError if the network has neither semantic tokens nor gates."""
+    if not any(isinstance(module, SemanticTokenDistiller | Gate) for module in model.network.modules()):
+        name = type(model.network).__name__
+        raise UserError(f"maps=true: {name} has no semantic tokens and no gates; omit maps=true")
+
+
 def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None = None) -> None:
-    """Draw, for each task, the gate of the last block and the most focused tokens; a UserError if the network has neither."""
+    """Draw, for each task, the gate of the last block and the most focused tokens, as far as the network has them."""
     network = model.network
     masks: list[Tensor] = []
     with (
@@ -35,8 +44,6 @@ def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None 
         network.register_forward_pre_hook(lambda _, args: masks.append(args[1])),
     ):
         predict_tta(model, result.image[None], Viewing(size=viewing.size if viewing else None))
-    if not (recorded.assignments or recorded.gates):
-        raise UserError(f"maps=true: {type(network).__name__} has no semantic tokens and no gates; omit maps=true")
     assert isinstance(network, DenseNetwork)
 
     def spread(grid: Tensor, stride: int) -> Tensor:
@@ -46,9 +53,9 @@ def draw_maps(model: Model, result: Result, path: Path, viewing: Viewing | None 
         cut = fine[..., rows, columns]
         return F.interpolate(cut, result.image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
 
-    count = min(TOKENS_SHOWN, recorded.assignments[0].shape[2]) * bool(recorded.assignments) + bool(recorded.gates)
+    tokens = min(TOKENS_SHOWN, recorded.assignments[0].shape[2]) if recorded.assignments else 0
     cells = [cell for name in model.tasks for cell in _row(model, recorded, name, result.image, spread)]
-    tile(cells, count).save(path)
+    tile(cells, tokens + bool(recorded.gates)).save(path)
 
 
 def _row(

@@ -119,7 +119,7 @@ def draw_errors(result: Result, labels: Mapping[str, Tensor], path: Path) -> Non
 def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:
     """Return a picture of a prediction's errors against its label (C, H, W), and its legend.
 
-    classes: right or wrong. scalar: absolute error in metres. vector: angle in degrees. binary: absolute difference.
+    classes: right or wrong. scalar: absolute error in the task's unit. vector: angle in degrees. binary: absolute difference.
     """
     value, kind = result.value, result.task.target.kind
     invalid = (label == result.task.target.ignore).any(0, keepdim=True)
@@ -129,7 +129,8 @@ def error_picture(result: TaskResult, label: Tensor) -> tuple[Pixels, Legend]:
         cosine = torch.nn.functional.cosine_similarity(value, label, dim=0)[None]
         error, unit, least = torch.rad2deg(cosine.clamp(-1, 1).acos()), "degrees", 1.0
     else:
-        error, unit, least = (value - label).abs(), "m", 0.01
+        error, unit = (value - label).abs(), getattr(result.task, "unit", "m")
+        least = 0.01 if unit == "m" else 0.0  # what is little in other units is not known
     high = _scale_end(error[~invalid], least)
     if kind == "binary":
         high, unit = 1.0, ""
@@ -145,6 +146,6 @@ def _class_errors(wrong: Tensor, invalid: Tensor) -> tuple[Pixels, Legend]:
 
 
 def _scale_end(errors: Tensor, least: float) -> float:
-    """Return the ``ERRORS_IN_VIEW`` quantile of the errors, at least ``least``, rounded up to two digits."""
+    """Return the ``ERRORS_IN_VIEW`` quantile of the errors, at least ``least``, rounded up to two digits; 1 instead of 0."""
     high = max(least, float(np.quantile(errors.numpy(), ERRORS_IN_VIEW))) if len(errors) else least
-    return round_up(high)
+    return round_up(high or 1.0)

@@ -22,7 +22,8 @@ from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, choose
 from mtlsi_net.core.logs import quiet
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.inference.exported import ANOTHER, FACTS, MODEL, ONNX, PROGRAM
+from mtlsi_net.engine.checkpoint import ONNX, PROGRAM
+from mtlsi_net.inference.exported import ANOTHER, FACTS, MODEL
 from mtlsi_net.inference.model import Model
 from mtlsi_net.inference.model_card import describe_tasks
 from mtlsi_net.inference.predict import load_model
@@ -88,12 +89,13 @@ def export(cfg: DictConfig) -> Path:
 def _destination(cfg: DictConfig, suffix: str) -> Path:
     """Return the path to write, never a run's folder: ``cfg.out`` or the run's or model's folder name, with ``suffix``."""
     source = Path(cfg.ckpt).resolve()
-    named = source if source.is_dir() else source.parent.parent
-    path = Path(cfg.out or (source.stem if source.suffix == PROGRAM else named.name) or "model")
+    run = RunFolder(source) if source.is_dir() else RunFolder.of_checkpoint(source)
+    path = Path(cfg.out or (source.stem if run is None else run.root.name) or "model")
     if not path.name.endswith(suffix):  # torch opens its own format only with its suffix
         path = path.with_name(f"{path.name}{suffix}")
-    if path.resolve() == source or RunFolder(path).config.is_file():
-        raise UserError(f"out={path} is the folder of a trained model; choose another path")
+    if path.resolve() == source:
+        raise UserError(f"out={path} is the model itself; choose another path")
+    RunFolder(path).refuse_trained("out")
     return path
 
 
@@ -120,16 +122,23 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
         log.info(text, multiple, LEAST * multiple, *size)
     name = model.about.get("backbone") or type(model.network).__name__
     for attempt in wanted:
-        log.info("tracing the network")
         try:
-            program, facts = _trace(model, dynamic=attempt, size=size)
-            break
-        except Exception as error:  # whatever tracing a backbone raises
+            _attempt(model, path, cfg, size, dynamic=attempt)
+            return
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # whatever tracing, converting or running a backbone raises
             reason = brief(error)
             if attempt is wanted[-1]:
                 remedy = "; dynamic=false exports one fixed size" if attempt else ""
                 raise UserError(f"{path} was not written: {name} cannot be exported ({reason}){remedy}") from None
             log.warning("%s cannot be exported with dynamic sizes (%s); exporting %dx%d only", name, reason, *size)
+
+
+def _attempt(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int], *, dynamic: bool) -> None:
+    """Trace, write and check one graph; what is written is removed if that fails."""
+    log.info("tracing the network")
+    program, facts = _trace(model, dynamic=dynamic, size=size)
     facts |= {
         "tasks": describe_tasks(model.tasks),
         "licences": model.about.get("licences", {}),
@@ -137,9 +146,14 @@ def _write_graph(model: Model, path: Path, cfg: DictConfig, size: tuple[int, int
     }
     write, run = _FORMATS[cfg.format]
     log.info("converting to %s", cfg.format)
-    write(program, path, list(model.tasks), facts)
+    try:
+        write(program, path, list(model.tasks), facts)
+        _check(model, path, run, facts, cfg.tolerance)
+    except BaseException:
+        for file in (path, path.with_name(f"{path.name}.data")):
+            file.unlink(missing_ok=True)
+        raise
     log.info("%s takes images of batch %s, height %s, width %s", path, facts["batch"], facts["height"], facts["width"])
-    _check(model, path, run, facts, cfg.tolerance)
 
 
 def _trace(model: Model, *, dynamic: bool, size: tuple[int, int]) -> tuple[ExportedProgram, dict[str, Any]]:
@@ -254,8 +268,6 @@ def _check(model: Model, path: Path, run: Any, facts: Mapping[str, Any], toleran
     log.info("largest difference to PyTorch: %s", ", ".join(described))
     for name, off in largest.items():
         if not off <= (0.001 if name in classes else tolerance):  # NaN is not
-            for file in (path, path.with_name(f"{path.name}.data")):
-                file.unlink(missing_ok=True)
             raise UserError(
                 f"{path} was removed: {name} differs from PyTorch by {off:.2e}, more than tolerance={tolerance}"
             )

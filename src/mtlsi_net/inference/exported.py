@@ -29,7 +29,6 @@ from mtlsi_net.metrics.normals import unit_vectors
 from mtlsi_net.models.weights import brief
 from mtlsi_net.tasks.base import Task
 
-ONNX, PROGRAM = ".onnx", ".pt2"
 MODEL = "mtlsi_net"
 """Entry of a file's metadata with the arguments of ``Model``."""
 FACTS = "about.json"

@@ -20,8 +20,8 @@ FARTHEST = 65535
 def write_result(result: TaskResult, stem: Path) -> list[Path]:
     """Write one task's prediction beside ``stem``, a path without suffix; return the files.
 
-    classes: 8-bit PNG of 0, 1, ... with a palette, 16-bit of more than 255 classes. scalar: ``.npy``, float32 metres, and
-    16-bit PNG of millimetres. vector:
+    classes: 8-bit PNG of 0, 1, ... with a palette, 16-bit of more than 255 classes. scalar: ``.npy``, float32 in the
+    task's unit, metres of depth, and 16-bit PNG of thousandths of it. vector:
     ``.npy``, float32 (H, W, 3) unit vectors, and PNG of 127.5 (n + 1). binary: 8-bit PNG, trunc(255 * probability).
     """
     array, kind = result.numpy(), result.task.target.kind
@@ -65,11 +65,14 @@ def name_results(images: Sequence[Path]) -> dict[Path, str]:
 
     ``a/1.png`` and ``b/1.png`` become ``a_1`` and ``b_1``; ``1.png`` and ``1.jpg`` of one folder ``1_png`` and ``1_jpg``.
     """
-    beside = _repeated(str(path.resolve().with_suffix("")) for path in images)
-    stems = {
-        path: f"{path.stem}_{path.suffix[1:]}" if str(path.resolve().with_suffix("")) in beside else path.stem
-        for path in images
-    }
+    stems, bare = {path: path.stem for path in images}, set(images)
+    while True:  # with a suffix a name may be that of another image: of 1_png.tif
+        beside = _repeated(str(path.resolve().with_name(stem)) for path, stem in stems.items())
+        clashing = {path for path in bare if str(path.resolve().with_name(stems[path])) in beside}
+        if not clashing:
+            break
+        stems |= {path: f"{path.stem}_{path.suffix[1:]}" for path in clashing}
+        bare -= clashing
     names = dict(stems)
     for depth in range(1, max((len(path.resolve().parts) for path in images), default=0)):
         clashes = _repeated(names.values())

@@ -13,9 +13,15 @@ AnyImage = Image.Image | Pixels | str | Path
 
 
 def find_images(source: str | Path, without: Path | None = None) -> list[Path]:
-    """Return the sorted images of a path, a folder (with subfolders, except ``without``, of results) or a glob."""
+    """Return the sorted images of a path, a folder (with subfolders, except ``without``, of results) or a glob.
+
+    Raises:
+        UserError: there are none, or the folder lies in that of results.
+    """
     path = Path(source)
     if path.is_dir():
+        if without is not None and path.resolve().is_relative_to(without.resolve()):
+            raise UserError(f"out={without} holds the input; choose another folder")
         files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
         problem = f"the folder contains no images ({' '.join(SUFFIXES)})"
     elif path.exists():

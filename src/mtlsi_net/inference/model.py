@@ -21,9 +21,11 @@ from mtlsi_net.core.resolvers import choose_precision
 from mtlsi_net.data.images import Pixels
 from mtlsi_net.data.transforms import IMAGENET_MEAN
 from mtlsi_net.engine.build import build_network, build_tasks
-from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
+from mtlsi_net.engine.checkpoint import ONNX, PROGRAM, find_checkpoint, load_checkpoint, load_weights, without_downloads
+from mtlsi_net.engine.init_from import CONFIG
+from mtlsi_net.engine.init_from import MODEL as WEIGHTS
 from mtlsi_net.engine.trust import check_targets, trusting
-from mtlsi_net.inference.exported import ONNX, PROGRAM, OnnxModel, Program
+from mtlsi_net.inference.exported import OnnxModel, Program
 from mtlsi_net.inference.model_card import describe_checkpoint, model_card
 from mtlsi_net.inference.predictor import Predictor
 from mtlsi_net.inference.result import Result, TaskResult
@@ -34,7 +36,6 @@ from mtlsi_net.models.weights import brief
 
 log = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 BUILT_FROM = ("model", "backbone", "tasks")
 """Parts of a run's configuration that define its network."""
 

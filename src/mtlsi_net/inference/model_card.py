@@ -1,12 +1,11 @@
 """Model card: origin, tasks, scores and licences of a model."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mtlsi_net.core.licences import UNSTATED, licences_of
-from mtlsi_net.core.run_folder import LAST, RunFolder
+from mtlsi_net.core.run_folder import LAST, RunFolder, read_object
 from mtlsi_net.tasks.base import Task
 
 WEIGHTS = {LAST: "last", "best.ckpt": "best", "best_on_test.ckpt": "best"}
@@ -36,23 +35,15 @@ def describe_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, 
         "seed": config.get("seed"),
         "licences": checkpoint.get("licences") or licences_of(config),
     }
-    folder = RunFolder(path.parent.parent)
-    if path.parent.name != folder.checkpoints.name or path.name not in WEIGHTS:
+    folder = RunFolder.of_checkpoint(path)
+    if folder is None or path.name not in WEIGHTS:
         return about
-    record, scores = (_read(file) for file in (folder.record, folder.metrics))
+    record, scores = (read_object(file) for file in (folder.record, folder.metrics))
     about |= {key: record[key] for key in ("commit", "hardware") if key in record}
     if stages := scores.get(WEIGHTS[path.name]):
         stage = "val" if "val" in stages else next(iter(stages))
         about |= {"scores": stages[stage], "scored_on": stage}
     return about
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def describe_tasks(tasks: Mapping[str, Task]) -> dict[str, Any]:

@@ -9,19 +9,17 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from PIL import Image
 from rich.progress import track
-from torch.utils.benchmark import Timer
 
 from mtlsi_net.core.config import as_list, check_complete
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.licences import in_words
+from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.data.images import Pixels, read_image
 from mtlsi_net.engine.record import describe_run
-from mtlsi_net.inference.attention_maps import draw_maps
+from mtlsi_net.inference.attention_maps import check_maps, draw_maps
 from mtlsi_net.inference.error_maps import LabelFolder
 from mtlsi_net.inference.exported import OnnxModel
 from mtlsi_net.inference.files import name_results
@@ -56,14 +54,16 @@ def predict(cfg: DictConfig) -> Done:
     check_complete(cfg)
     size = cfg.size if cfg.size is None or isinstance(cfg.size, str) else tuple(as_list(cfg.size))
     viewing = Viewing(cfg.mode, cfg.flip, tuple(as_list(cfg.scales)), cfg.overlap, cfg.batch_size, size)
-    Image.MAX_IMAGE_PIXELS = None  # max_megapixels is checked instead, before decoding
     out = Path(cfg.out)
+    RunFolder(out).refuse_trained("out")
     if is_video(cfg.input):
         return predict_video(cfg, viewing)
     images = find_images(cfg.input, without=out)
     model = load_model(cfg)
     if isinstance(model, OnnxModel):
         model.check(viewing, maps=cfg.maps)
+    elif cfg.maps:
+        check_maps(model)
     labels = None if cfg.labels is None else LabelFolder(Path(cfg.labels), model.tasks, cfg.label_encoding)
     wanted = what_is_wanted(cfg)
     make_folders(out, {"pictures": cfg.pictures, "sheets": cfg.sheets, "maps": cfg.maps, "errors": labels is not None})
@@ -131,29 +131,14 @@ def make_folders(out: Path, wanted: Mapping[str, bool]) -> None:
 
 
 def load_model(cfg: DictConfig) -> Model | OnnxModel:
-    """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log the time saved by dropping the others, and the licences."""
-    model = load(cfg.ckpt, None, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
-    if cfg.tasks is not None and isinstance(model, OnnxModel):
-        model.keep_tasks(as_list(cfg.tasks))
-        log.info("tasks %s only: the graph computes the others all the same", ", ".join(model.tasks))
-    elif cfg.tasks is not None:
-        assert isinstance(model, Model)
-        before = _forward_milliseconds(model)
-        model.keep_tasks(as_list(cfg.tasks))
-        after = _forward_milliseconds(model)
-        what, size = ", ".join(model.tasks), "{}x{}".format(*model.size)
-        change = f"{after:.0f} instead of {before:.0f} ms for a pass at {size} ({100 * (after / before - 1):+.0f} %)"
-        log.info("tasks %s only: %s", what, change)
+    """Load ``cfg.ckpt`` with the tasks of ``cfg.tasks``; log which these are, and the licences."""
+    tasks = None if cfg.tasks is None else as_list(cfg.tasks)
+    model = load(cfg.ckpt, tasks, cfg.get("device", "cpu"), cfg.get("precision", "32-true"), cfg.trust)
+    if tasks is not None:
+        rest = ": the graph computes the others all the same" if isinstance(model, OnnxModel) else ""
+        log.info("tasks %s only%s", ", ".join(model.tasks), rest)
     log.info("licences: %s", in_words(model.about.get("licences", {})))
     return model
-
-
-def _forward_milliseconds(model: Model) -> float:
-    """Return the mean time of two forward passes, after warm-up."""
-    image, valid = torch.full((1, 3, *model.size), 0.5), torch.ones(1, 1, *model.size, dtype=torch.bool)
-    variables = {"model": model, "image": image, "valid": valid}
-    timer = Timer("model.raw(image, valid)", globals=variables, num_threads=torch.get_num_threads())
-    return 1000 * timer.timeit(2).mean
 
 
 def read_batches(images: Sequence[Path], size: int, max_megapixels: float, done: Done) -> Iterator[list[Item]]:
@@ -190,7 +175,7 @@ def _finish(
     """
     write_json(out / "tasks.json", describe_tasks(model.tasks))
     skipped = {str(path): reason for path, reason in done.skipped.items()}
-    record = describe_run(int(model.about.get("seed") or 0), {"predicting": seconds})
+    record = describe_run(model.about.get("seed"), {"predicting": seconds})
     write_json(
         out / "run.json",
         record | {"model": model.about, "predicted": done.names, "seen": dict(done.seen), "skipped": skipped},

@@ -20,7 +20,7 @@ BAND = 256
 def predict_tta(model: "Model", images: NDArray[np.uint8], viewing: Viewing) -> list[Maps]:
     """Predict with test-time augmentation for images (B, H, W, 3), 0 to 255.
 
-    Values (C, H, W) are as ``Task.postprocess`` gives them, on the CPU; classes as bytes, all else float32.
+    Values (C, H, W) are as ``Task.postprocess`` gives them, on the CPU; classes as whole numbers, all else float32.
     """
     size = images.shape[1], images.shape[2]
     scale = view_scale(model, size, viewing.size)

@@ -1,6 +1,5 @@
 """Writing of results on threads, while the next images are predicted: value files, pictures and sheets."""
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.engine.drawing import CELL, draw_cell
 from mtlsi_net.inference.files import save_png, write_result
 from mtlsi_net.inference.result import Result
@@ -53,7 +53,7 @@ class Writers:
 
     def __init__(self, out: Path, wanted: Wanted) -> None:
         self.out, self.wanted = out, wanted
-        self.count = min(THREADS, os.cpu_count() or 1)
+        self.count = min(THREADS, available_cores())
         self._pool = ThreadPoolExecutor(self.count)
         self._pending: deque[Future[None]] = deque()
 

@@ -35,16 +35,26 @@ def delta_m(
         >>> round(delta_m(multi, single, {"semseg": True, "depth": False}), 3)  # +10 % and 5 % less error
         0.075
     """
-    tasks = set(multi_task)
-    if not tasks:
+    if not multi_task:
         raise InputError("Delta_m: no tasks; give at least one")
-    for what, scores in (("single-task scores", single_task), ("directions", higher_is_better)):
-        if set(scores) != tasks:
-            raise InputError(
-                f"Delta_m: {what} cover the tasks {sorted(scores)}, but multi-task scores cover {sorted(tasks)}"
-            )
+    _check_names("Delta_m", "tasks", multi_task, single_task, higher_is_better)
     gains = [relative_gain(multi_task[name], single_task[name], higher_is_better[name]) for name in multi_task]
     return sum(gains) / len(gains)
+
+
+def _check_names(
+    what: str,
+    items: str,
+    multi_task: Mapping[str, float],
+    single_task: Mapping[str, float],
+    higher_is_better: Mapping[str, bool],
+) -> None:
+    """Raise an InputError unless all three have the same names."""
+    for other, scores in (("single-task scores", single_task), ("directions", higher_is_better)):
+        if set(scores) != set(multi_task):
+            raise InputError(
+                f"{what}: {other} cover the {items} {sorted(scores)}, but multi-task scores cover {sorted(multi_task)}"
+            )
 
 
 def delta_m_percent(
@@ -81,14 +91,14 @@ def delta_p_percent(
         >>> round(delta_p_percent(multi, single, {"semseg/mIoU": True, "semseg/acc": True, "depth/abs_err": False}), 3)
         5.0
     """
-    gains = []
-    for task in dict.fromkeys(name.partition("/")[0] for name in multi_task):
-        names = [name for name in multi_task if name.partition("/")[0] == task]
-        ours, reference = ({n: scores[n] for n in names if n in scores} for scores in (multi_task, single_task))
-        gains.append(delta_m(ours, reference, {n: higher_is_better[n] for n in names if n in higher_is_better}))
-    if not gains:
+    if not multi_task:
         raise InputError("Delta_p: no scores; give at least one")
-    return 100 * sum(gains) / len(gains)
+    _check_names("Delta_p", "scores", multi_task, single_task, higher_is_better)
+    gains: dict[str, list[float]] = {}
+    for name, value in multi_task.items():
+        gain = relative_gain(value, single_task[name], higher_is_better[name])
+        gains.setdefault(name.partition("/")[0], []).append(gain)
+    return 100 * sum(sum(own) / len(own) for own in gains.values()) / len(gains)
 
 
 def skill_over_constant(value: float, constant: float, higher_is_better: bool) -> float:

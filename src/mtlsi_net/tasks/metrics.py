@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mtlsi_net.core.ranks import available_cores
+from mtlsi_net.core.machine import available_cores
 from mtlsi_net.core.types import Batch, cut_batch
 from mtlsi_net.metrics.base import PooledMetric
 from mtlsi_net.metrics.per_image import ImageRecord, ImageSums, join

@@ -4,8 +4,9 @@ import numpy as np
 from PIL import Image
 
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.engine.report import write_confusions
+from mtlsi_net.engine.report import print_classes, publish, write_confusions
 from mtlsi_net.tasks.base import Confusion
+from mtlsi_net.tasks.depth import DepthTask
 
 COUNTS = np.array([[7, 2, 1], [0, 0, 0], [3, 0, 2**40]])
 
@@ -21,6 +22,14 @@ def test_a_confusion_matrix_becomes_a_table_and_a_picture(tmp_path):
     with Image.open(tmp_path / "confusion" / "val_semseg.png") as picture:
         assert min(picture.size) > 300
     assert len(list((tmp_path / "confusion").iterdir())) == 2
+
+
+def test_brackets_and_colons_in_names_are_printed_as_they_are(tmp_path, capsys):
+    scores = {"depth": {"rmse": 0.5}}
+    publish({"[/old] run": scores, "[b]new[/b]": scores}, {"depth": DepthTask()}, "/data/[set]", RunFolder(tmp_path))
+    print_classes({"semseg": {"[lamp]": {"IoU": 0.5, "pixels": 3}, ":bed:": {"IoU": 0.5, "pixels": 3}}})
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("[/old] run", "[b]new[/b]", "/data/[set]", "[lamp]", ":bed:"))
 
 
 def test_pictures_can_be_left_out_and_without_classes_there_is_no_folder(tmp_path):

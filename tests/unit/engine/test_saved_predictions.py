@@ -73,6 +73,25 @@ def test_two_places_are_refused(tmp_path):
         find_predictions(tmp_path, "boundary", BINARY, IDS)
 
 
+@pytest.mark.parametrize(("name", "ids"), [("1", ["kitchen/1", "bath/1"]), ("a_b_1", ["a/b/1", "a_b/1"])])
+def test_a_file_that_may_be_of_several_images_is_refused(tmp_path, name, ids):
+    touch(tmp_path, f"semseg/{name}.png", "semseg/bath/1.png")
+    found = find_predictions(tmp_path, "semseg", CLASSES, ids)
+    with pytest.raises(
+        UserError, match=rf"semseg/{name}.png may be the prediction of several images \({', '.join(ids)}\)"
+    ):
+        found.path(ids[0])
+    touch(tmp_path, *(f"semseg/{sample_id}.png" for sample_id in ids))
+    found = find_predictions(tmp_path, "semseg", CLASSES, ids)
+    assert [found.path(sample_id) for sample_id in ids] == [tmp_path / f"semseg/{i}.png" for i in ids]
+
+
+def test_short_names_of_one_image_are_found(tmp_path):
+    touch(tmp_path, "1_depth.npy", "b_2_depth.npy", "2_depth.npy")
+    found = find_predictions(tmp_path, "depth", DEPTH, ["a/1", "b/2", "2"])
+    assert [found.path(i).name for i in ("a/1", "b/2", "2")] == ["1_depth.npy", "b_2_depth.npy", "2_depth.npy"]
+
+
 def test_class_maps_count_from_0_or_from_1(tmp_path):
     zero = read_prediction(png(tmp_path / "a.png", [[0, 3], [255, 1]]), CLASSES)[..., 0]
     one = read_prediction(png(tmp_path / "b.png", [[1, 4], [0, 2]]), CLASSES, ONE_BASED)[..., 0]

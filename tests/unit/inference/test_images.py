@@ -138,11 +138,27 @@ def test_a_folder_a_glob_and_a_file(tmp_path):
             find_images(tmp_path / source)
 
 
+def test_results_inside_the_folder_are_left_out_and_around_it_refused(tmp_path):
+    for name in ("photos/1.jpg", "photos/out/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    photos = tmp_path / "photos"
+    assert [path.name for path in find_images(photos, without=photos / "out")] == ["1.jpg"]
+    assert [path.name for path in find_images(photos, without=tmp_path / "other")] == ["1.jpg", "2.jpg"]
+    for out in (photos, tmp_path):
+        with pytest.raises(UserError, match="holds the input; choose another folder"):
+            find_images(photos, without=out)
+
+
 def test_results_of_equal_names_are_told_apart(tmp_path):
     files = [tmp_path / name for name in ("x/a/1.png", "y/a/1.png", "x/b/1.png", "2.png", "3.png", "3.jpg")]
     assert list(name_results(files).values()) == ["x_a_1", "y_a_1", "b_1", "2", "3_png", "3_jpg"]
     files = [tmp_path / name for name in ("a/1.png", "b/1.png", "a_1.png")]
     assert len(set(name_results(files).values())) == 3
+    files = [tmp_path / name for name in ("a.png", "a.jpg", "a_png.tif")]
+    assert list(name_results(files).values()) == ["a_png", "a_jpg", "a_png_tif"]
+    files = [tmp_path / name for name in ("a.png", "a.jpg", "a_png.png", "a_png_png.png")]
+    assert len(set(name_results(files).values())) == 4
 
 
 def test_what_users_hold_in_python(tmp_path):

@@ -49,6 +49,14 @@ def test_delta_p_percent_averages_scores_of_a_task_first_and_is_positive_where_b
         delta_p_percent({}, {}, {})
 
 
+def test_delta_p_percent_refuses_a_missing_task():
+    less = {name: value for name, value in MULTI.items() if not name.startswith("normals")}
+    with pytest.raises(UserError, match=r"Delta_p: single-task scores cover the scores .*normals/mean"):
+        delta_p_percent(less, SINGLE, UP)
+    with pytest.raises(UserError, match="Delta_p: directions"):
+        delta_p_percent(MULTI, SINGLE, {name: UP[name] for name in less})
+
+
 @pytest.mark.parametrize(
     ("value", "constant", "higher", "gain"),
     [

@@ -8,7 +8,7 @@ from helpers.vectors import depth_target, expected, leaves, tensor
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtlsi_net.metrics.boundary.arrays import soft_map
+from mtlsi_net.metrics.boundary.arrays import soft_maps
 from mtlsi_net.metrics.depth import DepthMetric, depth_sums
 from mtlsi_net.metrics.gain import delta_m
 from mtlsi_net.metrics.normals import NormalsMetric
@@ -125,7 +125,7 @@ def test_vector_metric(name, value):
 
 def test_vector_edge_png_uint8():
     """What the lineage stores before it is scored, the metric scores: bytes, truncated."""
-    scored = [soft_map(probability) for probability in BoundaryTask().postprocess(tensor("edge_logit"))]
+    scored = soft_maps(list(BoundaryTask().postprocess(tensor("edge_logit"))))
     np.testing.assert_array_equal(np.stack(scored), tensor("edge_png_uint8").numpy())
     assert np.sum(scored) == expected()["edge_png_uint8_sum"]
 

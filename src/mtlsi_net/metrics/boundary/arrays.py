@@ -39,15 +39,22 @@ def images_of(predictions: Map | Sequence[Map]) -> list[Map]:
     return [predictions] if predictions.ndim == 2 else list(predictions)
 
 
-def soft_map(prediction: Map) -> Soft:
-    """Return a map as the field's pictures store it, (H, W) of 8 bits: trunc(255 * probability).
+def soft_maps(predictions: Sequence[Map]) -> list[Soft]:
+    """Return maps as the field's pictures store them, each (H, W) of 8 bits: trunc(255 * probability).
 
     Args:
-        prediction: (1, H, W) or (H, W): probabilities as floats, bytes 0 to 255, or 0 and 1 if nothing is larger.
+        predictions: (1, H, W) or (H, W): probabilities as floats, bytes 0 to 255, or 0 and 1 if nothing in any is larger.
 
     Raises:
         InputError: another shape, or other values.
     """
+    maps = [_plane(prediction) for prediction in predictions]
+    highest = max((values.max() for values in maps if values.dtype.kind in "iu"), default=0)
+    return [_bytes("a boundary prediction", v, PREDICTIONS, np.trunc, masks=bool(highest <= 1)) for v in maps]
+
+
+def _plane(prediction: Map) -> NDArray[Any]:
+    """Return a prediction as an (H, W) array; an InputError for another shape."""
     values = _array(prediction)
     shape = values.shape
     if values.ndim == 3 and shape[0] == 1:
@@ -56,7 +63,7 @@ def soft_map(prediction: Map) -> Soft:
         raise InputError(
             f"a boundary prediction has shape {shape}; pass (H, W) or (1, H, W), both sides at least {SMALLEST}"
         )
-    return _bytes("a boundary prediction", values, PREDICTIONS, np.trunc)
+    return values
 
 
 def references_of(truths: Any, preset: Preset, single: bool) -> list[Reference]:  # noqa: ANN401 - checked one by one
@@ -115,13 +122,24 @@ def _truth_bytes(values: NDArray[Any]) -> Soft:
     return _bytes("a boundary truth", values, "1 at boundaries, else 0; or 0 to 255, or floats in [0, 1]")
 
 
-def _bytes(what: str, values: NDArray[Any], wanted: str, to_whole: Callable[..., NDArray[Any]] = np.rint) -> Soft:
-    """Return booleans, integers 0 and 1 or 0 to 255, or floats in [0, 1], as 0 to 255."""
+def _bytes(
+    what: str,
+    values: NDArray[Any],
+    wanted: str,
+    to_whole: Callable[..., NDArray[Any]] = np.rint,
+    *,
+    masks: bool = True,
+) -> Soft:
+    """Return booleans, integers 0 to 255, or floats in [0, 1], as 0 to 255.
+
+    ``masks``: integers, none larger than 1, are 0 and 1; else they are 0 to 255, too.
+    """
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     if values.dtype.kind in "iub":
         if not 0 <= low <= high <= 255:
             raise InputError(f"{what} holds integers from {low} to {high}; pass {wanted}")
-        return (values.astype(np.uint8) * np.uint8(255) if high <= 1 else values).astype(np.uint8, copy=False)
+        is_mask = values.dtype.kind == "b" or (masks and high <= 1)
+        return values.astype(np.uint8) * np.uint8(255 if is_mask else 1)
     if not (values.dtype.kind == "f" and -SLACK <= low <= high <= 1 + SLACK):  # false for NaN, too
         raise InputError(f"{what} holds {values.dtype} from {low:g} to {high:g}; pass {wanted}")
     return to_whole(values.astype(np.float32).clip(0, 1) * np.float32(255)).astype(np.uint8)

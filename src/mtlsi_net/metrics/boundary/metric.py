@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import SCORE_GROUPS, SUBSET, Reference, score_name
 from mtlsi_net.metrics.base import PooledMetric
-from mtlsi_net.metrics.boundary.arrays import Map, images_of, references_of, soft_map
+from mtlsi_net.metrics.boundary.arrays import Map, images_of, references_of, soft_maps
 from mtlsi_net.metrics.boundary.counting import count_matches, true_boundaries
 from mtlsi_net.metrics.boundary.presets import Preset, make_preset
 from mtlsi_net.metrics.boundary.scores import Counts, Tally
@@ -67,7 +67,7 @@ class BoundaryFMeasure(PooledMetric):
 
         Args:
             predictions: (B, 1, H, W) or (B, H, W); one image (H, W); or a sequence of (1, H, W) or (H, W). Probabilities in
-                [0, 1], bytes 0 to 255, or 0 and 1.
+                [0, 1], bytes 0 to 255, or 0 and 1 if none of the call holds more.
             references: as many truths, (H, W), or (A, H, W) of A annotators: 0 and 1, 0 to 255, booleans or floats in [0, 1];
                 of the presets pascal and pascal_mti, segment numbers. A ``Reference`` also says in which scores it counts.
 
@@ -78,11 +78,13 @@ class BoundaryFMeasure(PooledMetric):
         images, truths = images_of(predictions), references_of(references, self.preset, single)
         if len(images) != len(truths):
             raise InputError(f"{len(images)} boundary predictions, but {len(truths)} truths; pass one for each image")
-        counted = [
-            (soft_map(image), reference)
+        pairs = [
+            (image, reference)
             for image, reference in zip(images, truths, strict=True)
             if len(reference.maps) and (SUBSET in reference.groups if self.estimate else reference.groups)
         ]
+        soft = soft_maps([image for image, _ in pairs])
+        counted = [(own, reference) for own, (_, reference) in zip(soft, pairs, strict=True)]
         tally = Tally(self.preset)
         with ThreadPoolExecutor() as pool:
             for counts, (_, reference) in zip(pool.map(self._count, counted), counted, strict=True):

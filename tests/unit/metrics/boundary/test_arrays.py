@@ -4,7 +4,7 @@ import torch
 
 from mtlsi_net.core.errors import InputError
 from mtlsi_net.core.types import Reference
-from mtlsi_net.metrics.boundary.arrays import soft_map
+from mtlsi_net.metrics.boundary.arrays import soft_maps
 from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 
 TRUTH = np.zeros((160, 200), np.uint8)
@@ -59,13 +59,24 @@ def test_a_prediction_counts_the_same_in_every_form(prediction):
 
 
 def test_zeros_and_ones_are_sure_predictions():
-    np.testing.assert_array_equal(soft_map(TRUTH // 255), TRUTH)
-    np.testing.assert_array_equal(soft_map(TRUTH > 0), TRUTH)
+    for found in soft_maps([TRUTH // 255, TRUTH > 0, np.zeros_like(TRUTH) + (TRUTH > 0)]):
+        np.testing.assert_array_equal(found, TRUTH)
+
+
+def test_a_faint_image_among_bytes_stays_faint():
+    """Whether integers are 0 and 1 is decided for the batch, not for each image."""
+    faint = (TRUTH > 0).astype(np.uint8)
+    batch = torch.from_numpy(np.stack([FOUND, faint]))
+    np.testing.assert_array_equal(soft_maps(list(batch)), batch)
+    np.testing.assert_array_equal(soft_maps([FOUND, TRUTH > 0])[1], TRUTH)  # booleans are what they are
+    metric = BoundaryFMeasure("plain")
+    metric.update(batch, np.stack([TRUTH, TRUTH]))
+    assert metric.total[0, -1, 3] == 0, "nothing is predicted at the highest threshold"
 
 
 def test_probabilities_are_truncated_and_truths_rounded():
     half = np.full((3, 3), 0.5)
-    assert soft_map(half)[0, 0] == 127
+    assert soft_maps([half])[0][0, 0] == 127
     metric = BoundaryFMeasure("plain")
     metric.update(half, half)  # 0.5 is a boundary
     assert metric.total[0, 0, 1] == 9

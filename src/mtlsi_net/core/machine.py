@@ -1,4 +1,4 @@
-"""Memory allocator settings: glibc keeps freed memory instead of returning it to the system."""
+"""What a process has of its machine: cores that it may use, and memory that it keeps."""
 
 import ctypes
 import os
@@ -6,6 +6,11 @@ import sys
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
 USER_SETTINGS = ("MALLOC_MMAP_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: a job on a cluster often has a part of its node's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

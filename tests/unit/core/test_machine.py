@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""Freed memory stays with the process, and cores are those that it may use."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlsi_net.core.memory import USER_SETTINGS
+from mtlsi_net.core.machine import USER_SETTINGS, available_cores
 
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SMALL_PAGES = os.sysconf("SC_PAGESIZE") == 4096 and not (THP.is_file() and "[always]" in THP.read_text())
@@ -16,7 +16,7 @@ SMALL_PAGES = os.sysconf("SC_PAGESIZE") == 4096 and not (THP.is_file() and "[alw
 FAULTS = """
 import resource
 import torch
-from mtlsi_net.core.memory import keep_freed_memory
+from mtlsi_net.core.machine import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -42,3 +42,11 @@ def test_large_tensors_reuse_memory_unless_the_user_has_settings(variable, share
     usual, kept = map(int, done.stdout.split())
     assert usual > 8 * 2**14 * 0.9  # 64 MiB in pages of 4 KiB, each time anew
     assert (kept < share * usual) == (variable == "MTLSI_OTHER")
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert available_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == 8
