@@ -6,7 +6,6 @@ from helpers.miniature import compose_config
 from PIL import Image
 
 from mtlsi_net.bench import bench
-from mtlsi_net.core.errors import UserError
 
 PLAIN = "mtlsi model.width=32 model.head_dim=32"
 RECOMPUTED = f"{PLAIN} activation_checkpointing=true"
@@ -45,8 +44,3 @@ def test_more_images_need_more_and_precision_counts(tmp_path):
     )
     assert 1.9 * one < two < 2.3 * one
     assert half != one
-
-
-def test_wrong_settings_end_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="batch_size=0 is too small"):
-        bench(configuration(tmp_path, "batch_size=0"))
