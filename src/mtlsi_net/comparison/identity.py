@@ -5,16 +5,17 @@ import math
 import re
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import yaml
 
 from mtlsi_net.comparison.read import Run, SkippedRun, entry
 from mtlsi_net.core.io import flatten
-from mtlsi_net.core.settings import key_of, setting_in, setting_of
+from mtlsi_net.core.settings import is_among, key_of, setting_in, setting_of
 
 UNKNOWN = "unknown"
 IDENTIFIED = "identified by digests"
@@ -176,8 +177,9 @@ def _distinguish(groups: list[Group]) -> list[Group]:
         first = firsts.setdefault(group.label, group)
         label = group.label
         if first is not group:
-            changed = [_as_override(*change) for change in changed_settings(first.settings, group.settings)]
-            changed = sorted(changed, key=lambda word: word[0] == "~")  # settings that it removes come last
+            there = flatten(group.first.config)
+            words = [_as_override(*change, there) for change in changed_settings(first.settings, group.settings)]
+            changed = sorted(dict.fromkeys(words), key=lambda word: word[0] == "~")  # what it removes comes last
             shown = changed[:SHOWN_SETTINGS] + ["..."] * (len(changed) > SHOWN_SETTINGS)
             label = " ".join([label, *(shown or ["(other data)"])])
         number = 2
@@ -205,10 +207,11 @@ def _name(run: Run) -> str:
     return str(run.config.get("name", "run"))
 
 
-def _as_override(name: str, _: Any, value: Any) -> str:  # noqa: ANN401 - any setting
-    """Return a changed setting as an override; a class is given by its bare name."""
+def _as_override(name: str, _: Any, value: Any, there: Collection[str]) -> str:  # noqa: ANN401 - any setting
+    """Return a changed setting as an override; a class is given by its bare name, what is not ``there`` as a whole."""
     if value is None:
-        return f"~{name}"
+        nodes = accumulate(name.split("."), "{}.{}".format)
+        return f"~{next(node for node in nodes if not any(is_among(key, (node,)) for key in there))}"
     path, _, last = name.rpartition(".")
     return f"{path}={str(value).rpartition('.')[2]}" if last == "_target_" else f"{name}={value}"
 

@@ -180,6 +180,13 @@ def test_early_stopping_of_any_name_makes_another_row(tmp_path):
     assert [item.name for item in skipped] == [runs[2].name]
 
 
+def test_a_callback_that_a_row_lacks_is_named_as_a_whole(tmp_path):
+    stop = {"callbacks.stop": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "x", "patience": 3}}
+    other = {"callbacks.timer": {"_target_": "lightning.pytorch.callbacks.Timer"}}
+    groups, _ = group_seeds([make_run(tmp_path / "a", config=stop | other), make_run(tmp_path / "b", config=other)])
+    assert [group.label for group in groups] == ["toy", "~callbacks.stop"]
+
+
 def test_unknown_data_equals_nothing_known(tmp_path):
     folder = make_run(tmp_path / "a").folder.root
     (folder / "run.json").unlink()
