@@ -211,7 +211,7 @@ def _as_override(name: str, _: Any, value: Any, there: Collection[str]) -> str: 
     """Return a changed setting as an override; a class is given by its bare name, what is not ``there`` as a whole."""
     if value is None:
         nodes = accumulate(name.split("."), "{}.{}".format)
-        return f"~{next(node for node in nodes if not any(is_among(key, (node,)) for key in there))}"
+        return f"~{next((node for node in nodes if not any(is_among(key, (node,)) for key in there)), name)}"
     path, _, last = name.rpartition(".")
     return f"{path}={str(value).rpartition('.')[2]}" if last == "_target_" else f"{name}={value}"
 
