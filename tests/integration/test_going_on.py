@@ -67,6 +67,14 @@ def test_an_old_folder_keeps_the_newest_whole_checkpoint_and_no_results(tmp_path
     assert not [path for path in results if path.exists()]
 
 
+def test_a_damaged_checkpoint_alone_is_kept_too(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.create(folder.checkpoints)
+    folder.last.write_bytes(b"half")
+    prepare_folder(folder, None)
+    assert folder.earlier.read_bytes() == b"half"
+
+
 def test_a_time_limit_has_one_form():
     assert seconds("01:02:03:04") == 86400 + 2 * 3600 + 3 * 60 + 4
     assert seconds(None) is None

@@ -224,8 +224,8 @@ def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | N
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return
-    there = (path for path in (folder.last, folder.previous) if path.is_file())
-    if (kept := next((path for path in there if damage(path) is None), None)) is not None:
+    if there := [path for path in (folder.last, folder.previous) if path.is_file()]:
+        kept = next((path for path in there if damage(path) is None), there[0])  # a damaged one rather than none
         os.replace(kept, folder.earlier)
         log.warning("%s holds an earlier run, whose last checkpoint is now %s", folder.root, folder.earlier.name)
     results = (folder.record, folder.metrics, folder.per_image, folder.table, folder.classes, folder.wandb_id)
