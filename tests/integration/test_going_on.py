@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 
 import pytest
 from helpers.killing import start, wait_for
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from omegaconf import OmegaConf
 
+from mtlsi_net.cli.hydra_callbacks import ChooseRunFolder
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import read_history
 from mtlsi_net.core.run_folder import RunFolder
@@ -39,40 +39,38 @@ def test_a_run_out_of_time_saves_and_goes_on(data, tmp_path):
     assert run_job(job(data, tmp_path / "run")) == pytest.approx(train(job(data, tmp_path / "whole")).skill, abs=1e-12)
 
 
-def test_a_new_run_in_an_old_folder_is_not_the_old_one(data, tmp_path, caplog):
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("last", "an unfinished"), ("previous", "an unfinished"), ("metrics", "a finished")]
+)
+def test_a_new_run_leaves_the_run_in_its_folder_as_it_is(data, tmp_path, name, state):
     folder = RunFolder(tmp_path / "run")
-    train(job(data, folder.root))
-    old = folder.last.read_bytes()
-    with pytest.raises(Interrupted), caplog.at_level("WARNING"):
-        train(job(data, folder.root, "seed=1", "max_time='00:00:00:00'"))
-    assert folder.earlier.read_bytes() == old
-    assert "holds an earlier run, whose last checkpoint is now earlier.ckpt" in caplog.text
-    assert not folder.metrics.exists()
-    assert run_job(job(data, folder.root, "seed=1")) == pytest.approx(train(job(data, tmp_path / "b", "seed=1")).skill)
-
-
-def test_an_old_folder_keeps_the_newest_whole_checkpoint_and_no_results(tmp_path):
-    folder = RunFolder(tmp_path)
     folder.create(folder.checkpoints)
-    folder.last.write_bytes(b"PK damaged")
-    with zipfile.ZipFile(folder.previous, "w") as archive:
-        archive.writestr("whole", "content")
-    whole, best = folder.previous.read_bytes(), folder.checkpoints / "best.ckpt"
-    results = (folder.record, folder.metrics, folder.per_image, folder.table, folder.classes, folder.history, best)
-    for path in results:
-        path.write_text("the earlier run's")
-    prepare_folder(folder, None)
-    assert [path.name for path in folder.checkpoints.iterdir()] == ["earlier.ckpt"]
-    assert folder.earlier.read_bytes() == whole
-    assert not [path for path in results if path.exists()]
+    (folder.checkpoints / "best.ckpt").write_text("its best")
+    getattr(folder, name).write_text("its file")
+    before = files(folder.root)
+    told = rf"run holds {state} run, .* resume or extend it with ckpt={folder.root}, choose another folder with paths.run_dir"
+    with pytest.raises(UserError, match=told):
+        train(job(data, folder.root))
+    assert {path: text for path, text in files(folder.root).items() if path.name != ".lock"} == before
+    config = job(data, folder.root)
+    with pytest.raises(SystemExit) as ended:
+        ChooseRunFolder().on_run_start(config)
+    assert ended.value.code == 2
 
 
-def test_a_damaged_checkpoint_alone_is_kept_too(tmp_path):
-    folder = RunFolder(tmp_path)
+def test_a_new_run_replaces_what_one_without_a_checkpoint_left(tmp_path):
+    folder = RunFolder(tmp_path / "run")
     folder.create(folder.checkpoints)
-    folder.last.write_bytes(b"half")
+    best = folder.checkpoints / "best.ckpt"
+    best.write_text("of the killed run")
+    folder.history.write_text("step,train/total\n0,1.0\n")
     prepare_folder(folder, None)
-    assert folder.earlier.read_bytes() == b"half"
+    assert not best.exists()
+    assert not folder.history.exists()
 
 
 def test_a_time_limit_has_one_form():

@@ -21,7 +21,7 @@ from mtlsi_net.core import ranks
 from mtlsi_net.core.commands import command_line
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
-from mtlsi_net.engine.resume import choose_folder
+from mtlsi_net.engine.resume import choose_folder, resumes
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,15 @@ class CheckValues(Callback):
 
 
 class ChooseRunFolder(Callback):
-    """Puts a command that resumes a run into the folder of that run."""
+    """Puts a command that resumes a run into the folder of that run; a new run into no other's folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Set ``paths.run_dir`` in the first process; the others use its folder."""
         if not ranks.is_rank_zero():
             return
         with user_errors():
+            if not resumes(config):
+                RunFolder(Path(config.paths.run_dir)).refuse_another_run()
             if (folder := choose_folder(config)) is None:
                 return
             given = [text for text in config.hydra.overrides.task if text.lstrip("+").startswith("paths.run_dir=")]

@@ -41,7 +41,6 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"  # also of best.ckpt or best_on_test.ckpt
         self.last = self.checkpoints / LAST  # the newest, with all that training needs to resume
         self.previous = self.checkpoints / PREVIOUS  # the one before, until training has finished
-        self.earlier = self.checkpoints / "earlier.ckpt"  # the last of a run that was in this folder before
 
     @classmethod
     def of_checkpoint(cls, path: Path) -> Self | None:
@@ -55,6 +54,15 @@ class RunFolder:
         if any(self.checkpoints.glob("*.ckpt")):
             raise UserError(
                 f"{setting}={self.root} is the folder of a trained run, whose files stay as they are; choose another folder"
+            )
+
+    def refuse_another_run(self) -> None:
+        """Raise a UserError if the folder holds a run, finished or not: a new one would replace its files."""
+        if self.has_checkpoint() or self.metrics.is_file():
+            state = "a finished" if self.metrics.is_file() else "an unfinished"
+            raise UserError(
+                f"{self.root} holds {state} run, whose files stay as they are: resume or extend it with ckpt={self.root}, "
+                "choose another folder with paths.run_dir, or delete this one"
             )
 
     def has_checkpoint(self) -> bool:

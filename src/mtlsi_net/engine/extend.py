@@ -42,7 +42,7 @@ def inherit(parent: RunFolder, folder: RunFolder) -> None:
     """Copy the curves and the best checkpoint, which are the extended run's too."""
     for path in histories(parent):
         shutil.copyfile(path, folder.root / path.name)
-    resumable = {LAST, PREVIOUS, parent.earlier.name}
+    resumable = {LAST, PREVIOUS, "earlier.ckpt"}  # an earlier version left the last of a replaced run
     for path in parent.checkpoints.glob("*.ckpt"):
         if path.name not in resumable:
             shutil.copyfile(path, folder.checkpoints / path.name)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shlex
 import sys
 import time
@@ -43,7 +42,7 @@ from mtlsi_net.engine.trainer import (
     write_config,
 )
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
-from mtlsi_net.lit.checkpoint_io import checkpoint_step, damage
+from mtlsi_net.lit.checkpoint_io import checkpoint_step
 from mtlsi_net.lit.interruption import interruptible, stop_waiting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.origin import Origin
@@ -100,6 +99,8 @@ def train(
     how = f"resume with {'the same command' if command else resume_command(folder)}"
     with folder.occupied() if is_rank_zero() else nullcontext(), interruptible(lambda: folder.kept(how)):
         clock = Clock()
+        if resume is None:
+            folder.refuse_another_run()
         write_config(folder, config)  # not before: the folder may be that of a run in progress
         prepare_folder(folder, resume, parent)
         run = build(cfg, folder, config, how, start)
@@ -216,7 +217,10 @@ def saved_step(folder: RunFolder, resume: Path | None) -> int:
 
 
 def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | None = None) -> None:
-    """Prepare the folder for a new run, for the resumed one, or for one that extends ``parent``; the first process does."""
+    """Prepare the folder for a new run, for the resumed one, or for one that extends ``parent``; the first process does.
+
+    A new run replaces what one without a checkpoint has left there.
+    """
     if not is_rank_zero():
         return
     if parent is not None:
@@ -224,13 +228,7 @@ def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | N
     if resume is not None:
         folder.rewind_history(checkpoint_step(resume))
         return
-    if there := [path for path in (folder.last, folder.previous) if path.is_file()]:
-        kept = next((path for path in there if damage(path) is None), there[0])  # a damaged one rather than none
-        os.replace(kept, folder.earlier)
-        log.warning("%s holds an earlier run, whose last checkpoint is now %s", folder.root, folder.earlier.name)
-    results = (folder.record, folder.metrics, folder.per_image, folder.table, folder.classes, folder.wandb_id)
-    checkpoints = (folder.last, folder.previous, *folder.checkpoints.glob("best*.ckpt"))
-    for path in (*results, *histories(folder), *checkpoints):  # the earlier run's, which the new one may not replace
+    for path in (*histories(folder), folder.wandb_id, *folder.checkpoints.glob("best*.ckpt")):
         path.unlink(missing_ok=True)
 
 
