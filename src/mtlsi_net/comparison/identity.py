@@ -72,6 +72,12 @@ def deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
+def seed_of(run: Run) -> int:
+    """Return a run's seed, 0 if it is not known."""
+    seed = run.config.get("seed")
+    return seed if isinstance(seed, int) and seed >= 0 else 0
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs of one configuration with different seeds, at least one, and what the table calls them."""
@@ -88,6 +94,11 @@ class Group:
     def identity(self) -> Identity:
         """The data and rules that the runs share."""
         return identity_of(self.first)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Each run's seed."""
+        return list(map(seed_of, self.runs))
 
     @property
     def known(self) -> bool:

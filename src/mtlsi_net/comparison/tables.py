@@ -25,7 +25,10 @@ SIZES = ("parameters_m", "decoder_parameters_m", "gflop", "decoder_gflop")
 MAX_PAIRS = 30
 """Pairs that Markdown lists; all of them are in ``pairs.csv``."""
 
-DIFFERENCE_HEADS = ("first", "second", "score", "first - second", f"{LEVEL:.0%} interval", "first is")
+DIFFERENCE_HEADS = (
+    *("first", "second", "score", "first - second"),
+    *(f"{LEVEL:.0%} interval, bootstrap", f"{LEVEL:.0%} interval, t over seeds", "first is"),
+)
 
 LATEX = {"±": r"$\pm$", ARROWS[True]: r"$\uparrow$", ARROWS[False]: r"$\downarrow$", "Δ": r"$\Delta$"}
 """Symbols that pandas does not escape."""
@@ -218,13 +221,20 @@ def interval_cells(table: Table) -> pd.DataFrame:
 
 
 def difference_cells(table: Table, limit: int) -> pd.DataFrame:
-    """Return the first ``limit`` differences as text; ``first is`` is empty where the interval includes 0."""
+    """Return the first ``limit`` differences as text; ``first is`` is empty where one of the intervals includes 0."""
     rows = []
-    for first, second, score, difference, low, high in table.differences[:limit]:
-        factor, form = (100, "+.2f") if score == GAIN else (1, "+.3g")
-        better = "better" if (low > 0) == table.columns.get(score, True) else "worse"
-        word = better if low > 0 or high < 0 else ""
-        rows.append([first, second, score, f"{factor * difference:{form}}", limits(low, high, factor, form), word])
+    for pair in table.differences[:limit]:
+        factor, form = (100, "+.2f") if pair.score == GAIN else (1, "+.3g")
+        better = "better" if (pair.low > 0) == table.columns.get(pair.score, True) else "worse"
+        above, below = (pair.low > 0 and not pair.seeds_low <= 0), (pair.high < 0 and not pair.seeds_high >= 0)
+        rows.append(
+            [
+                *(pair.first, pair.second, pair.score, f"{factor * pair.difference:{form}}"),
+                limits(pair.low, pair.high, factor, form),
+                limits(pair.seeds_low, pair.seeds_high, factor, form),
+                better if above or below else "",
+            ]
+        )
     return pd.DataFrame(rows, columns=list(DIFFERENCE_HEADS))
 
 
@@ -262,7 +272,7 @@ def write_markdown(path: Path, tables: Sequence[Table], skipped: Sequence[Skippe
             title = f"{LEVEL:.0%} intervals over images, and over seeds in rows that have several"
             parts.append(f"\n{title}:\n\n{markdown(intervals)}")
         if table.differences:
-            title = "Differences on the same resamples; better or worse where the interval excludes 0."
+            title = "Differences; better or worse where no interval includes 0 (with one seed, only the bootstrap's is known)."
             if len(table.differences) > MAX_PAIRS:
                 title += f" The first {MAX_PAIRS} of {len(table.differences)}; all are in pairs.csv."
             parts.append(f"\n{title}\n\n{markdown(difference_cells(table, MAX_PAIRS))}")

@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 from helpers.run_folders import make_run
 
-from mtlsi_net.comparison.bootstrap import Resampled, _resample_gain, differences, resample, worst_images
+from mtlsi_net.comparison.bootstrap import (
+    Difference,
+    Resampled,
+    _resample_gain,
+    differences,
+    resample,
+    seed_interval,
+    worst_images,
+)
 from mtlsi_net.comparison.gains import find_gain
 from mtlsi_net.comparison.identity import Group, group_seeds
 from mtlsi_net.comparison.read import read_run
+from mtlsi_net.comparison.tables import Table, difference_cells
 from mtlsi_net.metrics.gain import delta_m
 
 KEY = "semseg/mIoU"
@@ -141,6 +150,27 @@ def test_rows_of_other_seeds_are_not_paired_by_their_order(tmp_path):
     assert (difference.low, difference.high) == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.05)
 
 
+def test_the_interval_over_seeds_is_students_and_pairs_them_by_number():
+    first, second = {2: 0.7, 0: 0.5, 1: 0.65}, {0: 0.48, 1: 0.6, 2: 0.61}
+    gaps = np.array([0.02, 0.05, 0.09])
+    half = 4.302653 * gaps.std(ddof=1) / np.sqrt(3)  # the tables' quantile of Student's t with 2 degrees of freedom
+    assert seed_interval(first, second) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=1e-6)
+    low, high = seed_interval(first, {5: 0.48, 6: 0.6, 7: 0.61})  # not paired
+    assert high - low > 2.5 * half
+    assert seed_interval({0: 0.25, 1: 0.5}, {0: 0.5, 1: 0.75}) == (-0.25, -0.25)
+    assert np.isnan(seed_interval({0: 1.0}, {0: 0.5})).all()
+
+
+def test_a_difference_has_the_interval_over_its_seeds(tmp_path):
+    levels, ahead = (0.2, 0.3, 0.4), (0.03, 0.01, 0.02)
+    first = {s: np.full(9, level + gap) for s, (level, gap) in enumerate(zip(levels, ahead, strict=True))}
+    second = {s: np.full(9, level) for s, level in enumerate(levels)}
+    groups, gains, resampled = prepared([*seed_runs(tmp_path / "a", first, 1), *seed_runs(tmp_path / "b", second)])
+    (difference,) = differences(groups, gains, resampled)
+    assert difference.low > 0
+    assert (difference.seeds_low, difference.seeds_high) == pytest.approx((0.02 - 0.0248, 0.02 + 0.0248), abs=1e-4)
+
+
 def test_seeds_are_numbers_not_texts(tmp_path):
     first = {s: RNG.random(9) for s in (2, 10)}
     better = {s: values + 0.01 for s, values in reversed(first.items())}
@@ -205,3 +235,21 @@ def test_worst_images_are_those_farthest_behind(tmp_path):
     lower = [ratio_run(tmp_path / f"l{n}", [n, 1 - n], {"model.width": n}, task="depth", metric="rmse") for n in (0, 1)]
     groups, _gains, resampled = prepared(lower, count=10)
     assert worst_images(groups, resampled, 1)[0].images == [("b", 1.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("interval", "over_seeds", "word"),
+    [
+        ((0.1, 0.3), (np.nan, np.nan), "better"),
+        ((0.1, 0.3), (0.05, 0.35), "better"),
+        ((0.1, 0.3), (-0.05, 0.45), ""),
+        ((-0.1, 0.3), (0.05, 0.35), ""),
+        ((-0.3, -0.1), (-0.35, -0.05), "worse"),
+        ((-0.3, -0.1), (-0.45, 0.05), ""),
+    ],
+)
+def test_a_row_is_better_or_worse_only_where_both_intervals_leave_out_0(tmp_path, interval, over_seeds, word):
+    groups, gains, resampled = prepared([ratio_run(tmp_path / "a", RNG.random(4))])
+    pair = Difference("a", "b", "semseg/mIoU", np.mean(interval), *interval, *over_seeds)
+    table = Table(1, groups, [], gains, resampled, [pair], [], [])
+    assert difference_cells(table, 1).iloc[0, -1] == word

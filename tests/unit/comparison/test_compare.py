@@ -260,8 +260,8 @@ def test_intervals_pairs_and_worst_images_are_written(tmp_path):
     assert (pair["first"], pair["second"], pair["score"]) == ("toy", "model.width=1", "semseg/mIoU")
     assert float(pair["difference"]) == float(pair["low"]) == pytest.approx(-0.1)
     text = markdown_of(tmp_path / "out")
-    assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | worse |" in text
-    assert "| toy | model.width=1 | depth/rmse | -0.1 | [-0.1, -0.1] | better |" in text
+    assert "| toy | model.width=1 | semseg/mIoU | -0.1 | [-0.1, -0.1] | | worse |" in text
+    assert "| toy | model.width=1 | depth/rmse | -0.1 | [-0.1, -0.1] | | better |" in text
     assert "95% intervals over images, and over seeds" in text
     found = page_data(tmp_path / "out" / "index.html")
     assert found["worst"][0] == {
