@@ -33,7 +33,8 @@ def data(tmp_path_factory):
 
 def job(data, folder, *options, steps=4):
     fast = ("backbone.name=test_convnext", "~tasks.boundary", "~tasks.normals", "trainer.val_check_interval=1")
-    return compose_config(*short_overrides(data, folder, steps=steps), *fast, "logger=csv", *options)
+    own = ("logger=csv", "data.test_split=false", *options)
+    return compose_config(*short_overrides(data, folder, steps=steps), *fast, *own)
 
 
 def steps_of(result):

@@ -170,6 +170,7 @@ def test_a_run_that_stopped_early_extends_without_its_early_stopping(data, tmp_p
         "callbacks.early_stopping.patience=1",
         "callbacks.early_stopping.min_delta=100",
         "trainer.val_check_interval=1",
+        "data.test_split=false",
     )
     stopped = train(job(data, tmp_path / "stopped", *stop, steps=4)).folder
     assert saved(stopped.root)["global_step"] == 2

@@ -11,6 +11,7 @@ from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import read_history
 from mtlsi_net.engine.job import run_job
 from mtlsi_net.engine.train import train
+from mtlsi_net.engine.trainer import training_callbacks
 
 EVERY_STEP = ("trainer.val_check_interval=1", "trainer.log_every_n_steps=1")
 
@@ -21,7 +22,9 @@ def data(tmp_path_factory):
 
 
 def configured(data, folder, *options, steps=4):
-    return compose_config(*short_overrides(data, folder, steps=steps), "logger=csv", *EVERY_STEP, *options)
+    return compose_config(
+        *short_overrides(data, folder, steps=steps), "logger=csv", *EVERY_STEP, "data.test_split=false", *options
+    )
 
 
 def test_early_stopping_ends_a_run_with_its_scores_and_record(data, tmp_path):
@@ -33,8 +36,17 @@ def test_early_stopping_ends_a_run_with_its_scores_and_record(data, tmp_path):
     assert json.loads(result.folder.record.read_text())["seconds"]["fit"] > 0
     kept = OmegaConf.load(result.folder.config).callbacks
     assert kept.early_stopping.monitor == "val/skill"
-    assert kept.best_checkpoint.filename == "best_on_test"
+    assert kept.best_checkpoint.filename == "best"
     assert run_job(configured(data, tmp_path, "callbacks=[default,early_stopping]", *worse)) == result.skill
+
+
+def test_early_stopping_on_test_images_is_refused(data, tmp_path):
+    stopping = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1", "data.test_split=true")
+    with pytest.raises(UserError, match=r"callbacks.early_stopping would choose .* test images.*data.dev_split=true"):
+        train(configured(data, tmp_path, *stopping))
+    own = ("callbacks.early_stopping.monitor=train/total", "callbacks.early_stopping.mode=min")
+    training_callbacks(configured(data, tmp_path, *stopping, *own), "")
+    training_callbacks(configured(data, tmp_path, *stopping, "data.dev_split=true"), "")
 
 
 def test_what_others_write_is_there(data, tmp_path, capsys):

@@ -121,10 +121,15 @@ def test_the_configuration_of_the_photographs_composes():
 
 def test_scores_are_drawn_over_the_share_of_labels(tmp_path):
     curves = script("label_share/curves.py")
-    labels = ["model=plain", "model=plain data.label_share={normals: 0.05}", "data.label_share={normals: 0.2}"]
-    runs = pd.DataFrame({"label": labels, "normals/mean": [15.0, 30.0, 20.0]})
-    runs.to_csv(tmp_path / "runs.csv", index=False)
-    curves.main(tmp_path)
+    few = ["model=plain data.label_share={normals: 0.05}", "data.label_share={normals: 0.2}"]
+    pd.DataFrame({"label": few, "normals/mean": [30.0, 20.0]}).to_csv(tmp_path / "runs.csv", index=False)
+    full = ["model=plain", "model=plain", "model=invpt", "ablation=blocks_011"]
+    pd.DataFrame({"label": full, "normals/mean": [15.0, 17.0, 1.0, 2.0]}).to_csv(tmp_path / "full.csv", index=False)
+    curves.main(tmp_path, tmp_path / "full.csv")
     rows = pd.read_csv(tmp_path / "labels.csv").to_numpy().tolist()
-    assert rows == [["mtlsi", 0.2, 20.0], ["plain", 0.05, 30.0], ["plain", 1.0, 15.0]]
+    assert rows == [
+        ["mtlsi", 0.2, 1, 20.0, 20.0, 20.0],
+        ["plain", 0.05, 1, 30.0, 30.0, 30.0],
+        ["plain", 1.0, 2, 16.0, 15.0, 17.0],
+    ]
     assert (tmp_path / "labels.png").is_file()

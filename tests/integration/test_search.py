@@ -15,7 +15,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 
 def search(data, cwd, *options):
     words = [word for word in short_overrides(data, cwd, steps=1) if not word.startswith("paths.run_dir")]
-    settings = ("hparams_search=optuna", "sweep=s", *options)
+    settings = ("hparams_search=optuna", "sweep=s", "data.test_split=false", *options)
     return run_command("mtlsi_net.train", "-m", *words, *settings, cwd=cwd)
 
 

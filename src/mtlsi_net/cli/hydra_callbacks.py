@@ -19,6 +19,7 @@ from mtlsi_net.cli.kinds import check_command
 from mtlsi_net.cli.sweeps import check_launcher, is_search
 from mtlsi_net.core import ranks
 from mtlsi_net.core.commands import command_line
+from mtlsi_net.core.config import refuse_choice_on_test
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.resume import choose_folder, resumes
@@ -81,12 +82,17 @@ class CheckRunFolder(Callback):
 
 
 class CheckSweep(Callback):
-    """Ends with one line if a sweep's launcher cannot start its jobs; its module brings the resolver ``job_folder``."""
+    """Ends with one line if a sweep cannot start its jobs or is to choose on test images.
+
+    Its module brings the resolver ``job_folder``.
+    """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - Hydra's signature
         """Check before the first job, and give the sweep a folder of its own if it has no name."""
         with user_errors():
             check_launcher(config)
+            if is_search(config.hydra):
+                refuse_choice_on_test(config, "hparams_search")
             claim_sweep_folder(config)
         if config.hydra.launcher._target_.endswith("JoblibLauncher"):
             wait_for_jobs_after_signals()

@@ -57,6 +57,15 @@ def check_complete(cfg: DictConfig) -> None:
         raise UserError(f"{', '.join(missing)} must be given: {missing[0]}=... (see the comments in conf/)")
 
 
+def refuse_choice_on_test(cfg: DictConfig, what: str) -> None:
+    """Raise a UserError if ``what`` would choose by scores of a published test set, which nothing would tell later."""
+    if cfg.data.get("test_split") and not cfg.data.get("dev_split"):
+        raise UserError(
+            f"{what} would choose by scores of the test images, which this data set has as val: hold out training images "
+            "for it with data.dev_split=true"
+        )
+
+
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration's values, interpolations resolved.
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mtlsi_net.core import ranks
-from mtlsi_net.core.config import check_options, instantiate_node, resolved
+from mtlsi_net.core.config import check_options, instantiate_node, refuse_choice_on_test, resolved
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_text
 from mtlsi_net.core.renamed import modernize
@@ -207,6 +207,8 @@ def training_callbacks(cfg: DictConfig, how: str) -> list[Callback]:
         if isinstance(callback, LastCheckpoint):
             callback.how = how
         if isinstance(callback, EarlyStopping):
+            if callback.monitor.partition("/")[0] == "val":
+                refuse_choice_on_test(cfg, f"callbacks.{name}")
             _check_validates(cfg.trainer, name)
             _check_can_stop(cfg.trainer, name, callback)
     best = callbacks["best_checkpoint"]
