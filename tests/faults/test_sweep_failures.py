@@ -111,3 +111,14 @@ def test_sweeps_without_a_name_that_start_in_one_second_get_folders_of_their_own
         claim_sweep_folder(cfg := config(tmp_path))
         assert cfg.hydra.overrides.task == [f"sweep=12-00-00{end}"]
         assert (tmp_path / f"sweep_12-00-00{end}").is_dir()
+
+
+@pytest.mark.usefixtures("one_second")
+def test_a_sweep_in_a_slurm_job_has_the_jobs_number_each_time_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    for _ in range(2):
+        claim_sweep_folder(cfg := config(tmp_path))
+        assert cfg.hydra.overrides.task == ["sweep=slurm_77"]
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell on a node
+    claim_sweep_folder(cfg := config(tmp_path))
+    assert cfg.hydra.overrides.task == ["sweep=12-00-00"]

@@ -62,13 +62,15 @@ def test_a_new_run_leaves_the_run_in_its_folder_as_it_is(data, tmp_path, name, s
     assert ended.value.code == 2
 
 
-def test_a_new_run_replaces_what_one_without_a_checkpoint_left(tmp_path):
+def test_a_new_run_replaces_what_one_without_a_checkpoint_left(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.create(folder.checkpoints)
     best = folder.checkpoints / "best.ckpt"
     best.write_text("of the killed run")
     folder.history.write_text("step,train/total\n0,1.0\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
     prepare_folder(folder, None)
+    assert folder.slurm_job() == "77"
     assert not best.exists()
     assert not folder.history.exists()
 
@@ -133,8 +135,17 @@ def test_the_newest_unfinished_run_of_the_same_settings_goes_on(data, tmp_path, 
 
     plain = job(data, tmp_path / "new", out)
     assert choose_folder(plain) is None
+    for starter in ("TORCHELASTIC", "SLURM"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"{starter}_RESTART_COUNT", "1")
+            assert choose_folder(plain) == place / "b"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # as in a job that was queued again
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    runs[2].job.write_text("76")
     assert choose_folder(plain) == place / "b"
+    runs[2].job.write_text("77")
+    assert choose_folder(plain) == place / "c", "this job has finished it"
+    assert choose_folder(job(data, tmp_path / "new", out, "seed=5")) is None
 
 
 def test_a_run_is_not_taken_from_the_process_that_trains_it(data, tmp_path):

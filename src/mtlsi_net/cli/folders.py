@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from mtlsi_net.core.run_folder import slurm_job
+
 TIME = "${now:"
 
 
@@ -32,17 +34,23 @@ def claim_run_folder(cfg: DictConfig) -> None:
 
 
 def claim_sweep_folder(cfg: DictConfig) -> None:
-    """Make the folder of a sweep without a name, likewise; its jobs get the name as an override."""
+    """Make the folder of a sweep without a name, likewise; its jobs get the name as an override.
+
+    A SLURM job gives the sweep its number, so that the sweep continues when the job is requeued.
+    """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     if TIME not in str(plain.get("sweep")):
         return
-    first = str(cfg.sweep)
+    first, job = str(cfg.sweep), slurm_job()
 
     def rename(end: str) -> Path:
         cfg.sweep = first + end
         return Path(cfg.hydra.sweep.dir)
 
-    _claim(rename)
+    if job is None:
+        _claim(rename)
+    else:
+        cfg.sweep = f"slurm_{job}"
     with read_write(cfg), read_write(cfg.hydra):
         cfg.hydra.overrides.task.append(f"sweep={cfg.sweep}")
 

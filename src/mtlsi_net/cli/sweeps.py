@@ -78,7 +78,8 @@ def is_search(hydra: DictConfig | HydraConf) -> bool:
 def check_launcher(cfg: DictConfig) -> None:
     """Raise a UserError unless the launcher and the processes of one job go together.
 
-    A job starts a process for each of its devices itself (``cli.launch``), unless the launcher did.
+    A job starts a process for each of its devices itself (``cli.launch``), unless the launcher did. Several jobs at once
+    on GPUs are refused: each would take the first one.
     """
     if process_info().starter:
         raise UserError(
@@ -109,6 +110,22 @@ def check_launcher(cfg: DictConfig) -> None:
             f"trainer.devices={devices}: leave hydra/launcher=joblib out, so that one job follows the other, or set "
             "trainer.devices=1"
         )
+    elif kind == "JoblibLauncher" and launcher.get("n_jobs", -1) != 1 and _on_gpus(cfg):
+        raise UserError(
+            f"hydra.launcher.n_jobs={launcher.get('n_jobs', -1)} jobs at once would all take the first GPU: leave "
+            "hydra/launcher=joblib out, or start a command for each GPU with CUDA_VISIBLE_DEVICES=0, 1, ... that trains a part "
+            "of the sweep"
+        )
+
+
+def _on_gpus(cfg: DictConfig) -> bool:
+    """Return whether ``cfg.trainer`` takes a GPU."""
+    accelerator = str(OmegaConf.select(cfg, "trainer.accelerator", default="auto"))
+    if accelerator == "auto":
+        import torch  # few sweeps need to ask
+
+        return torch.cuda.is_available()
+    return accelerator in ("gpu", "cuda")
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

@@ -55,7 +55,7 @@ def process_info() -> ProcessInfo:
         return _numbered("slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
     if int(env.get("SUBMITIT_LOCAL_NTASKS", 1)) > 1:
         process = _numbered("submitit", "SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
-        port = 20000 + int(env["SUBMITIT_LOCAL_JOB_ID"]) % 20000
+        port = 20000 + 2 * (int(env["SUBMITIT_LOCAL_JOB_ID"]) % 10000)  # and the next one, see ``_store``
         os.environ |= torchrun_variables(process.rank, process.size, port)  # Lightning knows nothing of submitit
         return process
     return ProcessInfo()
@@ -124,7 +124,7 @@ def _wait_for(key: str) -> None:
 
 @cache  # cached: rank zero must keep the store open for the others
 def _store() -> "Store":
-    """Return the store that all ranks share: the starter's, or one that rank zero opens on a port next to Lightning's."""
+    """Return the store that all ranks share: the starter's, or one that rank zero opens on a port of its own."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined] # missing in its ``__all__``
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -133,12 +133,24 @@ def _store() -> "Store":
     if process_info().starter == "slurm":
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        address, port = SLURMEnvironment().main_address, SLURMEnvironment().main_port + 1
+        address, port = SLURMEnvironment().main_address, _port_beside(SLURMEnvironment().main_port)
     else:
         address, port = env["MASTER_ADDR"], int(env["MASTER_PORT"]) + (not starters)
     opens = is_rank_zero() and not starters
     store = TCPStore(address, port, is_master=opens, timeout=PATIENCE, wait_for_workers=False)
     return PrefixStore(f"mtlsi_net {env.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def _port_beside(rendezvous: int) -> int:
+    """Return the store's port for Lightning's under SLURM, 15000 + the job number's last four digits, or one that is set.
+
+    The next one would be the rendezvous of the next job, perhaps on the same node.
+    """
+    return rendezvous - SPAN if rendezvous >= 15000 else rendezvous + 1
+
+
+SPAN = 10000
+"""Number of ports that Lightning shares out among SLURM jobs."""
 
 
 def quieten() -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ class RunFolder:
         self.per_image = root / "per_image.npz"  # what every image contributed to the last weights' scores
         self.history = root / "metrics.csv"  # what was logged over time
         self.wandb_id = root / "wandb_id.txt"  # of the W&B run, which a resumed run continues
+        self.job = root / "slurm_job.txt"  # number of the SLURM job that trains it, if one does
         self.pictures = root / "pictures"
         self.checkpoints = root / "checkpoints"  # also of best.ckpt or best_on_test.ckpt
         self.last = self.checkpoints / LAST  # the newest, with all that training needs to resume
@@ -68,6 +70,10 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """Return whether the run can be resumed, unless its checkpoints are damaged."""
         return self.last.is_file() or self.previous.is_file()
+
+    def slurm_job(self) -> str | None:
+        """Return the number of the SLURM job that has trained the run last; None if none is noted."""
+        return self.job.read_text().strip() if self.job.is_file() else None
 
     def kept(self, how: str) -> str:
         """Return a sentence on what is left of an unfinished run; ``how`` is the instruction for resuming it."""
@@ -122,6 +128,11 @@ class RunFolder:
                 return False
         except (UserError, OSError):
             return True
+
+
+def slurm_job() -> str | None:
+    """Return the number of this SLURM job, which stays when it is requeued; None outside of SLURM, or in a shell there."""
+    return None if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") else os.environ.get("SLURM_JOB_ID")
 
 
 def read_object(path: Path) -> dict[str, Any]:

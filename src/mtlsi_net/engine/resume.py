@@ -9,20 +9,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from mtlsi_net.core.errors import UserError, shown
 from mtlsi_net.core.renamed import modernize
-from mtlsi_net.core.run_folder import LAST, RunFolder
+from mtlsi_net.core.run_folder import LAST, RunFolder, slurm_job
 from mtlsi_net.core.settings import Effect, differing_settings
 
 
 def resumes(cfg: DictConfig) -> bool:
-    """Return whether the command resumes a run where there is one: ``ckpt`` is set, or SLURM has requeued the job."""
-    return cfg.get("ckpt") is not None or int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    """Return whether the command resumes a run where there is one: ``ckpt`` is set, or it was ``restarted``."""
+    return cfg.get("ckpt") is not None or restarted()
+
+
+def restarted() -> bool:
+    """Return whether SLURM has requeued this job, or torchrun has started its processes again."""
+    return any(int(os.environ.get(f"{name}_RESTART_COUNT") or 0) > 0 for name in ("SLURM", "TORCHELASTIC"))
 
 
 def choose_folder(cfg: DictConfig) -> Path | None:
     """Return the folder of the run to resume, None to start one in ``cfg.paths.run_dir``, which may extend another.
 
-    ``ckpt=last``, or a job that SLURM has requeued: the command's own run folder if it has a checkpoint, else the
-    newest unfinished run of this experiment and configuration. ``ckpt=PATH``: that run's, by folder or checkpoint.
+    ``ckpt=last``, or a restarted job: the command's own run folder if it has a checkpoint, else the newest unfinished run
+    of this experiment and configuration; before that, one that the same SLURM job has finished, which is not trained
+    again. ``ckpt=PATH``: that run's, by folder or checkpoint.
 
     Raises:
         UserError: there is no such run, or its settings are others.
@@ -35,6 +41,8 @@ def choose_folder(cfg: DictConfig) -> Path | None:
     if own.has_checkpoint() or own.metrics.is_file():
         return own.root
     parent = Path(cfg.paths.output_dir) / cfg.name
+    if cfg.ckpt is None and (done := _finished_by_this_job(cfg, parent)) is not None:
+        return done
     unfinished = sorted(filter(_is_unfinished, map(RunFolder, parent.glob("*/"))), key=_age, reverse=True)
     for folder in unfinished:
         if not differences(cfg, folder):
@@ -54,6 +62,13 @@ def choose_folder(cfg: DictConfig) -> Path | None:
     )
 
 
+def _finished_by_this_job(cfg: DictConfig, parent: Path) -> Path | None:
+    """Return the folder of a run of this configuration that this SLURM job has finished, perhaps before it was requeued."""
+    job = slurm_job()
+    runs = (run for run in map(RunFolder, parent.glob("*/")) if job is not None and run.slurm_job() == job)
+    return next((run.root for run in runs if run.metrics.is_file() and not differences(cfg, run)), None)
+
+
 def is_path(ckpt: str | None) -> bool:
     """Return whether ``ckpt`` names a run by its path."""
     return ckpt not in (None, "last")
@@ -68,13 +83,13 @@ def _choose_named(cfg: DictConfig, run: RunFolder) -> Path | None:
         raise UserError(
             f"{run.root} stays as it is: the run that extends it needs another folder, leave out paths.run_dir"
         )
-    if cfg.get("ckpt") is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
+    if cfg.get("ckpt") is not None and restarted():
         return _begun_extension(cfg)
     return None
 
 
 def _begun_extension(cfg: DictConfig) -> Path | None:
-    """Return the newest unfinished run of this configuration that extends ``cfg.ckpt``, for a job that SLURM requeued."""
+    """Return the newest unfinished run of this configuration that extends ``cfg.ckpt``, for a restarted job."""
     parent = Path(cfg.paths.output_dir) / cfg.name
     unfinished = sorted(filter(_is_unfinished, map(RunFolder, parent.glob("*/"))), key=_age, reverse=True)
     same = (run for run in unfinished if OmegaConf.select(OmegaConf.load(run.config), "ckpt") == cfg.ckpt)

@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.errors import UserError
-from mtlsi_net.core.io import write_json
+from mtlsi_net.core.io import write_json, write_text
 from mtlsi_net.core.ranks import broadcast_from_rank_zero, is_rank_zero
-from mtlsi_net.core.run_folder import RunFolder, histories
+from mtlsi_net.core.run_folder import RunFolder, histories, slurm_job
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors
@@ -124,6 +124,7 @@ def build(cfg: DictConfig, folder: RunFolder, config: dict[str, Any], how: str, 
     log_size(size, len(tasks))
     if cfg.compile:
         log.info("compile=true: the first steps compile the network, which takes minutes")
+        torch.compiler.reset()  # the networks of a sweep's jobs in one process share a limited cache
         network.compile()  # in place: names in checkpoints stay
     priors = fit_priors(data, tasks)
     network.set_priors(priors)
@@ -189,8 +190,10 @@ def record(run: Training, results: dict[str, Any], skill: float, clock: Clock, c
     if not is_rank_zero():
         return
     folder, tasks, loggers, stage = run.folder, run.tasks, run.trainer.loggers, run.data.val_stage
+    run.module.to(run.trainer.strategy.root_device)  # Lightning has moved it to the CPU
     for part, split in ((stage, "val"), ("train", "train_scored")):
-        samples = predict_samples(run.module, run.data, split, run.cfg.pictures)
+        with run.trainer.precision_plugin.forward_context():
+            samples = predict_samples(run.module, run.data, split, run.cfg.pictures)
         write_grid(samples, tasks, folder.pictures / f"{part}.png")
         log_pictures(loggers, samples, tasks, part)
     described = describe_scores(run.cfg, run.data, tasks, clock.seconds(), command)
@@ -223,6 +226,8 @@ def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | N
     """
     if not is_rank_zero():
         return
+    if (job := slurm_job()) is not None:
+        write_text(folder.job, job)
     if parent is not None:
         inherit(parent, folder)
     if resume is not None:
@@ -279,7 +284,7 @@ def _skill_as_in_validations(run: Training, evaluator: Evaluator) -> float | Non
 
 
 def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[str, Any] | None:
-    """Return the scores of this run's best checkpoint; None, with a warning, if it was deleted.
+    """Return the scores of this run's best checkpoint; None, with a warning, if not every process finds it.
 
     Where no earlier one beats the last weights, these are saved as the best.
     """
@@ -288,11 +293,13 @@ def _score_best(run: Training, evaluator: Evaluator, last_skill: float) -> dict[
     if keeper.best_model_score is None or last_skill >= float(keeper.best_model_score):
         trainer.save_checkpoint(run.folder.checkpoints / f"{keeper.filename}.ckpt", weights_only=True)
         return {stage: run.module.scores[stage], "step": trainer.global_step}
-    try:
-        saved = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        log.warning("%s is gone: metrics.json has no scores of the best weights", keeper.best_model_path)
+    if not trainer.strategy.reduce_boolean_decision(Path(keeper.best_model_path).is_file()):  # in every process
+        log.warning(
+            "%s is gone, or on the disk of one node only: metrics.json has no scores of the best weights",
+            keeper.best_model_path,
+        )
         return None
+    saved = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
     if saved["global_step"] == trainer.global_step:  # the last weights, whose skill was rounded up for the callback
         return {stage: run.module.scores[stage], "step": trainer.global_step}
     if saved["global_step"] in run.module.complete_scores:

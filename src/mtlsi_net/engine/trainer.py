@@ -134,7 +134,7 @@ def build_training(
 
     ``origin`` records the run that this one starts from.
     """
-    callbacks = [NormStatistics(), *training_callbacks(cfg, how), origin or Origin()]
+    callbacks = [NormStatistics(constant=cfg.get("compile", False)), *training_callbacks(cfg, how), origin or Origin()]
     trainer = build_trainer(cfg, folder, callbacks, micro_batches=data.micro_batches)
     data.counts_labels = module.norm_globally
     module.estimates, module.limited = data.estimates, data.training_split != "val"

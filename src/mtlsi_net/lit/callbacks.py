@@ -45,15 +45,19 @@ class NormStatistics(L.Callback):
     """Lets batch norms' running statistics be means over some hundred batches: the first N equally, then N by decay.
 
     With torch's momentum of 0.1 they are those of the last few small batches, which misplaces absolute values (our choice).
+    ``constant``: by decay from the start, for a compiled network, which would be compiled anew for every other momentum.
     """
 
     MOMENTUM = 0.02
+
+    def __init__(self, constant: bool = False) -> None:
+        self.constant = constant
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *hook: Any) -> None:  # noqa: ANN401
         """Set the share of this batch, one of perhaps several of its step."""
         each = trainer.accumulate_grad_batches
         batches = trainer.global_step * each + hook[-1] % each  # before this one
-        share = max(self.MOMENTUM, 1 / (1 + batches))
+        share = self.MOMENTUM if self.constant else max(self.MOMENTUM, 1 / (1 + batches))
         for part in pl_module.modules():
             if isinstance(part, _BatchNorm):
                 part.momentum = share

@@ -111,7 +111,8 @@ def has_unreached(module: MultiTaskModule, image_size: tuple[int, int]) -> bool:
     """
     if process_info().size == 1:
         return False
-    unreached = unreached_parameters(module.network, image_size, bool(module.weighting.aux))
+    with torch.compiler.set_stance("force_eager"):  # no compiler takes the meta device
+        unreached = unreached_parameters(module.network, image_size, bool(module.weighting.aux))
     if unreached:
         log.info(
             "%d parameters get no gradient, e.g. %s: DDP searches for them in every step", len(unreached), unreached[0]

@@ -46,7 +46,9 @@ def wandb_logger(
     try:
         offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
         logger = WandbLogger(offline=offline, log_model=log_model and not offline, **options)
-        _ = logger.experiment  # starts the run
+        RunFolder(Path(save_dir)).wandb_id.write_text(
+            f"{logger.experiment.id}\n"
+        )  # starts the run; an agent gives the id
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0]
         log.warning("W&B does not answer (%s): logging offline, send later with `wandb sync`", reason)

@@ -1,5 +1,6 @@
 """One LightningModule for every network and every set of tasks."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,8 @@ from mtlsi_net.metrics.per_image import ImageSums
 from mtlsi_net.models.layers.resizing import enlarge
 from mtlsi_net.tasks.base import Confusion, Task
 from mtlsi_net.tasks.metrics import ClassScores, Scores, TaskMetrics, postprocess
+
+log = logging.getLogger(__name__)
 
 
 class MultiTaskModule(L.LightningModule):
@@ -168,6 +171,13 @@ class MultiTaskModule(L.LightningModule):
         # Fused optimisers undo float16's scaling inside their step, after the gradient's norm is clipped.
         fused = self.trainer.precision != "16-mixed"
         optimizer, schedule = self.recipe.build(self.network, int(max_steps), more, fused=fused)
+        if not fused and any(group.get("fused") for group in optimizer.param_groups):
+            raise UserError(
+                "optim.optimizer.fused=true clips float16's gradients while they are scaled: leave it out, or set "
+                "trainer.precision=bf16-mixed"
+            )
+        for text in self.recipe.too_short(int(max_steps)):
+            log.warning("%s", text)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature

@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 MOST_IN_A_ROW = 10
 """Steps that may be skipped one after the other; then the weights, not the images, are at fault."""
 
+MOST_SCALED = 50
+"""The same in float16, whose scaler also skips steps to find its factor: more than it can halve that factor."""
+
 
 class NonFiniteGuard:
     """Stops the run (mode ``stop``), or skips the step and counts it (``skip``); waits for the device once, in ``check``.
@@ -45,23 +48,26 @@ class NonFiniteGuard:
         """Return whether the step may be taken; otherwise gradients are gone and buffers as before.
 
         A loss that is not finite stops the run, or is told. Whether a step is skipped depends on the gradient's ``norm``
-        alone, which is the same in all processes; a ``scaled`` one is left to its scaler, which skips such steps itself.
+        alone, which is the same in all processes. One that was ``scaled`` does not stop the run: its scaler skips the step.
 
         Raises:
             UserError: a loss or the norm is not finite, in mode ``stop``; or the norm, too often in a row.
         """
-        fine = norm.new_ones((), dtype=torch.bool) if scaled else norm.isfinite()
+        fine = norm.isfinite()
         if bool(torch.stack([fine, *(finite for finite, _, _ in self._seen)]).all()):
             self.in_a_row = 0
             return True
         takes, told = bool(fine), self._losses_told(step)
         if not self.skips:
-            self._stop(step, told if takes else of_all_processes(told), network)
-        fate = "the gradient scaler skips the step if needed" if scaled else "its gradient is finite, the step is taken"
+            told = told if takes else of_all_processes(told)
+            if told or not scaled:
+                self._stop(step, told, network)
         for text in told:
-            log.warning("%s; %s", text, fate if takes else "the step is skipped")
+            log.warning("%s; %s", text, "its gradient is finite, the step is taken" if takes else "the step is skipped")
         self.in_a_row = 0 if takes else self.in_a_row + 1
-        return takes or self._skip(step, network, parameters)
+        if not takes:
+            self._skip(step, network, () if scaled else parameters, MOST_SCALED if scaled else MOST_IN_A_ROW)
+        return takes
 
     def _losses_told(self, step: int) -> list[str]:
         told = []
@@ -85,8 +91,8 @@ class NonFiniteGuard:
             "kept; lower optim.lr or set trainer.precision=32-true"
         )
 
-    def _skip(self, step: int, network: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
-        if self.in_a_row > MOST_IN_A_ROW:
+    def _skip(self, step: int, network: nn.Module, parameters: Iterable[nn.Parameter], most: int) -> None:
+        if self.in_a_row > most:
             self._stop(step, (), network)
         self.skipped += 1
         for parameter in parameters:
@@ -94,7 +100,6 @@ class NonFiniteGuard:
         with torch.no_grad():
             for own, before in self._buffers:
                 own.copy_(before)
-        return False
 
 
 def of_all_processes(told: Sequence[str]) -> list[str]:

@@ -77,6 +77,22 @@ class Recipe:
                 f"{type(network).__name__} has no encoder to tell from a decoder; set both to 1"
             )
 
+    def too_short(self, max_steps: int) -> list[str]:
+        """Return what so few steps are too short for, in words."""
+        told = []
+        if self.warmup_steps >= max_steps:
+            told.append(
+                f"optim.warmup_steps={self.warmup_steps}: in {max_steps} steps the learning rate neither reaches optim.lr "
+                "nor falls"
+            )
+        first = 0.0 if self.ema_decay is None else self.ema_decay ** (max_steps - 1)
+        if first > 0.05:
+            told.append(
+                f"optim.ema_decay={self.ema_decay}: after {max_steps} steps the averaged weights are {first:.0%} those of the "
+                "first step"
+            )
+        return told
+
     def parameter_groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Return groups of equal learning rate and decay; one single group where nothing differs."""
         depths, top = _encoder_depths(network)

@@ -11,7 +11,7 @@ from mtlsi_net.cli.launch import start
 from mtlsi_net.core import ranks
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.machine import available_cores
-from mtlsi_net.core.ranks import ProcessInfo
+from mtlsi_net.core.ranks import ProcessInfo, _port_beside
 from mtlsi_net.core.signals import AGAIN
 
 
@@ -45,6 +45,14 @@ def test_every_starter_is_recognised(process_info):
     assert process_info(**submitit, SUBMITIT_LOCAL_NTASKS=1) == ProcessInfo()
     assert process_info(**submitit, SUBMITIT_LOCAL_NTASKS=2) == ProcessInfo(1, 2, 1, "submitit")
     assert os.environ["LOCAL_RANK"] == "1", "Lightning reads it"
+
+
+def test_no_slurm_job_listens_on_a_port_of_another():
+    rendezvous = set(range(15000, 25000))  # Lightning's, by the job number's last four digits
+    stores = {_port_beside(port) for port in rendezvous}
+    assert len(stores) == len(rendezvous)
+    assert not stores & rendezvous
+    assert _port_beside(12345) == 12346, "MASTER_PORT may be set"
 
 
 def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd, monkeypatch):

@@ -99,7 +99,7 @@ def config(launcher, devices, num_nodes=1, **options):
     }
     if launcher in ("slurm", "local"):
         options = {"tasks_per_node": 1, "nodes": 1, "gpus_per_node": None} | options
-    trainer = {"devices": devices, "num_nodes": num_nodes}
+    trainer = {"devices": devices, "num_nodes": num_nodes, "accelerator": options.pop("accelerator", "cpu")}
     return OmegaConf.create({"hydra": {"launcher": {"_target_": targets[launcher], **options}}, "trainer": trainer})
 
 
@@ -128,6 +128,12 @@ def test_launchers_whose_jobs_can_have_their_devices(launcher, devices, options)
     [
         ("joblib", 2, {"n_jobs": 2}, r"n_jobs=2 jobs at once.*same trainer.devices=2.*leave hydra/launcher=joblib out"),
         ("joblib", "auto", {"n_jobs": -1}, r"n_jobs=-1 jobs at once.*trainer.devices=1"),
+        (
+            "joblib",
+            1,
+            {"n_jobs": 2, "accelerator": "gpu"},
+            r"n_jobs=2 jobs at once.*the first GPU.*CUDA_VISIBLE_DEVICES",
+        ),
         ("slurm", 1, {"tasks_per_node": 4}, r"tasks_per_node=4, but.*trainer\.devices=1"),
         ("slurm", "auto", {"tasks_per_node": 4, "gpus_per_node": 2}, r"tasks_per_node=4, but.*trainer\.devices=2"),
         ("slurm", 4, {"tasks_per_node": 4, "nodes": 2}, r"launcher.nodes=2.*but trainer.num_nodes=1"),

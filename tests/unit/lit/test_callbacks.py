@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -100,6 +101,16 @@ def test_batch_norms_statistics_are_means_over_many_batches(each):
     for mean in means[50:]:
         expected = 0.98 * expected + 0.02 * mean
     torch.testing.assert_close(module.network.running_mean[0], expected)
+
+
+def test_a_compiled_networks_batch_norms_keep_one_momentum():
+    norm, shares = torch.nn.BatchNorm1d(1), []
+    trainer = SimpleNamespace(accumulate_grad_batches=1, global_step=0)
+    for batch in range(3):
+        trainer.global_step = batch
+        NormStatistics(constant=True).on_train_batch_start(trainer, norm, None, batch)
+        shares.append(norm.momentum)
+    assert shares == [NormStatistics.MOMENTUM] * 3
 
 
 class Talkative(Toy):

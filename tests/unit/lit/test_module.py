@@ -1,3 +1,6 @@
+from functools import partial
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch.nn import functional as F
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.types import Prediction, TargetSpec
 from mtlsi_net.lit.module import MultiTaskModule
+from mtlsi_net.lit.optim import Recipe
 from mtlsi_net.lit.weighting import FixedWeights
 
 
@@ -82,6 +86,17 @@ def test_a_training_without_an_end_is_refused_in_one_line(steps):
     module.trainer = L.Trainer(accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, **steps)
     with pytest.raises(UserError, match=r"max_steps=-1 and trainer.max_epochs=-1 leave .* without an end"):
         module.configure_optimizers()
+
+
+def test_a_fused_optimiser_is_refused_where_gradients_are_scaled():
+    network, recipe = nn.Linear(1, 1), Recipe(partial(torch.optim.AdamW, fused=True), lr=0.1, weight_decay=0.0)
+    module = MultiTaskModule(network, {}, FixedWeights([]), recipe, {}, {})
+    trainer = SimpleNamespace(precision="16-mixed", world_size=1, estimated_stepping_batches=5)
+    module._trainer, module._fabric = trainer, None
+    with pytest.raises(UserError, match=r"fused=true clips float16's gradients .*bf16-mixed"):
+        module.configure_optimizers()
+    trainer.precision = "bf16-mixed"
+    assert module.configure_optimizers()["optimizer"].param_groups[0]["fused"]
 
 
 def test_the_number_of_skipped_steps_outlives_a_resumption():

@@ -12,7 +12,7 @@ from torch import nn
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.engine.train import train
 from mtlsi_net.lit.module import MultiTaskModule
-from mtlsi_net.lit.non_finite import MOST_IN_A_ROW, NonFiniteGuard
+from mtlsi_net.lit.non_finite import MOST_IN_A_ROW, MOST_SCALED, NonFiniteGuard
 
 
 def step(network, optimizer, guard, x):
@@ -82,7 +82,8 @@ def small_step(guard, loss, norm, ids=("a", "b"), scaled=False):
     [
         (1.0, False, True, "its gradient is finite, the step is taken"),
         (math.nan, False, False, "the step is skipped"),
-        (math.nan, True, True, "the gradient scaler skips the step if needed"),
+        (1.0, True, True, "its gradient is finite, the step is taken"),
+        (math.nan, True, False, "the step is skipped"),
     ],
 )
 def test_the_gradient_decides_about_a_step_and_the_loss_is_told(norm, scaled, taken, fate, caplog):
@@ -92,6 +93,28 @@ def test_the_gradient_decides_about_a_step_and_the_loss_is_told(norm, scaled, ta
     assert guard.skipped == (not taken)
     with pytest.raises(UserError, match=r"step 3: depth = inf; images a, b\. Training stopped"):
         small_step(NonFiniteGuard(), math.inf, norm, scaled=scaled)
+
+
+def test_float16s_scaler_may_skip_steps_but_not_for_ever():
+    for mode in ("stop", "skip"):
+        guard = NonFiniteGuard(mode)
+        for _ in range(MOST_SCALED):
+            assert not small_step(guard, 1.0, math.inf, scaled=True)
+        assert guard.skipped == MOST_SCALED
+        with pytest.raises(UserError, match=rf"gradient is not finite at step 3 {MOST_SCALED + 1} times in a row"):
+            small_step(guard, 1.0, math.inf, scaled=True)
+
+
+def test_a_scaled_step_keeps_its_gradients_for_the_scaler_and_the_statistics_of_before():
+    network, optimizer = toy()
+    guard = NonFiniteGuard("skip")
+    before = {name: own.clone() for name, own in network.named_buffers()}
+    guard.begin(network)
+    network(torch.full((8, 4), float("inf"))).sum().backward()
+    assert not guard.check(0, torch.tensor(math.nan), network, network.parameters(), scaled=True)
+    assert all(torch.equal(own, before[name]) for name, own in network.named_buffers())
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    del optimizer
 
 
 def test_a_step_that_is_taken_ends_the_row_of_skipped_ones():

@@ -41,6 +41,14 @@ def test_vector_poly_schedule(step):
     assert 2e-5 * poly_factor(int(step), 40000) == pytest.approx(LR[step], rel=1e-9, abs=1e-18)
 
 
+def test_runs_too_short_for_warm_up_or_average_are_told():
+    assert recipe(warmup_steps=10, ema_decay=0.9).too_short(100) == []
+    (warm_up,) = recipe(warmup_steps=10).too_short(10)
+    assert warm_up.startswith("optim.warmup_steps=10: in 10 steps the learning rate neither")
+    (average,) = recipe(ema_decay=0.99).too_short(101)
+    assert average == "optim.ema_decay=0.99: after 101 steps the averaged weights are 37% those of the first step"
+
+
 def test_schedule_inside_the_optimiser_is_the_same():
     parameter = nn.Parameter(torch.zeros(1))
     network = nn.Module()
