@@ -33,6 +33,8 @@ docs-serve: setup ## show the documentation at http://127.0.0.1:8000 and build i
 	$(PY) tools/docs_pages.py
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
 
+test test-slow coverage: export PYTHONDONTWRITEBYTECODE =
+
 test: setup ## all fast tests
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 

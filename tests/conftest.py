@@ -41,11 +41,37 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Trained"]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _sizes_measured_once() -> Iterator[None]:
-    """Let training and evaluation count the operations of networks that are printed alike only once."""
+    """Let training and evaluation count the operations of equal networks, and try equal encoders, only once."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("mtlsi_net.engine.train", "mtlsi_net.engine.evaluate"):
             if name in sys.modules:  # not for tests that need no network
                 patch.setattr(f"{name}.measure_size", _remembered(sys.modules["mtlsi_net.models.size"].measure_size))
+        if "mtlsi_net.models.encoder" in sys.modules:
+            encoder = sys.modules["mtlsi_net.models.encoder"].TimmEncoder
+            patch.setattr(encoder, "check_size", _once(encoder.check_size))
+        yield
+
+
+def _once(check: Callable[..., None]) -> Callable[..., None]:
+    passed: set[tuple[object, ...]] = set()
+
+    def check_size(encoder: Any, size: tuple[int, int]) -> None:
+        shapes = tuple((name, tuple(parameter.shape)) for name, parameter in encoder.named_parameters())
+        key = encoder.name, shapes, tuple(size)
+        if key not in passed:
+            check(encoder, size)
+            passed.add(key)
+
+    return check_size
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _choices_composed_once() -> Iterator[None]:
+    """Let Hydra find the files of the same choices, and merge them, only once; it applies ``key=value`` words each time."""
+    from helpers.composed_once import remember_choices
+
+    with pytest.MonkeyPatch.context() as patch:
+        remember_choices(patch)
         yield
 
 

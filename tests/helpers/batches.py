@@ -1,5 +1,7 @@
 """Random outputs and labels of every task of a data set."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from helpers.miniature import compose_config
@@ -7,7 +9,13 @@ from helpers.miniature import compose_config
 from mtlsi_net.core.types import Reference
 from mtlsi_net.engine.build import build_tasks
 
-TASKS = {name: build_tasks(compose_config(f"data={name}")) for name in ("nyud", "pascal")}
+DATA = ("nyud", "pascal")
+
+
+@cache
+def tasks_of(data):
+    """Return the tasks of a data set, name -> task, which tests must not change."""
+    return build_tasks(compose_config(f"data={data}"))
 
 
 def example(tasks, seed, size=(24, 32)):

@@ -21,7 +21,7 @@ from mtlsi_net.core.commands import PHOTOS, command_line
 from mtlsi_net.core.config import check_complete, located
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import write_json, write_text
-from mtlsi_net.core.ranks import broadcast_from_rank_zero, is_rank_zero
+from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, histories, slurm_job
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.data.loader import report_worker_crash
@@ -43,7 +43,7 @@ from mtlsi_net.engine.trainer import (
 )
 from mtlsi_net.lit.callbacks import ExponentialAverage, other_weights
 from mtlsi_net.lit.checkpoint_io import checkpoint_step
-from mtlsi_net.lit.interruption import interruptible, stop_waiting
+from mtlsi_net.lit.interruption import LastCheckpoint, interruptible, stop_waiting
 from mtlsi_net.lit.module import MultiTaskModule
 from mtlsi_net.lit.origin import Origin
 from mtlsi_net.lit.resumption import Resumption
@@ -141,7 +141,8 @@ def fit(run: Training, resume: Path | None, how: str = "resume with ckpt=last") 
     crashes = report_worker_crash(run.data.readings, lambda: run.folder.kept(how))
     with crashes, explained_batch_norm(run.data.batch_size, run.data.size):
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=resume)
-    if broadcast_from_rank_zero("last step", lambda: saved_step(run.folder, resume)) < run.trainer.global_step:
+    keeper = next(c for c in _callbacks(run.trainer) if isinstance(c, LastCheckpoint))
+    if max(keeper.saved_at, -1 if resume is None else checkpoint_step(resume)) < run.trainer.global_step:
         run.trainer.save_checkpoint(run.folder.last, weights_only=False)
     stop_waiting()
 
@@ -212,11 +213,6 @@ def record(run: Training, results: dict[str, Any], skill: float, clock: Clock, c
     close(loggers, results, skill, folder)
     log.info("everything about this run is in %s", folder.root)
     log.info("predict with it: %s", command_line("predict", f"ckpt={folder.root}", PHOTOS))
-
-
-def saved_step(folder: RunFolder, resume: Path | None) -> int:
-    """Return the step of the newest checkpoint, the run's own or the one that it resumed from; -1 if there is none."""
-    return max((checkpoint_step(path) for path in (folder.last, resume) if path and path.is_file()), default=-1)
 
 
 def prepare_folder(folder: RunFolder, resume: Path | None, parent: RunFolder | None = None) -> None:

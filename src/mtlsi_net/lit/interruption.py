@@ -111,7 +111,7 @@ class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` between steps: after an optimiser step and the validation that belongs to it.
 
     ``every``: optimiser steps between two; the last step has one too. ``max_time`` (DD:HH:MM:SS, from now) and signals end
-    training after a step; ``how``: the instruction for resuming.
+    training after a step; ``how``: the instruction for resuming. ``saved_at``: the step of the last checkpoint, -1 without.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         self.path, self.every, self.how = Path(path), every, how
         self.stop = StopRequest(seconds(max_time))
+        self.saved_at = -1
         self._step = 0
         self._stepped = False
         self._leaving = False
@@ -169,6 +170,7 @@ class LastCheckpoint(Checkpoint):
             for logger in trainer.loggers:  # the curves that lead to the checkpoint come first
                 logger.save()
             trainer.save_checkpoint(self.path, weights_only=False)
+            self.saved_at = step
         if self._leaving:
             log.warning("%s: saved at step %d; %s", reason or "another rank", step, self.how)
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from helpers.batches import TASKS
+from helpers.batches import tasks_of
 from PIL import Image
 
 from mtlsi_net.core.errors import UserError
@@ -26,7 +26,7 @@ def result():
         "normals": torch.nn.functional.normalize(torch.randn(3, *SIZE, generator=generator), dim=0),
         "boundary": torch.rand(1, *SIZE, generator=generator),
     }
-    tasks = TASKS["nyud"]
+    tasks = tasks_of("nyud")
     image = np.zeros((*SIZE, 3), np.uint8)
     return Result(image, {name: TaskResult(tasks[name], value) for name, value in values.items()}, "as it is")
 

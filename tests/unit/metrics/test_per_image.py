@@ -3,7 +3,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from helpers.batches import TASKS, example
+from helpers.batches import DATA, example, tasks_of
 from helpers.commands import context
 
 from mtlsi_net.core.errors import UserError
@@ -15,19 +15,19 @@ from mtlsi_net.tasks.metrics import TaskMetrics, postprocess
 
 def fed(data, seeds, keep_images=True):
     """Return metrics that have seen batches of two images each."""
-    metrics = TaskMetrics(TASKS[data], keep_images=keep_images)
+    metrics = TaskMetrics(tasks_of(data), keep_images=keep_images)
     for seed in seeds:
-        outputs, batch = example(TASKS[data], seed)
-        metrics.update(postprocess(TASKS[data], outputs), batch)
+        outputs, batch = example(tasks_of(data), seed)
+        metrics.update(postprocess(tasks_of(data), outputs), batch)
     return metrics
 
 
-@pytest.mark.parametrize("data", TASKS)
+@pytest.mark.parametrize("data", DATA)
 def test_sums_of_all_images_give_the_pooled_scores(data):
     metrics, plain = fed(data, range(3)), fed(data, range(3), keep_images=False)
     found, pooled = metrics.image_sums(), metrics.compute()
     assert found.ids == ["0a", "0b", "1a", "1b", "2a", "2b"]
-    assert {key.partition("/")[0] for key in found.sums} == set(TASKS[data])
+    assert {key.partition("/")[0] for key in found.sums} == set(tasks_of(data))
     for key, (value,) in found.scores(np.ones((1, 6))).items():
         task, metric = key.split("/")
         assert value == pytest.approx(pooled[task][metric], rel=1e-12), key
@@ -35,13 +35,13 @@ def test_sums_of_all_images_give_the_pooled_scores(data):
         assert pooled[task] == pytest.approx(scores, rel=1e-12)
 
 
-@pytest.mark.parametrize("data", TASKS)
+@pytest.mark.parametrize("data", DATA)
 def test_one_image_weighed_twice_scores_as_if_it_were_there_twice(data):
     found = fed(data, [0, 1]).image_sums()
-    twice = TaskMetrics(TASKS[data])
+    twice = TaskMetrics(tasks_of(data))
     for seed in (0, 1, 1):
-        outputs, batch = example(TASKS[data], seed)
-        twice.update(postprocess(TASKS[data], outputs), batch)
+        outputs, batch = example(tasks_of(data), seed)
+        twice.update(postprocess(tasks_of(data), outputs), batch)
     expected = twice.compute()
     for key, (value,) in found.scores(np.array([[1, 1, 2, 2]])).items():
         task, metric = key.split("/")

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from helpers.batches import TASKS, example
+from helpers.batches import DATA, example, tasks_of
 
 from mtlsi_net.tasks.metrics import TaskMetrics, postprocess
 
 
-@pytest.mark.parametrize("data", TASKS)
+@pytest.mark.parametrize("data", DATA)
 def test_parts_that_are_merged_score_like_the_whole(data):
-    tasks = TASKS[data]
+    tasks = tasks_of(data)
     whole, parts = TaskMetrics(tasks), [TaskMetrics(tasks) for _ in range(3)]
     for seed in range(2):  # the third part sees nothing
         outputs, batch = example(tasks, seed)
@@ -22,7 +22,7 @@ def test_parts_that_are_merged_score_like_the_whole(data):
 
 
 def test_scores_of_classes_are_those_that_miou_averages():
-    tasks = TASKS["pascal"]
+    tasks = tasks_of("pascal")
     metrics = TaskMetrics(tasks)
     outputs, batch = example(tasks, 0)
     metrics.update(postprocess(tasks, outputs), batch)
@@ -37,7 +37,7 @@ def test_scores_of_classes_are_those_that_miou_averages():
         assert np.mean([values["IoU"] for values in found.values()]) == pytest.approx(scores[name]["mIoU"])
 
 
-@pytest.mark.parametrize("data", TASKS)
+@pytest.mark.parametrize("data", DATA)
 def test_published_metrics_are_all_there(data):
     published = {
         "semseg": {"mIoU", "mIoU_present", "pixel_accuracy"},
@@ -47,8 +47,8 @@ def test_published_metrics_are_all_there(data):
         "boundary": {"odsF"},
         "saliency": {"maxF", "maxF_invpt"},
     }
-    metrics = TaskMetrics(TASKS[data])
-    outputs, batch = example(TASKS[data], 0)
-    metrics.update(postprocess(TASKS[data], outputs), batch)
+    metrics = TaskMetrics(tasks_of(data))
+    outputs, batch = example(tasks_of(data), 0)
+    metrics.update(postprocess(tasks_of(data), outputs), batch)
     for name, scores in metrics.compute().items():
         assert published[name] <= set(scores)
