@@ -17,6 +17,7 @@ TERAFLOPS = 50
 
 DECODERS = (
     "mtlsi",
+    "mtlsi_paper",
     "plain",
     "shared_encoder",
     "single_task",
