@@ -33,7 +33,11 @@ class Gain:
 
 def is_reference(group: Group) -> bool:
     """Return whether each task of the group's runs has a network of its own."""
-    return len(group.first.main) == 1 or entry(group.first.config, "model", "_target_") == INDEPENDENT
+    return len(group.first.main) == 1 or _is_independent(group)
+
+
+def _is_independent(group: Group) -> bool:
+    return bool(entry(group.first.config, "model", "_target_") == INDEPENDENT)
 
 
 def find_gain(group: Group, groups: Sequence[Group]) -> Gain:
@@ -99,7 +103,10 @@ def _find_references(group: Group, groups: Sequence[Group]) -> dict[str, Group] 
 
 
 def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group | str:
-    """Return the matching reference with the most similar settings (the first of equals), or why no run matches."""
+    """Return the matching reference with the most similar settings, or why no run matches.
+
+    Of equals it is ``INDEPENDENT``, which serves all rows alike, else the first.
+    """
     candidates = [other for other in groups if task in other.first.tasks and is_reference(other)]
     if not candidates:
         return f"no single-task run of {task} among the runs"
@@ -108,7 +115,7 @@ def _find_reference(group: Group, groups: Sequence[Group], task: str) -> Group |
     if not fitting:
         reasons = (f"{label}: {why}" for label, why in refusals.items())
         return f"no matching single-task run of {task} ({shown(reasons, '; ')})"
-    return min(fitting, key=lambda other: len(_recipe_differences(group, other)))
+    return min(fitting, key=lambda other: (len(_recipe_differences(group, other)), not _is_independent(other)))
 
 
 def _refusal(group: Group, other: Group, task: str) -> str:

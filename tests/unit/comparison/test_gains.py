@@ -100,6 +100,14 @@ def test_the_reference_of_the_nearest_recipe_is_taken_and_its_differences_told(t
     assert gain.why == "its references differ in trainer.max_steps"
 
 
+def test_independent_networks_are_the_reference_of_all_rows_where_one_task_runs_are_as_near(tmp_path, multi):
+    own = [single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "depth", "rmse", 0.6)]
+    scores = {"semseg": {"mIoU": 0.4}, "depth": {"rmse": 0.7}}
+    together = make_run(tmp_path / "all", scores, {"name": "all", "model": {"_target_": SINGLE}})
+    gain = gain_of_first(multi, *own, together)
+    assert {group.label for group in gain.references.values()} == {"all"}
+
+
 def test_a_subset_score_is_no_reference_of_the_whole(tmp_path):
     multi = make_run(tmp_path / "m", {"semseg": {"mIoU": 0.5}, "boundary": {"odsF": 0.5}})
     references = [single(tmp_path, "semseg", "mIoU", 0.5), single(tmp_path, "boundary", "odsF_partial", 0.5)]
