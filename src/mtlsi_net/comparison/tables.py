@@ -14,6 +14,7 @@ from mtlsi_net.comparison.gains import PERCENTS, Gain
 from mtlsi_net.comparison.identity import Group, deviation, main_metrics, mean
 from mtlsi_net.comparison.published import Published
 from mtlsi_net.comparison.read import SkippedRun, entry
+from mtlsi_net.core.settings import TRAINED_DATA
 
 ARROWS = {True: "↑", False: "↓"}
 NONE = "-"
@@ -301,7 +302,9 @@ def _run_lines(table: Table) -> Iterator[dict[str, object]]:
     for group in table.groups:
         gains = table.gains[group.label].seeds or (None,) * len(group.runs)
         for run, gain in zip(group.runs, gains, strict=True):
-            steps, batch = entry(run.config, "trainer", "max_steps"), entry(run.config, "data", "batch_size")
+            steps = entry(run.config, "trainer", "max_steps")
+            trained = TRAINED_DATA if TRAINED_DATA in run.config else "data"
+            batch = entry(run.config, trained, "batch_size")
             gpus = entry(run.record, "hardware", "gpus")
             yield {
                 "table": table.number,

@@ -85,6 +85,10 @@ SETTINGS: Mapping[str, Setting] = {
 """Dotted name -> its row; ``setting_of`` finds the row of a name below one."""
 
 
+TRAINED_DATA = "trained_data"
+"""Key of an evaluation's configuration: the settings of the data that its network was trained on."""
+
+
 def is_among(key: str, settings: Collection[str]) -> bool:
     """Return whether a dotted key is one of ``settings`` or below one."""
     return any(key == setting or key.startswith(f"{setting}.") for setting in settings)
@@ -107,6 +111,8 @@ def key_of(override: str) -> str:
 
 def setting_in(config: Mapping[str, Any], key: str) -> Setting:
     """Return the row of a dotted key of a configuration, in which callbacks of any name may be early stoppings."""
+    if is_among(key, (TRAINED_DATA,)):
+        key = "data" + key.removeprefix(TRAINED_DATA)
     stopping = [f"callbacks.{name}" for name in early_stoppings(config)]
     return setting_of(EARLY_STOPPING if is_among(key, stopping) else key)
 

@@ -16,6 +16,7 @@ from mtlsi_net.core.image_sizes import ImageSizes
 from mtlsi_net.core.io import write_json
 from mtlsi_net.core.ranks import is_rank_zero
 from mtlsi_net.core.run_folder import RunFolder, read_object
+from mtlsi_net.core.settings import TRAINED_DATA
 from mtlsi_net.data.datamodule import MultiTaskDataModule
 from mtlsi_net.engine.build import build_data, build_network, build_tasks, fit_priors, open_data
 from mtlsi_net.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights, without_downloads
@@ -71,7 +72,7 @@ def restore(cfg: DictConfig, *, only_scored: bool = False) -> Restored:
     assert isinstance(before, DictConfig)
     paths = OmegaConf.to_container(cfg.paths, resolve=True)  # named after this command, not after the run
     changed = with_other_data(before, cfg) if other else _with_settings(before, cfg)
-    run = OmegaConf.merge(changed, {"paths": paths, "logger": None})
+    run = OmegaConf.merge(changed, {"paths": paths, "logger": None, TRAINED_DATA: before.data})
     assert isinstance(run, DictConfig)
     run.trainer = cfg.trainer  # not merged: how many processes trained says nothing of how many evaluate
     if checkpoint["max_steps"] is not None:

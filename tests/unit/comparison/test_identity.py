@@ -1,6 +1,7 @@
 """Seeds, labels, what can stand in one table."""
 
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -169,6 +170,21 @@ def test_partial_boundary_scores_have_a_column_of_their_own(tmp_path):
     ((groups, _),) = tables_of(runs)
     assert list(main_metrics(groups)) == ["boundary/odsF", "boundary/odsF_partial"]
     assert math.isnan(mean(groups[1].values("boundary/odsF")))
+
+
+def test_evaluations_of_networks_with_other_training_data_are_other_rows(tmp_path):
+    def evaluation(name, **trained):
+        settings = {f"trained_data.{key}": value for key, value in trained.items()}
+        return make_run(tmp_path / name, {"semseg": {"mIoU": 0.5}}, {"data.augment": False, **settings})
+
+    runs = [
+        evaluation("all", root="/here"),
+        evaluation("few", root="/here", label_share={"normals": 0.05}),
+        evaluation("elsewhere", root="/there"),
+    ]
+    groups, skipped = group_seeds(runs)
+    assert [[run.folder.root.name for run in group.runs] for group in groups] == [["all"], ["few"]]
+    assert [Path(item.name).name for item in skipped] == ["elsewhere"], "another place is not other data"
 
 
 def test_early_stopping_of_any_name_makes_another_row(tmp_path):
