@@ -19,6 +19,7 @@ PICTURES = {
     "rooms_demo.jpg": "experiments/rooms_demo/val.jpg",
     "sheet.png": "experiments/rooms_bench/sheet.png",
     "probe_tasks.png": "experiments/probe_rooms/tasks.png",
+    "label_share.png": "experiments/label_share/results/labels.png",
     "scaling.png": "experiments/scaling/decoders/scaling.png",
     "compare_page.png": "experiments/compare_page/page.png",
 }
