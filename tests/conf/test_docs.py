@@ -82,12 +82,11 @@ def test_thirty_messages_are_explained():
     rows = re.findall(r"^\| (?!---|message)", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) >= 30
     assert len(quoted()) >= 25
+    assert set(quoted()) >= OTHERS_MESSAGES
 
 
-@pytest.mark.parametrize("message", quoted())
+@pytest.mark.parametrize("message", [message for message in quoted() if message not in OTHERS_MESSAGES])
 def test_a_quoted_message_is_printed_by_the_code(message):
-    if message in OTHERS_MESSAGES:
-        return
     pieces = [re.escape(piece) for piece in message.split("...")]
     pattern = re.compile(".*?".join(pieces).replace(r"\(.*?\)", r"\(.*?\)"), re.DOTALL)
     assert any(pattern.search(text) for text in messages()), message

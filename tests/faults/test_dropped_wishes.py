@@ -20,10 +20,8 @@ STOPPING = (
 )
 EARLY_STOPPINGS = {
     "a callback of one's own": [f"+callbacks.mine={{{STOPPING}}}"],
-    "the choice": ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1",
-                   "callbacks.early_stopping.min_delta=100"],
     "with max_time": [f"+callbacks.mine={{{STOPPING}}}", "max_time='00:01:00:00'"],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,8 @@ def test_early_stopping_waits_for_min_steps(data, tmp_path):
 
 
 def test_early_stopping_that_can_only_stop_at_the_end_is_refused(data, tmp_path):
-    options = (*EARLY_STOPPINGS["the choice"], "trainer.val_check_interval=2")
+    choice = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1")
+    options = (*choice, "callbacks.early_stopping.min_delta=100", "trainer.val_check_interval=2")
     with pytest.raises(
         UserError, match=r"early_stopping cannot stop this run: with patience=1 .* at step 4 at the earl"
     ):

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import io
 
 from mtlsi_net.core.errors import UserError
+from mtlsi_net.data.encoding import NO_CLASS, read_palette
 from mtlsi_net.data_tools.findings import Level
 from mtlsi_net.data_tools.verify import verify
 from mtlsi_net.engine.build import build_data, build_tasks, fit_priors
@@ -205,16 +206,28 @@ def test_classes_are_read(root, kind):
     np.testing.assert_array_equal(value(root, "semseg", *options), expected)
 
 
+def write_palette(path, form):
+    """Write a palette as editors on Windows do; return its lines."""
+    names = ["void", "wall", "floor", "my chair", "bed", "lamp"]
+    lines = [f"{form.format(*color)} {name}" for color, name in zip(COLORS, names, strict=True)]
+    path.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    return lines
+
+
 @pytest.mark.parametrize(
     "form", ["{} {} {}", "{}, {}, {}", "{}, {}, {},", "#{:02x}{:02X}{:02x}", "#{:02x}{:02X}{:02x},"]
 )
-def test_colour_masks_are_read_by_their_palette(root, tmp_path, form):
+def test_colours_of_a_palette_are_written_as(tmp_path, form):
+    write_palette(tmp_path / "palette.txt", form)
+    expected = dict(zip(map(tuple, COLORS.tolist()), [NO_CLASS, 0, 1, 2, 3, 4], strict=True))
+    assert read_palette(tmp_path / "palette.txt") == expected
+
+
+def test_colour_masks_are_read_by_their_palette(root, tmp_path):
     expected = value(root, "semseg")
     rewrite(root, "semseg", png(lambda stored: COLORS[stored]))
-    names = ["void", "wall", "floor", "my chair", "bed", "lamp"]
-    lines = [f"{form.format(*color)} {name}" for color, name in zip(COLORS, names, strict=True)]
     path = tmp_path / "my palette.txt"
-    path.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    lines = write_palette(path, "{}, {}, {}")
     np.testing.assert_array_equal(value(root, "semseg", f"data.palette='{path}'"), expected)
     path.write_text("\n".join(lines[:-1]))
     message = r"1 colours are not in the palette \(\(200, 100, 50\)\)"

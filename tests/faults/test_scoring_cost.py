@@ -1,12 +1,14 @@
 """Situations in which scores took longer than training, or were named or filed misleadingly."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
 import torch
 from helpers.miniature import compose_config, short_overrides, write_miniature
 
+from mtlsi_net.core.run_folder import RunFolder
 from mtlsi_net.engine.evaluate import evaluate
 from mtlsi_net.engine.train import train
 from mtlsi_net.lit.module import MultiTaskModule
@@ -120,8 +122,8 @@ def test_only_a_published_test_set_is_called_one(data, tmp_path):
     assert compose_config("data=pascal").data.test_split
 
 
-def test_evaluate_takes_a_run_folder_and_files_its_scores_beside_no_run(data, tmp_path):
-    folder = run(data, tmp_path / "outputs" / "nyud_overfit" / "first", steps=1)
+def test_evaluate_takes_a_run_folder_and_files_its_scores_beside_no_run(trained, tmp_path):
+    folder = RunFolder(shutil.copytree(trained.run.root, tmp_path / "outputs" / "nyud_overfit" / "first"))
     cfg = compose_config(f"ckpt={folder.root}", f"paths.output_dir={tmp_path / 'outputs'}", *QUIET, name="evaluate")
     found = evaluate(cfg).folder
     assert found.root.parent == tmp_path / "outputs" / "evaluate"

@@ -1,6 +1,7 @@
 """Signals to the whole process group of a training: what is left, and how it continues."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -35,6 +36,22 @@ def signalled(data, folder, moment, number=signal.SIGTERM, *options, **variables
     return RunFolder(folder / "run"), done
 
 
+@pytest.fixture(scope="module")
+def ended(data, tmp_path_factory):
+    """Return what ``signalled`` does of a training with a data worker that ends at its third step, and a copy of its folder."""
+    folder, done = signalled(data, tmp_path_factory.mktemp("ended"), "third step", signal.SIGTERM, "data.num_workers=1")
+    return folder, done, shutil.copytree(folder.root, folder.root.with_name("copy"))
+
+
+@pytest.fixture
+def interrupted(ended):
+    """Return that run folder, whatever an earlier test did there, and the finished command."""
+    folder, done, copy = ended
+    shutil.rmtree(folder.root)
+    shutil.copytree(copy, folder.root)
+    return folder, done
+
+
 def step_of(path):
     assert damage(path) is None
     return torch.load(path, weights_only=True)["global_step"]
@@ -44,10 +61,15 @@ def assert_saved(folder, done, step, code=75, name="SIGTERM"):
     assert done.returncode == code, done.stdout + done.stderr
     assert step_of(folder.last) == step
     assert f"{name}: saved at step {step}; resume with python -m" in done.stdout
+    assert f"ckpt={folder.root}" in done.stdout
     assert not list(folder.checkpoints.glob("*.tmp"))
 
 
-@pytest.mark.parametrize("workers", [0, 1, pytest.param(4, marks=pytest.mark.slow)])
+def test_during_a_step_with_a_data_worker(interrupted):
+    assert_saved(*interrupted, step=3)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_during_a_step_with_data_workers(data, tmp_path, workers, monkeypatch):
     monkeypatch.setattr(datamodule, "available_cores", lambda: 4)
     folder, done = signalled(data, tmp_path, "third step", signal.SIGTERM, f"data.num_workers={workers}")
@@ -77,7 +99,7 @@ def test_during_a_validation(data, tmp_path):
 def test_while_a_checkpoint_is_written(data, tmp_path, moment):
     folder, done = signalled(data, tmp_path, moment, signal.SIGTERM, "data.num_workers=1")
     assert done.returncode == 75, done.stderr
-    assert step_of(folder.last) in (2, 3) if moment == "checkpoint" else (5, 6)
+    assert step_of(folder.last) in ((2, 3) if moment == "checkpoint" else (5, 6))
     assert not list(folder.checkpoints.glob("*.tmp"))
 
 
@@ -97,10 +119,10 @@ def test_before_the_first_step_nothing_is_kept_and_none_claimed(data, tmp_path, 
         assert "SIGTERM: stopped. No checkpoint was written yet; start the run again" in done.stdout
 
 
-def test_before_the_first_step_of_a_resumed_run_its_checkpoint_stays(data, tmp_path):
-    folder, done = signalled(data, tmp_path, "third step")
+def test_before_the_first_step_of_a_resumed_run_its_checkpoint_stays(data, interrupted):
+    folder, _ = interrupted
     before = folder.last.read_bytes()
-    folder, done = signalled(data, tmp_path, "priors", signal.SIGTERM, f"ckpt={folder.root}")
+    folder, done = signalled(data, folder.root.parent, "priors", signal.SIGTERM, f"ckpt={folder.root}")
     assert done.returncode == 75, done.stdout + done.stderr
     assert "SIGTERM: stopped. last.ckpt is kept; resume with python -m" in done.stdout
     assert folder.last.read_bytes() == before
@@ -114,8 +136,8 @@ def test_while_the_trained_weights_are_scored(data, tmp_path):
     assert not folder.metrics.exists()
 
 
-def test_the_resumed_run_has_every_step_once(data, tmp_path):
-    folder, _ = signalled(data, tmp_path, "third step", signal.SIGTERM, "data.num_workers=1")
+def test_the_resumed_run_has_every_step_once(data, interrupted, tmp_path):
+    folder, _ = interrupted
     run_job(compose_config(*short_overrides(data, folder.root, STEPS), *OPTIONS, "data.num_workers=1"))
     run_job(compose_config(*short_overrides(data, tmp_path / "whole", STEPS), *OPTIONS))
     ours, theirs = (

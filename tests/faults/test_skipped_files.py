@@ -5,25 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.miniature import compose_config, short_overrides, write_miniature
+from helpers.miniature import compose_config
 from PIL import Image
 
 from mtlsi_net.engine.score import score
-from mtlsi_net.engine.train import train
 from mtlsi_net.inference.predict import predict
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("skipped")
-    data = write_miniature(folder / "data")
-    return data, train(compose_config(*short_overrides(data, folder / "run"))).folder
 
 
 @pytest.fixture
 def nested(trained, tmp_path):
     """Return a folder of images and one of labels, with two images called 0001 in subfolders a and b."""
-    data, _ = trained
+    data = trained.data
     for name, source in (("a", "0001"), ("b", "0002")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         shutil.copy(data / "images" / f"{source}.png", tmp_path / "photos" / name / "0001.png")
@@ -34,7 +26,7 @@ def nested(trained, tmp_path):
 
 
 def predicted(trained, caplog, source, out, *overrides):
-    options = (f"ckpt={trained[1].root}", f"input={source}", f"out={out}", "progress=false", "device=cpu")
+    options = (f"ckpt={trained.run.root}", f"input={source}", f"out={out}", "progress=false", "device=cpu")
     with caplog.at_level(logging.WARNING):
         predict(compose_config(*options, "pictures=false", "sheets=false", *overrides, name="predict"))
     return caplog.text
@@ -73,13 +65,12 @@ def test_labels_in_another_encoding(trained, nested, caplog):
 
 
 def test_scores_say_at_the_end_what_was_not_read(trained, tmp_path, caplog):
-    data, _ = trained
-    predicted(trained, caplog, data / "images", tmp_path / "pred")
+    predicted(trained, caplog, trained.data / "images", tmp_path / "pred")
     (tmp_path / "pred" / "0006_depth.npy").unlink()
     (tmp_path / "pred" / "0006_depth.png").unlink()
     for path in (tmp_path / "pred").glob("*_boundary.png"):
         path.unlink()
-    options = (f"data.root={data}", f"pred={tmp_path / 'pred'}", f"paths.run_dir={tmp_path / 'out'}")
+    options = (f"data.root={trained.data}", f"pred={tmp_path / 'pred'}", f"paths.run_dir={tmp_path / 'out'}")
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         score(compose_config(*options, "allow_missing=true", "workers=1", "progress=false", name="score"))

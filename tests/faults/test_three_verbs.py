@@ -15,8 +15,10 @@ from mtlsi_net.cli.sweeps import job_folder
 from mtlsi_net.core.errors import UserError
 from mtlsi_net.core.io import read_history
 from mtlsi_net.core.run_folder import RunFolder
+from mtlsi_net.engine.build import build_network, build_tasks
 from mtlsi_net.engine.job import run_job
 from mtlsi_net.engine.resume import choose_folder
+from mtlsi_net.engine.start import plan_start
 from mtlsi_net.engine.train import train
 from mtlsi_net.inference.model import load
 from mtlsi_net.lit.module import MultiTaskModule
@@ -98,17 +100,24 @@ def test_more_steps_make_a_new_run_that_names_its_parent_which_stays_byte_for_by
     assert "from step 3 to 6: the learning rate goes from 0 to 0.00214" in said[0], "0.004 * (1 - 3 / 6) ** 0.9"
 
 
+CONSTANT = "optim.power=0"
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """Return the folder of a run that never ended before its five steps."""
+    return train(job(data, tmp_path_factory.mktemp("runs") / "whole", CONSTANT, steps=5)).folder.root
+
+
 @pytest.mark.parametrize("end", [2, 3])  # an epoch's end with a validation, inside an epoch
-def test_an_extended_run_is_the_run_that_never_ended(data, tmp_path, end):
-    constant = "optim.power=0"
-    train(job(data, tmp_path / "whole", constant, steps=5))
-    part = train(job(data, tmp_path / "part", constant, steps=end)).folder
-    run_job(job(data, tmp_path / "longer", constant, f"ckpt={part.root}", steps=5))
-    ours, theirs = saved(tmp_path / "longer"), saved(tmp_path / "whole")
+def test_an_extended_run_is_the_run_that_never_ended(data, whole, tmp_path, end):
+    part = train(job(data, tmp_path / "part", CONSTANT, steps=end)).folder
+    run_job(job(data, tmp_path / "longer", CONSTANT, f"ckpt={part.root}", steps=5))
+    ours, theirs = saved(tmp_path / "longer"), saved(whole)
     assert all(torch.equal(ours["state_dict"][key], value) for key, value in theirs["state_dict"].items())
     assert ours["epoch"] == theirs["epoch"]
-    assert history(tmp_path / "longer") == history(tmp_path / "whole")
-    scores, others = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("longer", "whole"))
+    assert history(tmp_path / "longer") == history(whole)
+    scores, others = (json.loads((root / "metrics.json").read_text()) for root in (tmp_path / "longer", whole))
     assert scores == others
 
 
@@ -218,6 +227,15 @@ def fine_tuned(data, folder, source, *options):
     return record(folder)["init_from"], saved(folder)["state_dict"]
 
 
+def initialised(data, folder, source, *options):
+    """Return the record and the weights with which a run from ``source`` would begin."""
+    cfg = job(data, folder, f"init_from={source}", *FINE_TUNED, *options, steps=1)
+    start, tasks = plan_start(cfg, None, None), build_tasks(cfg)
+    network = build_network(start.network_config(cfg), tasks)
+    start.initialise(network, tasks)
+    return start.origin.record["init_from"], {f"network.{key}": value for key, value in network.state_dict().items()}
+
+
 def equal(ours, theirs, part):
     keys = [key for key in ours if key.startswith(f"network.{part}") and "running" not in key and "num_b" not in key]
     assert keys
@@ -250,12 +268,15 @@ CASES = {
     ),
     "another width": (("model.width=64",), ["decoder (semseg, depth, normals)"]),
 }  # fmt: skip
+TRAINED = ("another task", "other classes")
+"""Of these cases; the others end where training begins."""
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_fine_tuning_with(data, parent, tmp_path, case):
     options, fresh = CASES[case]
-    told, ours = fine_tuned(data, tmp_path / "run", parent.checkpoints / "best_on_test.ckpt", *options)
+    begin = fine_tuned if case in TRAINED else initialised
+    told, ours = begin(data, tmp_path / "run", parent.checkpoints / "best_on_test.ckpt", *options)
     theirs = torch.load(parent.checkpoints / "best_on_test.ckpt", weights_only=True)["state_dict"]
     assert equal(ours, theirs, "encoder.")
     assert [layer for layer in told["fresh"] if layer in fresh] == fresh, told["fresh"]

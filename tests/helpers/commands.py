@@ -1,7 +1,7 @@
 """Commands in processes of their own, forked from a server that has imported what they import.
 
-A process started afresh spends five to nine seconds on imports. ``tests/integration/test_commands.py`` starts each
-command once as a user does; other tests start them here.
+A process started afresh spends five to nine seconds on imports. ``tests/integration/test_commands.py`` starts some
+as a user does; other tests start them here.
 """
 
 import atexit

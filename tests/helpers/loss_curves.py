@@ -16,6 +16,7 @@ from mtlsi_net.engine.trainer import build_module
 
 KEPT = Path(__file__).parents[1] / "regression" / "loss_curves.json"
 STEPS = 20
+"""Of the kept curves."""
 SIZE = (64, 96)
 PADDING = 16
 """Columns on the right of the second image that are no image."""
@@ -25,8 +26,8 @@ WIDTHS = {"mlore": ["model.width=32", "model.experts=3", "model.top_k=2"]}
 OURS = ["model.width=32", "model.head_dim=32"]
 
 
-def loss_curve(model: str, seed: int = 0) -> list[float]:
-    """Return the total loss before each of ``STEPS`` steps on one batch of two images, one of them padded."""
+def loss_curve(model: str, steps: int = STEPS, seed: int = 0) -> list[float]:
+    """Return the total loss before each of the first ``steps`` of ``STEPS`` on one batch of two images, one of them padded."""
     sizes = OURS if model.startswith("mtlsi") else WIDTHS.get(model, ["model.width=32"])
     cfg = compose_config("data=nyud", "backbone.name=test_vit", f"model={model}", *sizes, *TRAINING)
     torch.manual_seed(seed)
@@ -40,7 +41,7 @@ def loss_curve(model: str, seed: int = 0) -> list[float]:
         target[1, ..., -PADDING:] = 255
     optimizer, _ = module.recipe.build(network, STEPS)
     losses = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         prediction = module(batch["image"], batch["valid"])
         total = module.weighting(*module.losses(prediction, batch["targets"])) + sum(prediction.regularisers.values())
         optimizer.zero_grad()

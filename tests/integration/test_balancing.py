@@ -81,7 +81,7 @@ def test_every_choice_trains_and_logs_the_weights_in_use(data, choice):
     assert all(math.isfinite(run.logged.rows[-1][f"train/{name}/weight"]) for name in run.module.tasks)
 
 
-@pytest.mark.parametrize(("choice", "state"), [("uncertainty", "log_variances"), ("famo", "logits"), ("dwa", "newer")])
+@pytest.mark.parametrize(("choice", "state"), [("famo", "logits"), ("dwa", "newer")])
 def test_four_steps_are_two_and_two_more_from_the_checkpoint(data, tmp_path, choice, state):
     overrides = [f"task_weights={choice}", *(["task_weights.window=1"] if choice == "dwa" else [])]
     whole, half = Trained(data, *overrides), Trained(data, *overrides, stop=2)

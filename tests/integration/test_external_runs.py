@@ -36,10 +36,12 @@ def on(data, *overrides):
     return ("data=nyud", f"data.root={data}", "data.num_workers=0", "data.size=[48,64]", *overrides)
 
 
-def test_it_is_scored_like_our_own_networks(data, tmp_path):
+def test_it_is_scored_like_our_own_networks(data, tmp_path, capsys):
     peer = Peer().eval()
     torch.save(peer.state_dict(), tmp_path / "peer.pth")
-    result = evaluate(evaluation(tmp_path / "run", *PEER, *on(data), f"model.weights_file={tmp_path}/peer.pth"))
+    settings = (f"model.weights_file={tmp_path}/peer.pth", "print_classes=true")
+    result = evaluate(evaluation(tmp_path / "run", *PEER, *on(data), *settings))
+    assert "night stand" in capsys.readouterr().out
     metrics = json.loads(result.folder.metrics.read_text())
     assert metrics["model"]["decoder_gflop"] is None
     assert metrics["model"]["gflop"] > 0
@@ -63,7 +65,7 @@ def test_it_is_scored_like_our_own_networks(data, tmp_path):
         assert metrics["last"]["val"][name] == pytest.approx(scores, rel=1e-5), name
 
 
-def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
+def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path, capsys):
     overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.")]
     torch.save(Peer().state_dict(), tmp_path / "peer.pth")
     weights = f"model.weights_file={tmp_path / 'peer.pth'}"
@@ -73,28 +75,25 @@ def test_it_is_trained_and_evaluated_like_our_own(data, tmp_path):
     checkpoint = f"ckpt={result.folder.checkpoints / 'last.ckpt'}"
     with pytest.raises(UserError, match=r"names helpers\.peer\.Peer.*trust=\[helpers\]"):
         evaluate(evaluation(tmp_path / "refused", checkpoint))
+    capsys.readouterr()
     found = evaluate(evaluation(tmp_path / "evaluated", checkpoint, "trust=[helpers]"))
+    assert "night stand" not in capsys.readouterr().out  # every class is printed on request alone
     ours, theirs = (json.loads(folder.metrics.read_text())["last"]["val"] for folder in (found.folder, result.folder))
     assert ours == theirs
     with pytest.raises(UserError, match="the probe supports only networks of this suite"):
         probe(compose_config(checkpoint, "trust=helpers", f"paths.run_dir={tmp_path / 'probed'}", name="probe"))
 
 
-def test_every_class_is_printed_on_request(data, tmp_path, capsys):
-    evaluate(evaluation(tmp_path / "a", *PEER, *on(data)))
-    assert "night stand" not in capsys.readouterr().out
-    evaluate(evaluation(tmp_path / "b", *PEER, *on(data), "print_classes=true"))
-    assert "night stand" in capsys.readouterr().out
-
-
 def test_the_documented_commands(data, tmp_path):
     (tmp_path / "my_model.py").write_text(documented_files()["my_model.py"])
-    quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false", "paths.run_dir=run")
-    for command in ("evaluate model=external model.target=my_model", "train model=external"):
-        short = ("trainer.max_steps=1", "logger=csv") if command.startswith("train") else ()
-        done = run(tmp_path, *documented_command(command, NYUDv2=data), *quick, *short)
+    quick = ("data.num_workers=0", "data.size=[48,64]", "trainer.enable_progress_bar=false")
+    for command in ("evaluate model=external model.target=my_model", "train experiment=nyud model=external"):
+        name = command.partition(" ")[0]
+        short = ("trainer.max_steps=1", "logger=csv") if name == "train" else ()
+        words = (*documented_command(command, NYUDv2=data), *quick, *short, f"paths.run_dir={name}")
+        done = run(tmp_path, *words)
         assert done.returncode == 0, done.stderr
-        assert "semseg mIoU" in (tmp_path / "run" / "table.md").read_text()
+        assert "semseg mIoU" in (tmp_path / name / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from helpers.killing import start, wait_for
 from helpers.miniature import short_overrides, write_miniature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "options"),
     [
         (signal.SIGTERM, 75, ()),
-        pytest.param(signal.SIGUSR1, 75, (), marks=pytest.mark.slow),
+        (signal.SIGUSR1, 75, ()),
         (signal.SIGINT, 130, ()),
-        pytest.param(signal.SIGTERM, 75, ("trainer=ddp_cpu",), marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, ("trainer=ddp_cpu",), marks=pytest.mark.slow),
+        (signal.SIGTERM, 75, ("trainer=ddp_cpu",)),
+        (signal.SIGINT, 130, ("trainer=ddp_cpu",)),
     ],
 )
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code, options):

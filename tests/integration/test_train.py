@@ -27,20 +27,14 @@ def data(tmp_path_factory):
     return write_miniature(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    options = ("trainer.val_check_interval=1", "task_weights.aux=1.0", "pictures=1")
-    return train(compose_config(*short_overrides(data, tmp_path_factory.mktemp("run")), *options))
-
-
 def short_run(data, folder, *overrides):
     return train(compose_config(*short_overrides(data, folder), *overrides))
 
 
-def test_the_run_folder_is_complete(run, data):
-    root = run.folder.root
+def test_the_run_folder_is_complete(trained):
+    root = trained.run.root
     config = yaml.safe_load((root / "config.yaml").read_text())
-    assert config["data"]["root"] == str(data)
+    assert config["data"]["root"] == str(trained.data)
     assert {p.name for p in (root / "checkpoints").iterdir()} == {"last.ckpt", "best_on_test.ckpt"}
     record = json.loads((root / "run.json").read_text())
     assert {"command", "commit", "seed", "versions", "hardware", "seconds", "protocol"} <= set(record)
@@ -50,7 +44,7 @@ def test_the_run_folder_is_complete(run, data):
         classes = list(csv.DictReader(file))
     assert len(classes) == 2 * 40
     val = [float(row["IoU"]) for row in classes if row["stage"] == "val"]
-    scores = json.loads(run.folder.metrics.read_text())["last"]["val"]["semseg"]
+    scores = json.loads(trained.run.metrics.read_text())["last"]["val"]["semseg"]
     assert sum(val) / 40 == pytest.approx(scores["mIoU"], abs=1e-9)
     with (root / "confusion" / "val_semseg.csv").open() as file:
         rows = [row[1:] for row in csv.reader(file)]
@@ -62,7 +56,7 @@ def test_the_run_folder_is_complete(run, data):
     assert Image.open(root / "confusion" / "train_semseg.png").width > 500
     images = read_image_sums(root / "per_image.npz")
     assert images.ids == ["0005", "0006"]
-    last = json.loads(run.folder.metrics.read_text())["last"]["val"]
+    last = json.loads(trained.run.metrics.read_text())["last"]["val"]
     for key, (value,) in images.scores(np.ones((1, 2))).items():
         task, metric = key.split("/")
         assert value == pytest.approx(last[task][metric], rel=1e-9), key
@@ -75,8 +69,8 @@ def test_the_run_folder_is_complete(run, data):
     assert any(row["val/boundary/odsF_subset"] for row in rows)
 
 
-def test_metrics_are_nested_and_cover_every_task(run):
-    metrics = json.loads(run.folder.metrics.read_text())
+def test_metrics_are_nested_and_cover_every_task(trained):
+    metrics = json.loads(trained.run.metrics.read_text())
     assert set(metrics) == {"last", "best", "constant", "model", "skill"}
     main = {"semseg": "mIoU", "depth": "rmse", "normals": "mean"}
     main["boundary"] = "odsF_partial"  # not the whole official list
@@ -89,22 +83,23 @@ def test_metrics_are_nested_and_cover_every_task(run):
     assert metrics["model"]["gflop"] > metrics["model"]["decoder_gflop"] > 0
 
 
-def test_evaluate_needs_the_checkpoint_alone_and_agrees(run, tmp_path):
+def test_evaluate_needs_the_checkpoint_alone_and_agrees(trained, tmp_path):
     cfg = compose_config(
-        f"ckpt={run.folder.checkpoints / 'last.ckpt'}",
+        f"ckpt={trained.checkpoint}",
         f"paths.run_dir={tmp_path}",
         "trainer.enable_progress_bar=false",
         name="evaluate",
     )
     evaluate(cfg)
-    ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path, run.folder.root))
+    ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path, trained.run.root))
     assert ours["last"]["val"] == theirs["last"]["val"]
     assert ours["constant"]["val"] == theirs["constant"]["val"]
-    assert (tmp_path / "config.yaml").is_file()
-    evaluated, trained = (json.loads((f / "run.json").read_text()) for f in (tmp_path, run.folder.root))
-    steps = [OmegaConf.load(f / "config.yaml").trainer.max_steps for f in (tmp_path, run.folder.root)]
+    written, before = (OmegaConf.load(f / "config.yaml") for f in (tmp_path, trained.run.root))
+    assert written.trained_data == before.data
+    evaluated, record = (json.loads((f / "run.json").read_text()) for f in (tmp_path, trained.run.root))
+    steps = [OmegaConf.load(f / "config.yaml").trainer.max_steps for f in (tmp_path, trained.run.root)]
     assert steps[0] == steps[1]
-    assert evaluated["trained"] == {"command": trained["command"], "commit": trained["commit"]}
+    assert evaluated["trained"] == {"command": record["command"], "commit": record["commit"]}
 
 
 @pytest.mark.parametrize("record", [None, "{", "[]", "{}"])
@@ -120,12 +115,12 @@ def test_the_record_of_another_folder_is_not_a_checkpoints(tmp_path):
     assert training_record(tmp_path / "checkpoints" / "last.ckpt")["commit"] == "0123abc"
 
 
-def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_path):
-    copy = shutil.copytree(data, tmp_path / "copy")
+def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(trained, tmp_path):
+    copy = shutil.copytree(trained.data, tmp_path / "copy")
     shutil.rmtree(copy / "depth")
 
     def evaluation(*overrides):
-        where = (f"ckpt={run.folder.checkpoints / 'last.ckpt'}", f"data.root={copy}", f"paths.run_dir={tmp_path / 'e'}")
+        where = (f"ckpt={trained.checkpoint}", f"data.root={copy}", f"paths.run_dir={tmp_path / 'e'}")
         return evaluate(compose_config(*where, "trainer.enable_progress_bar=false", *overrides, name="evaluate"))
 
     with pytest.raises(UserError, match=r"depth: 6, depth/0001.npy.*with a checkpoint: without=\[depth\]"):
@@ -133,21 +128,23 @@ def test_a_checkpoint_is_evaluated_on_a_copy_that_lacks_a_task(run, data, tmp_pa
     with pytest.raises(UserError, match="without=dept is not known; did you mean 'depth'"):
         evaluation("without=[dept]")
     ours = json.loads(evaluation("without=[depth]").folder.metrics.read_text())["last"]["val"]
-    theirs = json.loads(run.folder.metrics.read_text())["last"]["val"]
+    theirs = json.loads(trained.run.metrics.read_text())["last"]["val"]
     assert ours == {name: scores for name, scores in theirs.items() if name != "depth"}
     assert math.isnan(evaluation("data.allow_missing=true").skill)
 
 
-def test_same_seed_same_weights_and_metrics(data, tmp_path):
-    def weights(name, seed):
-        result = short_run(data, tmp_path / name, f"seed={seed}", "data.augment=true")
-        metrics = json.loads(result.folder.metrics.read_text())
-        return torch.load(result.folder.checkpoints / "last.ckpt", weights_only=True)["state_dict"], metrics
+def test_same_seed_same_weights_and_metrics(data, trained, tmp_path):
+    def weights(folder):
+        return torch.load(folder.last, weights_only=True)["state_dict"]
 
-    (first, scores), (again, same), (other, _) = weights("a", 1), weights("b", 1), weights("c", 2)
+    runs = [short_run(data, tmp_path / name, "seed=1", "data.augment=true").folder for name in ("a", "b")]
+    scores, same = (json.loads(folder.metrics.read_text()) for folder in runs)
     assert scores == same
+    (first, again), other = map(weights, runs), weights(trained.run)  # of seed 0
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
+    kernels = [key for key, value in first.items() if key.startswith("network.encoder") and value.ndim == 4]
+    both = torch.stack([torch.cat([state[key].flatten() for key in kernels]) for state in (first, other)])
+    assert torch.corrcoef(both)[0, 1].abs() < 0.1, "another seed starts from other weights"
 
 
 @pytest.mark.slow
@@ -177,7 +174,13 @@ def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path
     assert set(last_scores(result.folder.root)) == {"semseg", "depth"}
 
 
-@pytest.mark.parametrize("model", BASELINES)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(name, marks=[] if name in ("mlore", "mti_net_variant", "single_task") else pytest.mark.slow)
+        for name in BASELINES
+    ],
+)
 def test_every_baseline_trains_and_is_scored_from_its_checkpoint(data, tmp_path, model, caplog):
     overrides = [o for o in short_overrides(data, tmp_path / "run") if not o.startswith("model.head_dim")]
     two_tasks = ("~tasks.normals", "~tasks.boundary", "backbone.name=test_convnext")

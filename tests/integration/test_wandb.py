@@ -59,12 +59,14 @@ def test_pictures_are_panels_and_classes_are_masks(folder):
 
 def test_a_resumed_run_goes_on_with_its_id_and_a_new_one_does_not(tmp_path):
     overrides = [*short_overrides(write_miniature(tmp_path / "data"), tmp_path / "run"), "logger=wandb"]
+    folder = train(compose_config(*overrides, "trainer.max_steps=1")).folder
+    first = run_of(folder.root).run_id
+    train(compose_config(*overrides), resume=folder.last)
+    assert [run.run_id for run in runs_of(folder.root)] == [first, first]
+    for path in (folder.last, folder.metrics):
+        path.unlink()
     train(compose_config(*overrides, "trainer.max_steps=1"))
-    first = run_of(tmp_path / "run").run_id
-    train(compose_config(*overrides), resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
-    assert [run.run_id for run in runs_of(tmp_path / "run")] == [first, first]
-    train(compose_config(*overrides, "trainer.max_steps=1"))
-    assert runs_of(tmp_path / "run")[-1].run_id != first
+    assert runs_of(folder.root)[-1].run_id != first
 
 
 @pytest.mark.slow  # it waits for the service

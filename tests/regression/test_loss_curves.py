@@ -8,6 +8,8 @@ from helpers.modules import MODELS
 from mtlsi_net.models.semantic_decoder import Gate
 
 CURVES = json.loads(KEPT.read_text())
+COMPARED = 8
+"""Of the kept steps, the first ones."""
 TOLERANCE = 2e-6
 """Relative; weights that differ by 3e-7 of themselves move no loss by more than 3e-7."""
 
@@ -22,18 +24,19 @@ def one_thread():
 
 def test_every_network_has_a_kept_curve():
     assert sorted(CURVES) == MODELS
+    assert {len(curve) for curve in CURVES.values()} == {STEPS}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_twenty_steps_lose_as_they_did(model):
+def test_the_first_steps_lose_as_they_did(model):
     """A change that is meant: ``PYTHONPATH=tests python -m helpers.loss_curves``."""
-    curve = loss_curve(model)
-    assert len(curve) == STEPS
+    curve = loss_curve(model, COMPARED)
+    assert len(curve) == COMPARED
     assert curve[-1] < 0.95 * curve[0]
-    assert curve == pytest.approx(CURVES[model], rel=TOLERANCE)
+    assert curve == pytest.approx(CURVES[model][:COMPARED], rel=TOLERANCE)
 
 
 def test_the_tolerance_is_finer_than_a_lost_gradient(monkeypatch):
     weights = Gate.weights
     monkeypatch.setattr(Gate, "weights", lambda *arguments: weights(*arguments).detach())
-    assert loss_curve("mtlsi") != pytest.approx(CURVES["mtlsi"], rel=TOLERANCE)
+    assert loss_curve("mtlsi", COMPARED) != pytest.approx(CURVES["mtlsi"][:COMPARED], rel=TOLERANCE)

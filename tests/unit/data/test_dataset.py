@@ -142,17 +142,9 @@ def test_a_share_of_one_tasks_labels_trains_and_all_of_them_score(augment, tmp_p
     assert all(labelled(0.5, "val"))
 
 
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [
-        ("{normal: 0.5}", "label_share: task=normal is not known; did you mean 'normals'"),
-        ("{normals: 0}", "data.label_share.normals=0 is out of range; give a number above 0 and at most 1"),
-        ("{normals: 5}", "data.label_share.normals=5 is out of range; give"),
-    ],
-)
-def test_impossible_shares_are_refused(share, message, tmp_path):
-    with pytest.raises(UserError, match=message):
-        build("nyud", SETS["nyud"](tmp_path / "data"), f"data.label_share={share}")
+def test_a_share_of_the_labels_of_an_unknown_task_is_refused(tmp_path):
+    with pytest.raises(UserError, match="label_share: task=normal is not known; did you mean 'normals'"):
+        build("nyud", SETS["nyud"](tmp_path / "data"), "data.label_share={normal: 0.5}")
 
 
 def test_how_many_labels_are_used_is_said_once(tmp_path, caplog):

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import context
 from omegaconf import OmegaConf
 
 from mtlsi_net.core.errors import UserError
@@ -297,10 +297,13 @@ def contents(root):
 
 
 def test_two_at_once_write_what_one_writes(written, tmp_path):
-    imports = "from pathlib import Path; from mtlsi_net.data.rooms.generate import generate_rooms"
-    code = f"{imports}; generate_rooms(Path({str(tmp_path / 'r')!r}), workers=1, **{SMALL})"
-    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    generate = partial(generate_rooms, tmp_path / "r", workers=1, **SMALL)
+    both = [context().Process(target=generate) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
     assert contents(tmp_path / "r") == contents(written)
 
 

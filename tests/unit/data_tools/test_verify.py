@@ -1,16 +1,15 @@
 import json
-import os
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.commands import forked_workers
 from helpers.miniature import SIZE, compose_config, write_miniature
-from helpers.mtan_miniature import write_mtan
+from helpers.mtan_miniature import SIZES, write_mtan
 from helpers.pascal_miniature import CASES, write_pascal_miniature
 from PIL import Image
 
@@ -35,33 +34,26 @@ def texts(result, level):
     return [finding.text for finding in result.findings if finding.level == level]
 
 
-def official(name):
-    return resources.files("mtlsi_net.data").joinpath("splits", f"{name}.txt").read_text()
+FEW = {"nyud_train": ["0001", "0002", "0003"], "nyud_val": ["0004", "0005"]}
+"""Stand for the official lists."""
 
 
-def write_full_list_copy(root):
-    """Write all 795 + 654 images of NYUDv2 as links to one sample of 64x64 pixels without missing depth."""
-    write_miniature(root, train=1, val=1, size=(64, 64))
-    np.save(root / "depth" / "0001.npy", np.full((64, 64), 2.5, np.float32))
-    for split in ("train", "val"):
-        (root / "gt_sets" / f"{split}.txt").write_text(official(f"nyud_{split}"))
-    for folder, suffix in (
-        *(("images", ".png"), ("depth", ".npy"), ("segmentation", ".png"), ("normals", ".png"), ("edge", ".png")),
-    ):
-        (root / folder / f"0002{suffix}").unlink()
-        for number in range(2, 1450):
-            os.link(root / folder / f"0001{suffix}", root / folder / f"{number:04d}{suffix}")
+def write_few(root):
+    """Write the images of ``FEW``, 64x64 pixels without missing depth."""
+    write_miniature(root, *map(len, FEW.values()), size=(64, 64))
+    for path in (root / "depth").iterdir():
+        np.save(path, np.full((64, 64), 2.5, np.float32))
     return root
 
 
-def test_a_whole_copy_is_fit_for_comparison(tmp_path, capsys):
-    root = write_full_list_copy(tmp_path / "data")
-    result = run("nyud", root, tmp_path / "out", "image_size=[64,64]")
+def test_a_whole_copy_is_fit_for_comparison(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mtlsi_net.data.official.shipped_ids", FEW.__getitem__)
+    result = run("nyud", write_few(tmp_path / "data"), tmp_path / "out", "image_size=[64,64]", "data.batch_size=2")
     assert result.level == 0, result.findings
     assert {finding.level for finding in result.findings} <= {Level.NOTE}
     report = json.loads((tmp_path / "out" / "verify.json").read_text())
-    assert report["images"] == {"train": 795, "val": 654}
-    assert report["sizes"] == {"64x64": 1449}
+    assert report["images"] == {"train": 3, "val": 2}
+    assert report["sizes"] == {"64x64": 5}
     assert report["exit_code"] == 0
     assert "fit for comparison" in capsys.readouterr().out
 
@@ -291,26 +283,23 @@ def test_processes_find_what_one_finds(tmp_path):
 
 # -- MTAN's preparations ------------------------------------------------------------------------------------------------
 
-COUNTS = {"nyuv2_mtan": (795, 654, "36,48"), "cityscapes_mtan": (2975, 500, "32,64")}
+COUNTS = {"nyuv2_mtan": {"train": 795, "val": 654}, "cityscapes_mtan": {"train": 2975, "val": 500}}
 
 
-def write_full_mtan(root, data):
-    """Write a copy with all of a preparation's files, as links to the first of each split."""
-    write_mtan(root, data, train=1, val=1)
-    for split, count in zip(("train", "val"), COUNTS[data], strict=False):
-        for folder in (root / split).iterdir():
-            for number in range(1, count):
-                os.link(folder / "0.npy", folder / f"{number}.npy")
-    return root
+def test_as_many_images_are_expected_as_were_published():
+    assert {data: OFFICIAL[data].counts for data in COUNTS} == COUNTS
+    assert OFFICIAL["cityscapes_mtan"].ids("val")[-1] == "val/499"
 
 
 @pytest.mark.parametrize("data", COUNTS)
-def test_a_whole_mtan_copy_is_fit_for_comparison(data, tmp_path, capsys):
-    train, val, size = COUNTS[data]
-    result = run(data, write_full_mtan(tmp_path / "data", data), tmp_path / "out", f"image_size=[{size}]")
+def test_a_whole_mtan_copy_is_fit_for_comparison(data, tmp_path, capsys, monkeypatch):
+    few = {"train": 3, "val": 2}
+    monkeypatch.setitem(OFFICIAL, data, replace(OFFICIAL[data], counts=few))
+    root = write_mtan(tmp_path / "data", data, **few)
+    result = run(data, root, tmp_path / "out", f"image_size={list(SIZES[data])}", "data.batch_size=2")
     assert result.level == 0, result.findings
     report = json.loads((tmp_path / "out" / "verify.json").read_text())
-    assert report["images"] == {"train": train, "val": val}
+    assert report["images"] == few
     assert report["labels"]["depth"]["invalid"] > 0  # missing depth is usual there
     assert "classes" not in str(result.findings)
     assert "in MTAN's preparation" in capsys.readouterr().out

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from helpers.loss_curves import OURS, WIDTHS
 from helpers.miniature import compose_config
 from helpers.modules import PatchEncoder, without_gradient
 from lightning.pytorch.strategies import DDPStrategy
@@ -96,7 +97,8 @@ def test_several_processes_look_for_unused_parameters_only_where_there_are_any(m
 @pytest.mark.parametrize("aux", [True, False])
 @pytest.mark.parametrize("recomputed", ["true", "false"])
 def test_parameters_that_no_loss_reaches_are_those_without_a_gradient(model, aux, recomputed):
-    cfg = compose_config(f"model={model}", "backbone=tiny", "data=nyud", f"activation_checkpointing={recomputed}")
+    overrides = ["backbone=tiny", "data=nyud", f"activation_checkpointing={recomputed}", *WIDTHS.get(model, OURS)]
+    cfg = compose_config(f"model={model}", *overrides)
     tasks = build_tasks(cfg)
     network = build_network(cfg, tasks)
     network.train()
