@@ -82,7 +82,7 @@ def newest_whole(paths: list[Path]) -> Path | None:
         log.warning("%s is damaged (%s) and skipped", path, problem)
     if there:
         raise UserError(
-            f"every checkpoint in {there[0].parent} is damaged; start a new run without ckpt, or a sweep by another name "
-            "(sweep=NAME)"
+            f"every checkpoint in {there[0].parent} is damaged; start a new run without ckpt, in another folder, or a "
+            "sweep by another name (sweep=NAME)"
         )
     return None

@@ -46,9 +46,8 @@ def wandb_logger(
     try:
         offline = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False)
         logger = WandbLogger(offline=offline, log_model=log_model and not offline, **options)
-        RunFolder(Path(save_dir)).wandb_id.write_text(
-            f"{logger.experiment.id}\n"
-        )  # starts the run; an agent gives the id
+        own = logger.experiment.id  # starts the run, to which an agent gives an id
+        RunFolder(Path(save_dir)).wandb_id.write_text(f"{own}\n")
     except wandb.errors.Error as error:
         reason = str(error).splitlines()[0]
         log.warning("W&B does not answer (%s): logging offline, send later with `wandb sync`", reason)
