@@ -3,9 +3,9 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -42,27 +42,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Trained"]:
 @pytest.fixture(scope="session", autouse=True)
 def _sizes_measured_once() -> Iterator[None]:
     """Let training and evaluation count the operations of equal networks, and try equal encoders, only once."""
+    from helpers.measured_once import remember_sizes
+
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("mtlsi_net.engine.train", "mtlsi_net.engine.evaluate"):
-            if name in sys.modules:  # not for tests that need no network
-                patch.setattr(f"{name}.measure_size", _remembered(sys.modules["mtlsi_net.models.size"].measure_size))
-        if "mtlsi_net.models.encoder" in sys.modules:
-            encoder = sys.modules["mtlsi_net.models.encoder"].TimmEncoder
-            patch.setattr(encoder, "check_size", _once(encoder.check_size))
+        remember_sizes(patch)
         yield
-
-
-def _once(check: Callable[..., None]) -> Callable[..., None]:
-    passed: set[tuple[object, ...]] = set()
-
-    def check_size(encoder: Any, size: tuple[int, int]) -> None:
-        shapes = tuple((name, tuple(parameter.shape)) for name, parameter in encoder.named_parameters())
-        key = encoder.name, shapes, tuple(size)
-        if key not in passed:
-            check(encoder, size)
-            passed.add(key)
-
-    return check_size
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,19 +57,6 @@ def _choices_composed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         remember_choices(patch)
         yield
-
-
-def _remembered(measure: Callable[..., Any]) -> Callable[..., Any]:
-    sizes: dict[tuple[object, ...], Any] = {}
-
-    def measure_size(network: Any, image_size: tuple[int, int]) -> Any:
-        trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-        key = str(network), trainable, tuple(image_size)
-        if key not in sizes:
-            sizes[key] = measure(network, image_size)
-        return dict(sizes[key])
-
-    return measure_size
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

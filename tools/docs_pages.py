@@ -20,7 +20,7 @@ PICTURES = {
     "sheet.png": "experiments/rooms_bench/sheet.png",
     "probe_tasks.png": "experiments/probe_rooms/tasks.png",
     "label_share.png": "experiments/label_share/results/labels.png",
-    "scaling.png": "experiments/scaling/decoders/scaling.png",
+    "scaling.png": "experiments/scaling/growth/scaling.png",
     "compare_page.png": "experiments/compare_page/page.png",
 }
 """Name in ``docs/pictures`` -> file of the repository."""

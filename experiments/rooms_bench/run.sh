@@ -1,4 +1,4 @@
-# Decoders compared on a pretrained encoder: sh experiments/rooms_bench/run.sh [search|final|test|compare] [settings]
+# Decoders compared on a pretrained encoder: sh experiments/rooms_bench/run.sh [search|final|test|compare|seeds] [settings]
 # Without a stage, all of them in this order. The same command continues what was interrupted.
 set -e
 results=experiments/rooms_bench/results
@@ -36,4 +36,17 @@ fi
 if wanted compare; then
   python -m mtlsi_net.compare runs="'$sweeps/test/*'" out=$results page_mb=2 worst=2
   rm -f $results/index.html
+fi
+if wanted seeds; then # of the two closest networks, more seeds, scored on the same test rooms
+  chosen=$(python experiments/choose.py --settings $results/chosen.csv)
+  printf '%s\n' "$chosen" | grep -E '^model=(mtlsi|plain) ' | while read -r settings; do
+    $train sweep=seeds $settings seed=3,4,5 "$@" </dev/null
+  done
+  for run in "$sweeps"/sweep_seeds/*/; do
+    name=$(basename "$run")
+    [ -f "$sweeps/test_seeds/$name/metrics.json" ] || python -m mtlsi_net.evaluate ckpt="'$run'" data=rooms_bench_test paths.run_dir="'$sweeps/test_seeds/$name'" pictures=0
+  done
+  python -m mtlsi_net.compare runs="'$sweeps/test_seeds/*'" out=$results/seeds page_mb=2 worst=0
+  rm -f $results/seeds/index.html
+  python experiments/rooms_bench/lead.py $results/runs.csv $results/seeds/runs.csv $results/seeds/lead.csv
 fi

@@ -60,6 +60,7 @@ def mtan_overrides(root: Path, run_dir: Path, data: str, steps: int = 5) -> list
         "data.batch_size=2",
         "data.num_workers=0",
         "backbone=tiny",
+        "backbone.name=test_resnet",
         "model.width=32",
         "trainer=cpu",
         "trainer.log_every_n_steps=1",

@@ -1,4 +1,7 @@
-"""Work for the processes of one run, and how tests start them; nothing here needs torch to be read."""
+"""Work for the processes of one run, and how tests start them; nothing here needs torch to be read.
+
+``python -m helpers.processes FUNCTION ARGUMENT...`` starts two ranks that call one of these functions.
+"""
 
 import multiprocessing
 import os
@@ -19,7 +22,7 @@ def processes(count: int) -> DictConfig:
 
 
 def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
-    """Agree on the first process's id; each leaves what it knows, and the order of its turn."""
+    """Agree on the first process's id; each leaves what it knows, the order of its turn, and how it starts data workers."""
     agreed = ranks.broadcast_from_rank_zero("id", os.getpid)
 
     def turn() -> None:
@@ -28,21 +31,19 @@ def meet(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ran
 
     ranks.rank_zero_first("turn", turn)
     threads, info = os.environ.get("OMP_NUM_THREADS"), ranks.process_info()
-    (folder / f"{info.rank}").write_text(f"{agreed} {info.size} {threads} {(folder / 'turns').read_text().split()}")
+    turns, workers = (folder / "turns").read_text().split(), multiprocessing.get_start_method()
+    (folder / f"{info.rank}").write_text(f"{agreed} {info.size} {threads} {turns} {workers}")
     print(f"printed by {info.rank}")
     return float(agreed)
 
 
-def start_method(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
-    """Leave the start method of a rank's own processes, of data workers for example."""
-    (folder / f"{ranks.process_info().rank}").write_text(multiprocessing.get_start_method())
-    return 0.0
-
-
-def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what all ranks are called with
-    """Let one process end early, while the others go on for minutes."""
-    if ranks.process_info().rank != rank:
-        time.sleep(300)
+def die(cfg: DictConfig, folder: str, rank: str, how: str) -> float:
+    """Let one process end once both are ready, while the other goes on for minutes."""
+    if ranks.process_info().rank != int(rank):
+        return sleep(cfg, folder)
+    _ready(folder)
+    while len(list(Path(folder).glob("ready *"))) < 2:
+        time.sleep(0.05)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "leaves":
@@ -54,7 +55,7 @@ def die(cfg: DictConfig, rank: int, how: str) -> float:  # noqa: ARG001 - what a
     raise ValueError("something nobody thought of")
 
 
-def save_after_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+def save_after_signal(cfg: DictConfig, folder: str) -> float:  # noqa: ARG001 - what all ranks are called with
     """Take some time to save after the first signal, then leave as training does; note all signals that came."""
     came: list[int] = []
     for number in (signal.SIGUSR1, signal.SIGINT):
@@ -65,17 +66,19 @@ def save_after_signal(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 -
     end = time.monotonic() + 1 + 4 * ranks.process_info().rank  # the second needs more than a broken run's ranks have
     while time.monotonic() < end:
         time.sleep(0.05)
-    (folder / f"saved {ranks.process_info().rank}").write_text(" ".join(signal.Signals(number).name for number in came))
+    (Path(folder) / f"saved {ranks.process_info().rank}").write_text(
+        " ".join(signal.Signals(number).name for number in came)
+    )
     sys.exit(130 if came[0] == signal.SIGINT else 75)
 
 
-def hang(cfg: DictConfig, folder: Path) -> float:
+def hang(cfg: DictConfig, folder: str) -> float:
     """Hear no signal, as in a transfer that never ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return sleep(cfg, folder)
 
 
-def sleep(cfg: DictConfig, folder: Path) -> float:  # noqa: ARG001 - what all ranks are called with
+def sleep(cfg: DictConfig, folder: str) -> float:  # noqa: ARG001 - what all ranks are called with
     """Do nothing for minutes."""
     _ready(folder)
     time.sleep(300)
@@ -94,8 +97,8 @@ def is_gone(process: int, group: bool = False, patience: float = 60.0) -> bool:
     return False
 
 
-def _ready(folder: Path) -> None:
-    (folder / f"ready {ranks.process_info().rank}").write_text(str(os.getpid()))
+def _ready(folder: str) -> None:
+    (Path(folder) / f"ready {ranks.process_info().rank}").write_text(str(os.getpid()))
 
 
 def gradients(cfg: DictConfig, path: Path) -> float:
@@ -128,3 +131,11 @@ def gradients(cfg: DictConfig, path: Path) -> float:
     if ranks.is_rank_zero():
         torch.save({"gradients": steps, "validated": validated, "loss": loss}, path)
     return loss
+
+
+if __name__ == "__main__":
+    from mtlsi_net.cli.launch import start
+
+    if "IN_BACKGROUND" in os.environ:  # a shell's background jobs ignore interrupts
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start(globals()[sys.argv[1]], processes(2), *sys.argv[2:])

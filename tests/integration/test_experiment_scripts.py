@@ -133,3 +133,19 @@ def test_scores_are_drawn_over_the_share_of_labels(tmp_path):
         ["plain", 1.0, 2, 16.0, 15.0, 17.0],
     ]
     assert (tmp_path / "labels.png").is_file()
+
+
+def test_the_lead_over_all_seeds_is_paired_by_seed():
+    script_ = script("rooms_bench/lead.py")
+    names = ["label", "seed", "semseg/mIoU", "depth/rmse"]
+    rows = [("model=single_task", 0, 0.4, 0.6), ("model=single_task", 1, 0.6, 0.4)]  # means of 0.5
+    rows += [("model=mtlsi", 0, 0.60, 0.45), ("model=plain", 0, 0.58, 0.45), ("model=invpt", 0, 0.1, 0.9)]
+    more = [("model=plain", 1, 0.50, 0.45), ("model=mtlsi", 1, 0.54, 0.45)]
+    table = script_.lead(pd.DataFrame(rows, columns=names), pd.DataFrame(more, columns=names)).set_index("score")
+    assert table["seeds"].tolist() == [2, 2, 2]
+    assert table.loc["semseg/mIoU", "difference"] == pytest.approx(0.03)  # 0.02 and 0.04
+    half = 12.706 * 0.01  # t of one degree of freedom, standard error of two values
+    assert table.loc["semseg/mIoU", ["low", "high"]].tolist() == pytest.approx([0.03 - half, 0.03 + half], rel=1e-3)
+    assert table.loc["gain", "difference"] == pytest.approx(3)  # points: 6 % more of classes, depth the same
+    with pytest.raises(SystemExit, match="both need each seed once"):
+        script_.lead(pd.DataFrame(rows, columns=names), pd.DataFrame(more[:1], columns=names))

@@ -47,8 +47,14 @@ def data(tmp_path_factory):
 
 def without_batch_norm(data, folder, *overrides):
     """Return a run of two steps of four images whose network has neither batch norm nor chance."""
-    short = (*short_overrides(data, folder), "backbone=vit_t", "backbone.pretrained=false", "task_weights.aux=1.0")
-    options = ("data.batch_size=4", "data.augment=true", "trainer.precision=64-true", "trainer.val_check_interval=1")
+    short = (*short_overrides(data, folder), "backbone=vit_t", "backbone.pretrained=false", "backbone.name=test_vit")
+    options = (
+        "task_weights.aux=1.0",
+        "data.batch_size=4",
+        "data.augment=true",
+        "trainer.precision=64-true",
+        "trainer.val_check_interval=1",
+    )
     return compose_config(*short, *options, *overrides)
 
 

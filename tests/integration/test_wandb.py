@@ -34,7 +34,7 @@ def test_a_run_says_what_it_is(folder):
     assert {"tiny", "mtlsi", "no_aux", "phi_elu1"} <= set(run.tags)
     assert run.run_id == (folder / "wandb_id.txt").read_text().strip()
     config = config_of(folder)
-    assert config["backbone"]["name"] == "regnetx_002"
+    assert config["backbone"]["name"] == "test_resnet"
     assert config["model"]["fusion"]["phi"] == "elu1"
     assert config["model_size"]["decoder_parameters_m"] > 0
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from helpers import processes
+from helpers.commands import Command, run_command
 
 from mtlsi_net.cli import launch
 from mtlsi_net.cli.launch import start
@@ -55,19 +56,16 @@ def test_no_slurm_job_listens_on_a_port_of_another():
     assert _port_beside(12345) == 12346, "MASTER_PORT may be set"
 
 
-def test_ranks_agree_take_turns_and_leave_printing_to_the_first(tmp_path, capfd, monkeypatch):
+def test_ranks_agree_take_turns_leave_printing_to_the_first_and_start_workers_as_one_process_does(
+    tmp_path, capfd, monkeypatch
+):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    first = start(processes.meet, processes.processes(3), tmp_path)
-    told = {(tmp_path / f"{rank}").read_text() for rank in range(3)}
-    threads = max(1, available_cores() // 3)
-    assert told == {f"{first:.0f} 3 {threads} ['0']"}, "one node: the first does what has to be done once"
+    first = start(processes.meet, processes.processes(2), tmp_path)
+    told = {(tmp_path / f"{rank}").read_text() for rank in range(2)}
+    threads, workers = max(1, available_cores() // 2), multiprocessing.get_start_method()
+    assert told == {f"{first:.0f} 2 {threads} ['0'] {workers}"}, "one node: the first does what has to be done once"
     assert first != os.getpid()
     assert capfd.readouterr().out == "printed by 0\n"
-
-
-def test_ranks_start_data_workers_as_a_single_process_does(tmp_path):
-    start(processes.start_method, processes.processes(2), tmp_path)
-    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == [multiprocessing.get_start_method()] * 2
 
 
 def test_one_process_needs_no_others(tmp_path):
@@ -83,26 +81,18 @@ def test_one_process_needs_no_others(tmp_path):
         (0, "breaks", 1, "ValueError: something nobody thought of\nerror: process 0 of 2 ended with code 1"),
     ],
 )
-def test_a_rank_that_dies_ends_the_run_with_its_reason(rank, how, code, message, capfd):
-    with pytest.raises(SystemExit) as left:
-        start(processes.die, processes.processes(2), rank, how)  # the other one would go on for 5 minutes
-    assert left.value.code == code
-    errors = capfd.readouterr().err
-    assert message in errors
-    assert errors.count("error: ") == 1
-    assert not multiprocessing.active_children()
+def test_a_rank_that_dies_ends_the_run_with_its_reason(tmp_path, rank, how, code, message):
+    done = run_command("helpers.processes", "die", str(tmp_path), str(rank), how, fork_ranks=True)
+    assert done.returncode == code
+    assert not any(running(int(path.read_text())) for path in tmp_path.glob("ready *"))
+    assert message in done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
-def in_a_group(*arguments):
-    os.setpgrp()
-    start(*arguments)
-
-
-def in_a_process(function, folder):
+def in_a_process(function, folder, **variables):
     """Start ranks from a process, and group, of their own; return it when they are ready, and their ids."""
-    arguments = (function, processes.processes(2), folder)
-    starter = multiprocessing.get_context("spawn").Process(target=in_a_group, args=arguments)
-    starter.start()
+    options = {"environment": os.environ | variables, "fork_ranks": True, "own_group": True}
+    starter = Command("helpers.processes", function, str(folder), **options)
     ready = [folder / f"ready {rank}" for rank in range(2)]
     while not all(path.is_file() and path.read_text() for path in ready):
         time.sleep(0.05)
@@ -110,37 +100,32 @@ def in_a_process(function, folder):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
-def test_a_signal_to_the_whole_group_reaches_each_rank_once_with_time_to_save(tmp_path, capfd, number, code):
-    starter, pids = in_a_process(processes.save_after_signal, tmp_path)
+def test_a_signal_to_the_whole_group_reaches_each_rank_once_with_time_to_save(tmp_path, number, code):
+    starter, pids = in_a_process("save_after_signal", tmp_path)
     os.killpg(starter.pid, number)  # as a terminal does
-    starter.join(60)
-    assert starter.exitcode == code
+    _, errors = starter.communicate(60)
+    assert starter.returncode == code
+    assert not errors
     assert not any(running(pid) for pid in pids)
     saved = {path.name: path.read_text() for path in tmp_path.glob("saved*")}
     assert saved == {f"saved {rank}": number.name for rank in range(2)}
-    assert not capfd.readouterr().err
 
 
-def test_a_second_interrupt_ends_ranks_that_hang(tmp_path, capfd):
-    starter, pids = in_a_process(processes.hang, tmp_path)
+def test_a_second_interrupt_ends_ranks_that_hang(tmp_path):
+    starter, pids = in_a_process("hang", tmp_path)
     for _ in range(2):
         os.kill(starter.pid, signal.SIGINT)
         time.sleep(1.2 * AGAIN)  # within that time it is the same one, from the terminal and from a starter
-    starter.join(60)
-    assert starter.exitcode == 130
+    _, errors = starter.communicate(60)
+    assert starter.returncode == 130
+    assert not errors
     assert not any(running(pid) for pid in pids)
-    assert not capfd.readouterr().err
 
 
-@pytest.mark.parametrize("background", [False, True])
-def test_ranks_end_with_a_starter_that_is_killed(tmp_path, background):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
-    try:
-        starter, pids = in_a_process(processes.sleep, tmp_path)
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("variables", [{}, {"IN_BACKGROUND": "1"}], ids=["foreground", "background"])
+def test_ranks_end_with_a_starter_that_is_killed(tmp_path, variables):
+    starter, pids = in_a_process("sleep", tmp_path, **variables)
     starter.kill()
-    starter.join()
     deadline = time.monotonic() + 30
     while any(running(pid) for pid in pids):
         assert time.monotonic() < deadline
