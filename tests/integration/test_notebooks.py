@@ -89,7 +89,7 @@ SMALLER = {
         '"STEPS", "400"': '"STEPS", "10"',
     },
     "03": {
-        '"backbone=lite0"': '"backbone=tiny"',
+        '"backbone=lite0"': '"backbone=tiny", "backbone.name=test_resnet"',
         '"data.prepare.train=64", "data.prepare.val=16"': '"data.prepare.train=8", "data.prepare.val=4"',
         '"60"': '"2"',
     },
