@@ -10,6 +10,12 @@ controls=blocks_011,local_only_convs,blocks_110 # convolutions for: MT-MQLFB | S
 stage=${1:-all}
 [ $# -gt 0 ] && shift
 wanted() { [ "$stage" = all ] || [ "$stage" = "$1" ]; }
+score() { # SWEEP FOLDER: each run of the sweep that is not in the folder yet
+  for run in "$sweeps/$1"/*/; do
+    name=$(basename "$run")
+    [ -f "$sweeps/$2/$name/metrics.json" ] || python -m mtlsi_net.evaluate ckpt="'$run'" data=rooms_bench_test paths.run_dir="'$sweeps/$2/$name'" pictures=0
+  done
+}
 
 if wanted search; then # norm and learning rate of each, on the validation rooms
   short="sweep=search trainer.max_steps=400 checkpoint_every=100000"
@@ -28,10 +34,7 @@ if wanted final; then
   done
 fi
 if wanted test; then # once: rooms that no choice has seen
-  for run in "$sweeps"/sweep_final/*/; do
-    name=$(basename "$run")
-    [ -f "$sweeps/test/$name/metrics.json" ] || python -m mtlsi_net.evaluate ckpt="'$run'" data=rooms_bench_test paths.run_dir="'$sweeps/test/$name'" pictures=0
-  done
+  score sweep_final test
 fi
 if wanted compare; then
   python -m mtlsi_net.compare runs="'$sweeps/test/*'" out=$results page_mb=2 worst=2
@@ -42,10 +45,7 @@ if wanted seeds; then # of the two closest networks, more seeds, scored on the s
   printf '%s\n' "$chosen" | grep -E '^model=(mtlsi|plain) ' | while read -r settings; do
     $train sweep=seeds $settings seed=3,4,5 "$@" </dev/null
   done
-  for run in "$sweeps"/sweep_seeds/*/; do
-    name=$(basename "$run")
-    [ -f "$sweeps/test_seeds/$name/metrics.json" ] || python -m mtlsi_net.evaluate ckpt="'$run'" data=rooms_bench_test paths.run_dir="'$sweeps/test_seeds/$name'" pictures=0
-  done
+  score sweep_seeds test_seeds
   python -m mtlsi_net.compare runs="'$sweeps/test_seeds/*'" out=$results/seeds page_mb=2 worst=0
   rm -f $results/seeds/index.html
   python experiments/rooms_bench/lead.py $results/runs.csv $results/seeds/runs.csv $results/seeds/lead.csv
