@@ -18,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small, and other pr
 
 ROOT = Path(__file__).parent.parent
 
+gc.disable()  # until all tests are imported: importing leaves hardly any garbage
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -75,6 +77,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)  # composing a configuration makes many objects, and hardly any garbage
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:

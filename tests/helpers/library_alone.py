@@ -92,7 +92,13 @@ def use_model(cfg: DictConfig, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    small = ("backbone=tiny", "model.width=32", "model.head_dim=32", f"data.size=[{SIZE[0]},{SIZE[1]}]")
+    small = (
+        "backbone=tiny",
+        "backbone.name=test_resnet",
+        "model.width=32",
+        "model.head_dim=32",
+        f"data.size=[{SIZE[0]},{SIZE[1]}]",
+    )
     with initialize_config_module("mtlsi_net.conf", version_base="1.3"):
         for data in ("nyud", "pascal"):
             config = compose("train", ["experiment=nyud_overfit", f"data={data}", "data.root=nowhere", *small])

@@ -1,15 +1,16 @@
-"""Imports of the server that commands of tests are forked from (see ``commands``), and the size of their usual network.
+"""Imports of the server that commands of tests are forked from (see ``commands``), and what their usual network takes.
 
-Nothing may happen here that starts threads.
+No thread may be left that was started here.
 """
 
 import gc
 from pathlib import Path
 
 import albumentations  # noqa: F401
-import numba  # noqa: F401
+import numpy as np
 import pytest
 import wandb  # noqa: F401
+from helpers.composed_once import remember_choices
 from helpers.measured_once import remember_sizes
 from helpers.miniature import SIZE, compose_config, short_overrides
 
@@ -20,11 +21,18 @@ import mtlsi_net.engine.evaluate
 import mtlsi_net.engine.job
 import mtlsi_net.engine.score
 import mtlsi_net.inference.predict
-import mtlsi_net.metrics.boundary.metric
 from mtlsi_net.engine.build import build_network, build_tasks
+from mtlsi_net.metrics.boundary.metric import BoundaryFMeasure
 
-remember_sizes(pytest.MonkeyPatch())
-_cfg = compose_config(*short_overrides(Path(), Path()))
-mtlsi_net.engine.evaluate.measure_size(build_network(_cfg, build_tasks(_cfg)), SIZE)
+patch = pytest.MonkeyPatch()
+remember_choices(patch)
+cfg = compose_config(*short_overrides(Path(), Path()))
+network = build_network(cfg, build_tasks(cfg))
+remember_sizes(patch)
+network.check_size(SIZE)
+mtlsi_net.engine.evaluate.measure_size(network, SIZE)
+edge = np.eye(*SIZE, dtype=np.uint8)
+BoundaryFMeasure("nyud").update(edge, edge)  # numba reads the machine code of its functions
+del cfg, network
 gc.collect()
 gc.freeze()  # forks then share these objects' memory, and never walk through them

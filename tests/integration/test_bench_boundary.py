@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+from helpers.commands import forked_workers
 from helpers.miniature import compose_config
 from PIL import Image
 
@@ -12,7 +13,8 @@ from mtlsi_net.core.errors import UserError
 def test_boundary_bench_leaves_table_plot_and_record(tmp_path, monkeypatch):
     monkeypatch.setattr(boundary, "COPIES", 4)
     files = [f"boundary.{key}=tests/fixtures/edge/c00_clean_{key}.png" for key in ("pred", "gt")]
-    bench(compose_config("what=boundary", "rounds=2", f"out={tmp_path}", *files, name="bench"))
+    with forked_workers():
+        bench(compose_config("what=boundary", "rounds=2", f"out={tmp_path}", *files, name="bench"))
     with (tmp_path / "boundary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["setting"] for row in rows] == list(boundary.SETTINGS)

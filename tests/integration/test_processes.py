@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import socket
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import torch
-from helpers.commands import forked_ranks, run_command
+from helpers.commands import Command, forked_ranks, run_command
 from helpers.miniature import compose_config, short_overrides, write_miniature
 from helpers.processes import gradients
 from PIL import Image
@@ -138,9 +140,12 @@ def test_every_number_of_processes_gives_the_same_scores(data, trained, alone, t
 
 def command(data, cwd, *overrides, launcher=(), sweep=()):
     """Run the command line in a folder of its own."""
+    return run_command(*launcher, *training(data, cwd, *overrides, sweep=sweep), cwd=cwd, fork_ranks=not launcher)
+
+
+def training(data, cwd, *overrides, sweep=()):
     short = [text for text in short_overrides(data, cwd) if not text.startswith("paths.run_dir")]
-    words = ("mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides)
-    return run_command(*launcher, *words, cwd=cwd, fork_ranks=not launcher)
+    return ("mtlsi_net.train", *sweep, *short, "trainer=ddp_cpu", *overrides)
 
 
 def only_run(cwd):
@@ -183,6 +188,23 @@ def test_one_command_trains_in_two_processes_and_leaves_one_folder(data, tmp_pat
 
 
 def test_ranks_of_torchrun_share_one_folder(data, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    torchrun = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words = training(data, tmp_path, EVERY_STEP)
+    ranks = [
+        Command(*words, cwd=tmp_path, environment=os.environ | torchrun | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    outputs = [rank.communicate(timeout=500) for rank in ranks]
+    out, err = ("".join(texts) for texts in zip(*outputs, strict=True))
+    assert_one_complete_run(
+        only_run(tmp_path), CompletedProcess(words, max(rank.returncode for rank in ranks), out, err)
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_starts_ranks_that_share_one_folder(data, tmp_path):
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     done = command(data, tmp_path, EVERY_STEP, launcher=torchrun)
     assert_one_complete_run(only_run(tmp_path), done)

@@ -67,6 +67,7 @@ def test_an_interrupted_sweep_continues_where_it_stopped(data, tmp_path):
     assert (again["3"] / "metrics.json").is_file()
 
 
+@pytest.mark.slow  # three processes that import everything
 def test_two_jobs_at_once_share_the_cores(data, tmp_path):
     done, jobs = sweep(data, tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", threads=None)
     assert done.returncode == 0, done.stderr

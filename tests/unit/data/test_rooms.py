@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.commands import context
+from helpers.commands import context, forked_workers
 from omegaconf import OmegaConf
 
 from mtlsi_net.core.errors import UserError
@@ -283,7 +283,8 @@ def test_files_hold_what_was_rendered(written):
 
 
 def test_files_do_not_depend_on_the_number_of_workers(written, tmp_path):
-    generate_rooms(tmp_path, workers=2, **SMALL)
+    with forked_workers():
+        generate_rooms(tmp_path, workers=2, **SMALL)
     assert digests(tmp_path) == digests(written)
 
 

@@ -97,7 +97,13 @@ def test_several_processes_look_for_unused_parameters_only_where_there_are_any(m
 @pytest.mark.parametrize("aux", [True, False])
 @pytest.mark.parametrize("recomputed", ["true", "false"])
 def test_parameters_that_no_loss_reaches_are_those_without_a_gradient(model, aux, recomputed):
-    overrides = ["backbone=tiny", "data=nyud", f"activation_checkpointing={recomputed}", *WIDTHS.get(model, OURS)]
+    overrides = [
+        "backbone=tiny",
+        "backbone.name=test_resnet",
+        "data=nyud",
+        f"activation_checkpointing={recomputed}",
+        *WIDTHS.get(model, OURS),
+    ]
     cfg = compose_config(f"model={model}", *overrides)
     tasks = build_tasks(cfg)
     network = build_network(cfg, tasks)

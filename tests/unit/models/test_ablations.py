@@ -215,6 +215,9 @@ def test_more_padding_changes_nothing_with_any_ablation(ablation):
         torch.testing.assert_close(found, alone.final[name], rtol=1e-4, atol=1e-4)
 
 
+FAST = ("mtlsi", "invpt", "mlore")
+"""Networks that are traced in the fast tests: the default, attention between pixels, and a choice of experts."""
+
 # -- models ---------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +245,7 @@ def test_what_lies_between_tasks_needs_two(extra):
     ("model", "backend"),
     [
         *(
-            pytest.param(model, "eager", marks=[] if model in ("invpt", "mlore") else pytest.mark.slow)
+            pytest.param(model, "eager", marks=[] if model in FAST else pytest.mark.slow)
             for model in MODELS
             if model != "mtlsi"  # it is trained compiled in test_compile.py
         ),
@@ -259,7 +262,10 @@ def test_models_compile_without_graph_breaks(model, backend):
     y.final["depth"].sum().backward()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, marks=[] if model in FAST else pytest.mark.slow) for model in MODELS],
+)
 def test_models_export(model):
     net = network_of(f"model={model}", "model.width=64").eval()
     image, valid = torch.rand(1, 3, 64, 96), torch.ones(1, 1, 64, 96, dtype=torch.bool)
