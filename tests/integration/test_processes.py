@@ -229,7 +229,8 @@ def test_the_jobs_of_a_sweep_train_one_after_the_other_in_two_processes(data, tm
 @pytest.mark.slow
 def test_an_error_of_one_rank_ends_a_run_with_its_message(tmp_path):
     copy = write_miniature(tmp_path / "data", train=8, val=5)
-    (copy / "images" / "0010.png").write_bytes(b"no image")  # the second process scores it
+    image = copy / "images" / "0010.png"  # the second process scores it; the first reads its size
+    image.write_bytes(image.read_bytes()[:200])
     done = command(copy, tmp_path)
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

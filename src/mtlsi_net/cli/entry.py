@@ -115,7 +115,7 @@ def user_errors() -> Iterator[None]:
 
 def _leave_by_signal() -> None:
     """Exit as the signal asks that this process was sent; return if there was none."""
-    number, listener = signals.received(), signals.active()
+    number, listener = signals.first_signal(), signals.active()
     if number is None or listener is None:
         return
     if number == signal.SIGINT:

@@ -86,7 +86,7 @@ def _follow_parent() -> int:
     def follow() -> None:
         while os.getppid() == parent:
             time.sleep(POLL)
-        if signals.received() is None:
+        if signals.first_signal() is None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()

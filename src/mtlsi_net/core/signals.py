@@ -1,6 +1,6 @@
 """Signals that end a command, sent to one of its processes or to all: its process group, its terminal, its SLURM step.
 
-The main process decides what a signal does. Its workers (``from_parent_only``) end with it, or when it says so.
+The main process handles a signal. Its workers (``from_parent_only``) end with it, or when it says so.
 """
 
 import logging
@@ -111,7 +111,7 @@ def active() -> Listener | None:
     return _active
 
 
-def received() -> signal.Signals | None:
+def first_signal() -> signal.Signals | None:
     """Return the first signal that this process was sent, None if none was."""
     return None if _active is None else next((signal.Signals(number) for number in _active.came), None)
 

@@ -144,7 +144,7 @@ def report_worker_crash(readings: list[tuple[MultiTaskDataset, Tensor]], kept: C
         found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
         if found is None:
             raise
-        listener, number = signals.active(), signals.received()
+        listener, number = signals.active(), signals.first_signal()
         if listener is not None and number is not None:
             raise signals.Interrupted(listener.exit_code(number)) from None
         dead = {int(number) for number in found[1].split(",")}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mtlsi_net.inference.model import Model
 
 REACH = 1 / 48
-"""Radius of the mean filter, twice applied, above which the whole view decides: a share of a window's shorter side."""
+"""Radius of the mean filter, twice applied, above which values come from the whole view: a share of a window's shorter side."""
 LEAST = 1e-2
 """Smallest depth whose logarithm is taken, in metres."""
 
