@@ -215,10 +215,10 @@ def test_more_padding_changes_nothing_with_any_ablation(ablation):
         torch.testing.assert_close(found, alone.final[name], rtol=1e-4, atol=1e-4)
 
 
+# -- models ---------------------------------------------------------------------------------------------------------
+
 FAST = ("mtlsi", "invpt", "mlore")
 """Networks that are traced in the fast tests: the default, attention between pixels, and a choice of experts."""
-
-# -- models ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
